@@ -1,0 +1,285 @@
+//! What goes into a node and what comes out of it, apart from datagrams.
+//!
+//! A plugin's whole knowledge of its group is a fold over its [`PluginEvent`]s, in order: whoever
+//! applies them has the plugin's view without asking the node. That is what makes a plugin's run a
+//! function of the events it got.
+
+use core::fmt;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{DeviceId, GroupKey, PluginId, Version};
+
+/// Where datagrams go to and come from. Opaque to the protocol: it compares addresses and hands
+/// them back, nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Address {
+    /// A UDP socket address.
+    Udp(SocketAddr),
+}
+
+impl Address {
+    /// The host's part as text, without the port.
+    #[must_use]
+    pub fn host(&self) -> String {
+        match self {
+            Self::Udp(socket) => socket.ip().to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp(socket) => socket.fmt(f),
+        }
+    }
+}
+
+/// A device that runs a plugin and is alive in the group, as one device sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its identity.
+    pub device: DeviceId,
+    /// From its own configuration; not unique.
+    pub name: String,
+    /// The host it was last heard from, without port; `127.0.0.1` for this device.
+    pub address: String,
+    /// Whether it is this device.
+    pub is_self: bool,
+    /// Its wall clock minus this device's, in microseconds.
+    pub clock_delta: i64,
+    /// Smoothed round trip in microseconds; 0 for this device.
+    pub round_trip: u32,
+}
+
+/// One tenure of one leader; (term, leader) is the fencing token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leadership {
+    /// Who leads.
+    pub leader: Peer,
+    /// Grows with every change of leader.
+    pub term: u64,
+}
+
+/// What a plugin learns, in order.
+///
+/// The node guarantees: a peer is added before it leads and removed after its demotion; every
+/// promotion is ended by exactly one demotion of the same kind; a new instance is told the peers
+/// and the role again by its host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PluginEvent {
+    /// A device joined the plugin's group. This device itself is the first.
+    PeerAdded(Peer),
+    /// What is known of a present peer changed (address, round trip, clock). No callback.
+    PeerUpdated(Peer),
+    /// A device left the plugin's group.
+    PeerRemoved(Peer),
+    /// This device leads from here on.
+    PromoteLeader(Leadership),
+    /// This device leads no longer.
+    DemoteLeader,
+    /// Another device leads from here on.
+    PromoteFollower(Leadership),
+    /// That device leads no longer.
+    DemoteFollower,
+    /// The same leader re-affirmed its leadership in a higher term. No callback.
+    TermChanged {
+        /// The new term.
+        term: u64,
+    },
+    /// This device leads but lost touch with its followers; until `false` follows, broadcasts are
+    /// refused as `busy`. No callback. A demotion ends it too.
+    BroadcastsHeld(bool),
+    /// From the leader's broadcast.
+    LeaderMessage {
+        /// The tenure in which it was sent.
+        sender: Leadership,
+        /// What the leader sent.
+        payload: Bytes,
+    },
+    /// From any member, to the leader, to this device or to all.
+    PeerMessage {
+        /// Who sent it.
+        sender: Peer,
+        /// What it sent.
+        payload: Bytes,
+    },
+}
+
+/// What a plugin asks of its group. The host has checked it against the plugin's view and quotas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PluginCommand {
+    /// From the leader to every member, this device included.
+    Broadcast(Bytes),
+    /// To the leader; a local delivery on the leader itself.
+    SendToLeader(Bytes),
+    /// To one member.
+    Send {
+        /// The member.
+        to: DeviceId,
+        /// What it gets.
+        payload: Bytes,
+    },
+    /// To every member, this device included.
+    SendToAll(Bytes),
+}
+
+/// A plugin that runs here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginSpec {
+    /// Which plugin.
+    pub id: PluginId,
+    /// Which version of it.
+    pub version: Version,
+    /// Rank of this device in elections; the highest leads where the leader is vacant.
+    pub priority: i16,
+}
+
+impl PluginSpec {
+    /// The group this plugin belongs to.
+    #[must_use]
+    pub fn group(&self) -> GroupKey {
+        GroupKey::new(&self.id, self.version)
+    }
+}
+
+/// What the driver tells a node.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// A plugin's instance passed `setup` and may join its group; also after a fault, and with
+    /// another version after a reload.
+    PluginUp(PluginSpec),
+    /// A plugin's instance faulted and is being restarted. It keeps a leadership it holds if
+    /// [`Command::PluginUp`] follows within 250 ms.
+    PluginFaulted(PluginId),
+    /// A plugin is gone for now: unloaded, quarantined, or its reload failed for good. It hands a
+    /// leadership over.
+    PluginDown(PluginId),
+    /// A plugin acts.
+    Plugin {
+        /// Which plugin.
+        id: PluginId,
+        /// What it wants.
+        command: PluginCommand,
+    },
+    /// More addresses at which members may be found.
+    Seeds(Vec<Address>),
+    /// The network changed: beacons start their quick schedule anew.
+    NetworkChanged,
+    /// The device's wall clock was set: its new value, in microseconds since the Unix epoch.
+    WallClock(u64),
+    /// Stop in order: name successors, say goodbye to all.
+    Leave,
+}
+
+/// What a node tells the driver.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Something for a plugin.
+    Plugin {
+        /// Which plugin.
+        id: PluginId,
+        /// What it learns.
+        event: PluginEvent,
+    },
+    /// How group time follows from the monotonic clock from here on.
+    Clock(ClockView),
+    /// Group time was set back by `by`: running plugins must start anew, so that time never runs
+    /// back within one run.
+    ClockSetBack {
+        /// By how much.
+        by: Duration,
+    },
+    /// A device became a member.
+    MemberAdded(DeviceId),
+    /// A device is a member no longer.
+    MemberRemoved {
+        /// Which device.
+        device: DeviceId,
+        /// Why.
+        reason: RemovalReason,
+    },
+}
+
+/// Why a member was removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemovalReason {
+    /// It said goodbye.
+    Left,
+    /// Neither the group's probes nor this device's own reached it.
+    Unreachable,
+}
+
+/// How this device's group time follows from its monotonic clock:
+/// `group = group_at + (now - at) * (1 + rate_ppm / 10^6)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockView {
+    /// Monotonic time of the last change, in microseconds.
+    pub at: u64,
+    /// Group time then, in microseconds since the Unix epoch.
+    pub group_at: u64,
+    /// Slew in parts per million.
+    pub rate_ppm: i32,
+    /// Whether this device follows the group's reference (or is it).
+    pub synchronised: bool,
+    /// Bound on the error against the reference, in microseconds.
+    pub error_bound: u64,
+}
+
+impl ClockView {
+    /// Group time at monotonic time `now`, in microseconds since the Unix epoch.
+    #[must_use]
+    pub fn group_time(&self, now: crate::time::Time) -> u64 {
+        let elapsed = i128::from(now.as_micros()) - i128::from(self.at);
+        let slewed = elapsed + elapsed * i128::from(self.rate_ppm) / 1_000_000;
+        u64::try_from(i128::from(self.group_at) + slewed).unwrap_or(0)
+    }
+}
+
+/// Where a datagram goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// One address.
+    Address(Address),
+    /// Every usable interface, by multicast and, where configured, broadcast.
+    Everyone,
+}
+
+/// A datagram to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where to.
+    pub to: Destination,
+    /// The datagram, at most [`crate::MAX_DATAGRAM`] bytes.
+    pub payload: Bytes,
+}
+
+/// What a node wants persisted. Losing it must not lose more than the field's documentation says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreRequest {
+    /// Comes back in [`crate::Node::handle_stored`].
+    pub token: u64,
+    /// What it is.
+    pub record: StoreRecord,
+    /// Whether it must have reached the disk before `handle_stored` is called.
+    pub sync: bool,
+}
+
+/// A record that survives restarts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreRecord {
+    /// The epoch below which this device may have claimed in a group: counting starts there after
+    /// a restart.
+    EpochCeiling {
+        /// Which group.
+        group: GroupKey,
+        /// The ceiling.
+        ceiling: u64,
+    },
+    /// Where members were reached, to be tried at the next start. At most 256.
+    Addresses(Vec<Address>),
+}

@@ -1,0 +1,53 @@
+//! The Consort protocol as a state machine without input or output of its own.
+//!
+//! # Driving contract
+//! Make a [`Node`], then feed it: [`Node::handle_datagram`], [`Node::handle_timeout`],
+//! [`Node::handle_command`], [`Node::handle_stored`]. After each, drain [`Node::poll_transmit`],
+//! [`Node::poll_event`] and [`Node::poll_store`] until they are empty, then sleep until
+//! [`Node::poll_timeout`]. Time is an argument, randomness is one seeded generator: the same inputs
+//! give the same outputs, under the daemon and under the simulator.
+
+#![forbid(unsafe_code)]
+
+#[doc(hidden)]
+pub mod bench;
+mod clock;
+mod config;
+pub mod crypto;
+mod ctx;
+mod discovery;
+mod election;
+mod event;
+mod id;
+mod keys;
+mod liveness;
+mod membership;
+mod messaging;
+mod node;
+mod pace;
+mod session;
+mod status;
+mod time;
+mod window;
+mod wire;
+
+pub use config::{NodeConfig, Stored};
+pub use event::{
+    Address, ClockView, Command, Destination, Event, Leadership, Peer, PluginCommand, PluginEvent,
+    PluginSpec, RemovalReason, StoreRecord, StoreRequest, Transmit,
+};
+pub use id::{
+    BootId, DeviceId, GroupKey, InvalidPluginId, InvalidVersion, LowOrderKey, ParseDeviceIdError,
+    PluginId, PublicKey, Version, check_chars,
+};
+pub use keys::{GroupKeys, GroupSecret, ParseGroupSecretError, StaticSecret};
+pub use node::{NewNodeError, Node};
+pub use status::{Counters, NodeStatus, PeerState, PeerStatus, PluginStatus, Role};
+pub use time::{Time, micros};
+
+/// The largest datagram sent, in bytes of UDP payload: IPv6's minimum MTU less its headers, rounded
+/// down.
+pub const MAX_DATAGRAM: usize = 1200;
+
+/// The largest payload of a plugin's message, in bytes: what fits one datagram.
+pub const MAX_PAYLOAD: usize = 1100;

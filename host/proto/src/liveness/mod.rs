@@ -1,0 +1,283 @@
+//! This device's own knowledge of who is alive: when each peer was last heard, and probes.
+//!
+//! A watched peer (a leader that is followed) that has been silent for 2.4 T is probed every T/10,
+//! ten times; with the first, fourth and seventh probe three other members are asked when they last
+//! heard it. Any packet of the peer ends the suspicion, and so does a member that heard it less
+//! than 2.4 T ago: the peer then counts as heard at that time. Only when all ten probes stay
+//! unanswered is the peer lost. The same ten probes are sent to verify the group's word that a
+//! member is down.
+//!
+//! A time of hearing always goes back to a packet that somebody really got, so members cannot keep
+//! a dead peer alive by vouching for each other.
+//!
+//! Besides, one peer a second is probed in turn, which keeps round trips and clock differences
+//! fresh; a new session is probed three times at once, and then until it answers.
+
+mod timing;
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+pub(crate) use timing::{Timing, stamp};
+
+use crate::id::NodeId;
+use crate::pace::silence;
+use crate::time::Time;
+
+/// How many probes stay unanswered before a peer is lost.
+const PROBES: u8 = 10;
+/// How often some peer is probed in turn.
+const ROUND: Duration = Duration::from_secs(1);
+/// Probes of a new session, and their distance.
+const GREETINGS: u8 = 3;
+const GREETING_GAP: Duration = Duration::from_millis(100);
+/// Distance of further probes of a peer that has answered none yet.
+const COURTSHIP_GAP: Duration = Duration::from_millis(500);
+
+/// What liveness wants done or found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Send this peer a probe.
+    Probe(NodeId),
+    /// Ask three other members when they last heard this peer.
+    Ask { about: NodeId },
+    /// All probes stayed unanswered.
+    Lost(NodeId),
+    /// A suspicion ended with a sign of life.
+    Cleared(NodeId),
+}
+
+#[derive(Debug, Default)]
+struct Track {
+    heard: Option<Time>,
+    connected: bool,
+    watched_since: Option<Time>,
+    suspicion: Option<Suspicion>,
+    greetings: u8,
+    greet_at: Time,
+    timing: Timing,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Suspicion {
+    probes: u8,
+    next: Time,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Liveness {
+    tracks: BTreeMap<NodeId, Track>,
+    outputs: VecDeque<Output>,
+    interval: Duration,
+    round_at: Time,
+    round_after: NodeId,
+}
+
+impl Liveness {
+    pub(crate) fn new(now: Time, interval: Duration) -> Self {
+        Self {
+            tracks: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            interval,
+            round_at: now + ROUND,
+            round_after: NodeId(0),
+        }
+    }
+
+    /// Sets T.
+    pub(crate) fn set_interval(&mut self, interval: Duration) {
+        self.interval = interval;
+    }
+
+    /// A session to the peer opened, or was replaced after the peer restarted.
+    pub(crate) fn connected(&mut self, now: Time, peer: NodeId) {
+        let track = self.tracks.entry(peer).or_default();
+        track.connected = true;
+        track.timing = Timing::default();
+        self.greet(now, peer);
+    }
+
+    /// Probes the peer three times, now and shortly after.
+    pub(crate) fn greet(&mut self, now: Time, peer: NodeId) {
+        let track = self.tracks.entry(peer).or_default();
+        track.greetings = GREETINGS;
+        track.greet_at = now;
+    }
+
+    /// Everything about the peer is forgotten.
+    pub(crate) fn forget(&mut self, peer: NodeId) {
+        self.tracks.remove(&peer);
+    }
+
+    /// A packet of the peer arrived.
+    pub(crate) fn heard(&mut self, now: Time, peer: NodeId) {
+        let track = self.tracks.entry(peer).or_default();
+        track.heard = Some(now);
+        if track.suspicion.take().is_some() {
+            self.outputs.push_back(Output::Cleared(peer));
+        }
+    }
+
+    /// Another member heard the peer at `at`.
+    pub(crate) fn vouched(&mut self, now: Time, peer: NodeId, at: Time) {
+        let recent = now.since(at) < silence(self.interval);
+        let track = self.tracks.entry(peer).or_default();
+        track.heard = track.heard.max(Some(at));
+        if recent && track.suspicion.take().is_some() {
+            self.outputs.push_back(Output::Cleared(peer));
+        }
+    }
+
+    /// Which peers are suspected after silence; the others are only probed in turn.
+    pub(crate) fn watch(&mut self, now: Time, leaders: &BTreeSet<NodeId>) {
+        for leader in leaders {
+            self.tracks
+                .entry(*leader)
+                .or_default()
+                .watched_since
+                .get_or_insert(now);
+        }
+        for (peer, track) in &mut self.tracks {
+            if !leaders.contains(peer) {
+                track.watched_since = None;
+            }
+        }
+    }
+
+    /// The group holds the peer for down: find out.
+    pub(crate) fn verify(&mut self, now: Time, peer: NodeId) {
+        let track = self.tracks.entry(peer).or_default();
+        track.suspicion.get_or_insert(Suspicion {
+            probes: 0,
+            next: now,
+        });
+    }
+
+    /// This device's own loop was away: nobody's silence counts that fell into that time.
+    pub(crate) fn forgive(&mut self, now: Time) {
+        for track in self.tracks.values_mut() {
+            track.heard = track.heard.map(|_| now);
+            track.watched_since = track.watched_since.map(|_| now);
+            track.suspicion = None;
+        }
+    }
+
+    pub(crate) fn is_suspect(&self, peer: NodeId) -> bool {
+        self.tracks
+            .get(&peer)
+            .is_some_and(|track| track.suspicion.is_some())
+    }
+
+    /// When the peer was last heard, by this device or by one that vouched for it.
+    pub(crate) fn last_heard(&self, peer: NodeId) -> Option<Time> {
+        self.tracks.get(&peer)?.heard
+    }
+
+    pub(crate) fn timing(&self, peer: NodeId) -> Option<&Timing> {
+        self.tracks.get(&peer).map(|track| &track.timing)
+    }
+
+    pub(crate) fn timing_mut(&mut self, peer: NodeId) -> &mut Timing {
+        &mut self.tracks.entry(peer).or_default().timing
+    }
+
+    pub(crate) fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    pub(crate) fn next_timeout(&self) -> Time {
+        let due = |track: &Track| track.next_timeout(self.interval);
+        self.tracks
+            .values()
+            .filter_map(due)
+            .fold(self.round_at, Time::min)
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Time) {
+        for (peer, track) in &mut self.tracks {
+            track.handle_timeout(now, *peer, self.interval, &mut self.outputs);
+        }
+        if now >= self.round_at {
+            self.round_at = now + ROUND;
+            self.probe_next_in_turn();
+        }
+    }
+
+    fn probe_next_in_turn(&mut self) {
+        let connected = |(peer, track): (&NodeId, &Track)| track.connected.then_some(*peer);
+        let after = self
+            .tracks
+            .range(NodeId(self.round_after.0.saturating_add(1))..);
+        let next = after.filter_map(connected).next();
+        if let Some(peer) = next.or_else(|| self.tracks.iter().find_map(connected)) {
+            self.round_after = peer;
+            self.outputs.push_back(Output::Probe(peer));
+        }
+    }
+}
+
+impl Track {
+    /// When silence of a watched peer becomes a suspicion.
+    fn suspect_at(&self, interval: Duration) -> Option<Time> {
+        let since = self.watched_since?;
+        Some(self.heard.map_or(since, |heard| heard.max(since)) + silence(interval))
+    }
+
+    /// A peer is part of the view only once its round trip is known.
+    fn wants_greeting(&self) -> bool {
+        self.greetings > 0 || (self.connected && self.timing.round_trip().is_none())
+    }
+
+    fn next_timeout(&self, interval: Duration) -> Option<Time> {
+        let suspicion = match self.suspicion {
+            Some(suspicion) => Some(suspicion.next),
+            None => self.suspect_at(interval),
+        };
+        let greeting = self.wants_greeting().then_some(self.greet_at);
+        [suspicion, greeting].into_iter().flatten().min()
+    }
+
+    fn handle_timeout(
+        &mut self,
+        now: Time,
+        peer: NodeId,
+        interval: Duration,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        if self.wants_greeting() && now >= self.greet_at {
+            self.greetings = self.greetings.saturating_sub(1);
+            let gap = if self.greetings > 0 {
+                GREETING_GAP
+            } else {
+                COURTSHIP_GAP
+            };
+            self.greet_at = now + gap;
+            outputs.push_back(Output::Probe(peer));
+        }
+        if self.suspicion.is_none() && self.suspect_at(interval).is_some_and(|at| now >= at) {
+            self.suspicion = Some(Suspicion {
+                probes: 0,
+                next: now,
+            });
+        }
+        let Some(suspicion) = &mut self.suspicion else {
+            return;
+        };
+        if now < suspicion.next {
+            return;
+        }
+        if suspicion.probes == PROBES {
+            self.suspicion = None;
+            self.watched_since = None;
+            outputs.push_back(Output::Lost(peer));
+            return;
+        }
+        outputs.push_back(Output::Probe(peer));
+        if matches!(suspicion.probes, 0 | 3 | 6) {
+            outputs.push_back(Output::Ask { about: peer });
+        }
+        suspicion.probes += 1;
+        suspicion.next = now + interval / 10;
+    }
+}

@@ -1,0 +1,422 @@
+//! What arrives: datagrams, and the messages inside them.
+
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use super::traffic::Delivery;
+use super::{Node, ctx};
+use crate::ctx::Ctx;
+use crate::discovery::beacon;
+use crate::event::Address;
+use crate::id::{NodeId, PublicKey};
+use crate::liveness::stamp;
+use crate::pace::silence;
+use crate::session::Incoming;
+use crate::time::Time;
+use crate::wire::header::{Kind, classify};
+use crate::wire::message::{
+    App, Class, Frames, Heartbeat, HeartbeatAck, Introduce, Message, Ping, Pong, Query, Record,
+    RecordRequest, Relayed, Vouch, WhoIs,
+};
+
+/// How often a device is asked for its record.
+const RECORD_ASK_PERIOD: Duration = Duration::from_millis(200);
+/// How often a device with another secret is mentioned in the log.
+const STRANGERS_PERIOD: Duration = Duration::from_secs(60);
+
+impl Node {
+    pub(super) fn take_datagram(&mut self, from: Address, datagram: &[u8]) {
+        if self.sessions.is_none() {
+            return;
+        }
+        if classify(datagram) == Kind::Beacon {
+            self.take_beacon(from, datagram);
+            return;
+        }
+        let Some(sessions) = &mut self.sessions else {
+            return;
+        };
+        match sessions.handle_datagram(&mut ctx!(self), from, datagram) {
+            Incoming::Data { peer, plaintext } => {
+                self.settle_sessions();
+                self.take_data(&peer, plaintext);
+            }
+            Incoming::WantsBeacon { to } => {
+                if let Some(beacon) = self.beacon() {
+                    ctx!(self).transmit(to, beacon);
+                }
+            }
+            Incoming::Nothing => {}
+        }
+    }
+
+    /// A hint: starts a handshake with a device that there is no session with, and asks a device
+    /// that is no member to join.
+    fn take_beacon(&mut self, from: Address, datagram: &[u8]) {
+        let Some(keys) = &self.keys else { return };
+        if !self.discovery.may_open(self.now, from) {
+            return;
+        }
+        let beacon = match beacon::open(keys, datagram) {
+            Ok(beacon) => beacon,
+            Err(error) => {
+                self.counters.datagrams_refused += 1;
+                self.mention_stranger(from, &error);
+                return;
+            }
+        };
+        if beacon.key == self.identity.key {
+            return;
+        }
+        let Some(entry) = self.roster.learn(beacon.key, beacon.boot, beacon.flags) else {
+            return;
+        };
+        entry.add_candidate(from);
+        entry.flags = beacon.flags;
+        let node = entry.device.node();
+        self.approach(node, beacon.boot, from);
+    }
+
+    /// A device is at `from`, in this boot: opens a session, or joins over the one there is.
+    fn approach(&mut self, node: NodeId, boot: crate::id::BootId, from: Address) {
+        let Some(entry) = self.roster.get(node) else {
+            return;
+        };
+        let Some(sessions) = &mut self.sessions else {
+            return;
+        };
+        let same_run = sessions.boot(&entry.key) == Some(boot);
+        let heard = sessions.last_heard(&entry.key);
+        let silent = heard.is_none_or(|heard| self.now.since(heard) > Duration::from_secs(3));
+        let member = self.membership.is_active(node);
+        if !same_run || (silent && !member) {
+            sessions.connect(&mut ctx!(self), entry.key, boot, entry.flags, &[from]);
+        }
+        if same_run && !member {
+            self.membership.join(self.now, node);
+        }
+    }
+
+    fn mention_stranger(&mut self, from: Address, error: &beacon::BeaconError) {
+        let last = self.strangers_told_at;
+        if last.is_none_or(|last| self.now.since(last) >= STRANGERS_PERIOD) {
+            self.strangers_told_at = Some(self.now);
+            tracing::warn!(%from, reason = %error, "heard a device that is not of this group; if it should be, give both one secret");
+        }
+    }
+
+    fn take_data(&mut self, peer: &PublicKey, plaintext: Bytes) {
+        let node = peer.device_id().node();
+        if self.roster.get(node).is_none_or(|entry| entry.key != *peer) {
+            return;
+        }
+        self.liveness.heard(self.now, node);
+        for message in Frames::new(plaintext) {
+            match message {
+                Ok(message) => self.take_message(node, message),
+                Err(error) => {
+                    self.counters.datagrams_refused += 1;
+                    tracing::debug!(from = ?node, %error, "message refused");
+                    break;
+                }
+            }
+        }
+    }
+
+    fn take_message(&mut self, from: NodeId, message: Message) {
+        match message {
+            Message::Ping(ping) => self.take_ping(from, &ping),
+            Message::Pong(pong) => self.take_pong(from, &pong),
+            Message::Heartbeat(heartbeat) => self.take_heartbeat(from, &heartbeat),
+            Message::HeartbeatAck(ack) => self.take_ack(from, &ack),
+            Message::Membership(packet) => {
+                if let Err(error) = self.membership.handle_packet(self.now, from, &packet) {
+                    tracing::debug!(?from, %error, "membership packet refused");
+                }
+            }
+            Message::Record(record) => self.take_record(from, record),
+            Message::RecordRequest(request) => self.take_record_request(from, request),
+            Message::Query(query) => self.take_query(from, query),
+            Message::Vouch(vouch) => self.take_vouch(&vouch),
+            Message::WhoIs(who) => self.take_who_is(from, who),
+            Message::Introduce(introduce) => self.take_introduction(introduce),
+            Message::DownNotice(notice) => {
+                self.membership
+                    .handle_notice(self.now, from, notice.incarnation);
+            }
+            Message::Goodbye(_) => self.take_goodbye(from),
+            Message::Release(release) => {
+                if let Some(election) = self.elections.get_mut(&release.group) {
+                    election.handle_release(self.now, from, release.epoch, release.successor);
+                }
+            }
+            Message::App(app) => self.take_app(from, app),
+            Message::Relayed(relayed) => self.take_relayed(relayed),
+        }
+    }
+
+    fn take_ping(&mut self, from: NodeId, ping: &Ping) {
+        self.take_bulletin(from, &ping.bulletin);
+        let bulletin = self.bulletin_for(from);
+        let wall = self.wall.now(self.now);
+        self.send(
+            from,
+            &Message::Pong(Pong {
+                echo: ping.sent,
+                wall,
+                bulletin,
+            }),
+        );
+    }
+
+    fn take_pong(&mut self, from: NodeId, pong: &Pong) {
+        let (now, ours) = (self.now, self.wall.now(self.now));
+        let timing = self.liveness.timing_mut(from);
+        if let Some(sample) = timing.echoed(now, pong.echo, 0) {
+            timing.wall(sample, pong.wall, ours);
+        }
+        self.take_bulletin(from, &pong.bulletin);
+        self.refresh_visibility(from);
+    }
+
+    fn take_heartbeat(&mut self, from: NodeId, heartbeat: &Heartbeat) {
+        let now = self.now;
+        let timing = self.liveness.timing_mut(from);
+        let sample = heartbeat
+            .echo
+            .and_then(|(sent, held)| timing.echoed(now, sent, held));
+        let is_current = self.take_bulletin(from, &heartbeat.bulletin);
+        self.refresh_visibility(from);
+        let bulletin = self.bulletin_for(from);
+        let ack = HeartbeatAck {
+            sent: stamp(now),
+            echo: heartbeat.sent,
+            bulletin,
+        };
+        self.send(from, &Message::HeartbeatAck(ack));
+        let reference = self.followed(crate::id::GroupKey::SYSTEM);
+        if let (Some((era, theirs)), Some(sample), true) = (heartbeat.clock, sample, is_current)
+            && reference.is_some_and(|(leader, _)| leader == from)
+        {
+            self.clock.sample(now, era, theirs, sample);
+        }
+    }
+
+    fn take_ack(&mut self, from: NodeId, ack: &HeartbeatAck) {
+        let now = self.now;
+        let timing = self.liveness.timing_mut(from);
+        timing.stamped(now, ack.sent);
+        timing.echoed(now, ack.echo, 0);
+        self.take_bulletin(from, &ack.bulletin);
+        self.refresh_visibility(from);
+    }
+
+    /// A record counts from its own device, and from others only while there is no session with
+    /// it.
+    fn take_record(&mut self, from: NodeId, record: Record) {
+        let node = record.key.device_id().node();
+        if node == self.identity.node {
+            return;
+        }
+        let Some(entry) = self.roster.learn(record.key, record.boot, record.flags) else {
+            return;
+        };
+        if node != from && entry.connected_at.is_some() {
+            return;
+        }
+        let newer = entry
+            .record
+            .as_ref()
+            .is_none_or(|known| known.boot != record.boot || known.version < record.version);
+        if !newer || (node == from && entry.boot != record.boot) {
+            return;
+        }
+        entry.flags = record.flags;
+        entry.record = Some(record);
+        self.refresh_visibility(node);
+        self.refresh_views();
+    }
+
+    fn take_record_request(&mut self, from: NodeId, request: RecordRequest) {
+        let record = if request.device == self.identity.node {
+            Some(self.own_record())
+        } else {
+            self.roster
+                .get(request.device)
+                .and_then(|entry| entry.record.clone())
+        };
+        if let Some(record) = record {
+            self.send(from, &Message::Record(record));
+        }
+    }
+
+    /// Asks for a device's record where its bulletins name a newer one.
+    pub(super) fn want_record(&mut self, node: NodeId, version: u32) {
+        let now = self.now;
+        let Some(entry) = self.roster.get_mut(node) else {
+            return;
+        };
+        let behind = entry
+            .record
+            .as_ref()
+            .is_none_or(|record| record.version < version);
+        let asked = entry
+            .record_asked_at
+            .is_some_and(|at| now.since(at) < RECORD_ASK_PERIOD);
+        if behind && !asked {
+            entry.record_asked_at = Some(now);
+            self.send(
+                node,
+                &Message::RecordRequest(RecordRequest { device: node }),
+            );
+        }
+    }
+
+    fn take_query(&mut self, from: NodeId, query: Query) {
+        let Some(entry) = self.roster.get(query.device) else {
+            return;
+        };
+        // Only what this device heard itself: its claims are as fresh as that.
+        let heard = self
+            .sessions
+            .as_ref()
+            .and_then(|sessions| sessions.last_heard(&entry.key));
+        let Some(heard) = heard else { return };
+        if query.relay {
+            self.messaging.relay(self.now, query.device, from);
+        }
+        let age = crate::time::micros(self.now.since(heard));
+        let vouch = Vouch {
+            device: query.device,
+            age_us: u32::try_from(age).unwrap_or(u32::MAX),
+            claims: entry.claims.clone(),
+        };
+        self.send(from, &Message::Vouch(vouch));
+    }
+
+    /// Somebody heard a device that this one does not hear: that keeps it alive here, and what it
+    /// claimed then counts while it is out of hearing.
+    fn take_vouch(&mut self, vouch: &Vouch) {
+        let at = self.now - Duration::from_micros(u64::from(vouch.age_us));
+        let hears = self
+            .liveness
+            .last_heard(vouch.device)
+            .is_some_and(|heard| heard >= at);
+        self.liveness.vouched(self.now, vouch.device, at);
+        if hears {
+            return;
+        }
+        for (group, election) in &mut self.elections {
+            let claim = vouch.claims.iter().find(|claim| claim.group == *group);
+            match claim {
+                Some(claim) => {
+                    let told = (claim.epoch, claim.followers);
+                    election.handle_report(self.now, vouch.device, told, at);
+                }
+                None => election.handle_claim(self.now, vouch.device, None),
+            }
+        }
+    }
+
+    fn take_who_is(&mut self, from: NodeId, who: WhoIs) {
+        let Some(entry) = self.roster.get(who.device) else {
+            return;
+        };
+        let address = self
+            .endpoint(who.device)
+            .or_else(|| entry.candidates.first().copied());
+        let Some(address) = address else { return };
+        let introduce = Introduce {
+            key: entry.key,
+            boot: entry.boot,
+            flags: entry.flags,
+            address,
+        };
+        self.send(from, &Message::Introduce(introduce));
+    }
+
+    fn take_introduction(&mut self, introduce: Introduce) {
+        if introduce.key == self.identity.key {
+            return;
+        }
+        let Introduce {
+            key,
+            boot,
+            flags,
+            address,
+        } = introduce;
+        let Some(entry) = self.roster.learn(key, boot, flags) else {
+            return;
+        };
+        entry.add_candidate(address);
+        let node = entry.device.node();
+        let connected = entry.connected_at.is_some();
+        if !connected {
+            self.approach(node, boot, address);
+        }
+    }
+
+    fn take_goodbye(&mut self, from: NodeId) {
+        self.membership.handle_goodbye(self.now, from);
+        self.member_gone(from, crate::event::RemovalReason::Left);
+    }
+
+    fn take_app(&mut self, from: NodeId, app: App) {
+        let Some(entry) = self.roster.get(from) else {
+            return;
+        };
+        let boot = entry.boot;
+        if app.class == Class::Broadcast {
+            for member in self.messaging.relayed_to(self.now, from) {
+                let relayed = Relayed {
+                    origin: from,
+                    boot,
+                    message: app.clone(),
+                };
+                self.send(member, &Message::Relayed(relayed));
+            }
+        }
+        self.deliver(Delivery {
+            origin: from,
+            boot,
+            message: app,
+        });
+    }
+
+    /// A relay counts only while this device does not hear the leader itself: else any member could
+    /// speak in the leader's name to anyone.
+    fn take_relayed(&mut self, relayed: Relayed) {
+        let Relayed {
+            origin,
+            boot,
+            message,
+        } = relayed;
+        let key = self.roster.get(origin).map(|entry| entry.key);
+        let sessions = self.sessions.as_ref();
+        let heard = key.and_then(|key| sessions.and_then(|sessions| sessions.last_heard(&key)));
+        let hears = heard.is_some_and(|at| self.now.since(at) < silence(self.interval()));
+        if hears || message.class != Class::Broadcast {
+            self.counters.messages_stale += 1;
+            return;
+        }
+        self.deliver(Delivery {
+            origin,
+            boot,
+            message,
+        });
+    }
+
+    /// What a heartbeat to this device returns, and the stamp it carries.
+    pub(super) fn heartbeat_for(&mut self, to: NodeId, reference: Option<(u64, u64)>) -> Heartbeat {
+        let now: Time = self.now;
+        let echo = self.liveness.timing_mut(to).take_echo(now);
+        let bulletin = self.bulletin_for(to);
+        Heartbeat {
+            sent: stamp(now),
+            echo,
+            clock: reference,
+            bulletin,
+        }
+    }
+}

@@ -1,0 +1,547 @@
+//! One device's protocol, driven from outside.
+//!
+//! The node composes the machines: it alone hands one's outputs to another. A datagram goes
+//! through `inbound`, what the machines decide through `outcomes`; what plugins are told of others
+//! is in `views`, what they send and get in `traffic`. Every input ends in [`Node::settle`], which carries outputs between machines
+//! until there are none, and fixes when the node wants to be woken.
+
+mod bulletin;
+mod inbound;
+mod outcomes;
+mod plugins;
+mod roster;
+mod snapshot;
+mod traffic;
+mod views;
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha12Rng;
+
+use crate::clock::{GroupClock, WallClock};
+use crate::config::{NodeConfig, Stored};
+use crate::ctx::Ctx;
+use crate::discovery::Discovery;
+use crate::discovery::beacon::{self, Beacon};
+use crate::election::{Candidate, Election, Epochs};
+use crate::event::{Address, Command, Event, StoreRecord, StoreRequest, Transmit};
+use crate::id::{BootId, DeviceId, GroupKey, NodeId, PluginId, PublicKey};
+use crate::keys::GroupKeys;
+use crate::liveness::Liveness;
+use crate::membership::Membership;
+use crate::messaging::Messaging;
+use crate::pace::{heartbeat_interval, silence};
+use crate::session::Sessions;
+use crate::status::Counters;
+use crate::time::Time;
+use crate::wire::header::Flags;
+use crate::wire::message::{Goodbye, Message};
+
+use plugins::Plugin;
+use roster::Roster;
+
+/// How long a device listens before it claims a leadership after its start.
+const DISCOVERY_ROUND: Duration = Duration::from_secs(2);
+/// How often slow work is looked at: introductions, records, doubts, updates of peers.
+const CHORES_PERIOD: Duration = Duration::from_secs(1);
+/// Heartbeats in a burst after a claim, and the repeats of a goodbye; and their distance.
+const BURST: u8 = 4;
+const BURST_GAP: Duration = Duration::from_millis(10);
+/// Packets kept for a member while the session to it opens.
+const PENDING_MAX: usize = 4;
+/// Steps of [`Node::settle`]: machines answer each other a few times, never for ever.
+const SETTLE_MAX: usize = 10_000;
+
+/// What this device is to others, fixed for this run.
+#[derive(Debug)]
+struct Identity {
+    node: NodeId,
+    device: DeviceId,
+    key: PublicKey,
+    boot: BootId,
+    flags: Flags,
+    name: String,
+}
+
+impl Identity {
+    fn new(config: &NodeConfig, key: PublicKey, boot: BootId) -> Self {
+        Self {
+            node: key.device_id().node(),
+            device: key.device_id(),
+            key,
+            boot,
+            flags: Flags::new(config.aes_in_hardware),
+            name: plugins::cut_name(&config.name),
+        }
+    }
+
+    fn open_sessions(&self, keys: &GroupKeys, config: &NodeConfig, stored: &Stored) -> Sessions {
+        let (secret, crypto) = (stored.secret.clone(), config.crypto.clone());
+        Sessions::new(keys, secret, self.key, self.boot, self.flags, crypto)
+    }
+}
+
+/// Numbers that only grow.
+#[derive(Debug, Default)]
+struct Serials {
+    record: u32,
+    bulletin: u32,
+    beacon: u64,
+    store: u64,
+}
+
+/// A message that goes to all connected devices several times.
+#[derive(Debug)]
+struct Repeat {
+    at: Time,
+    left: u8,
+    message: Message,
+}
+
+/// When heartbeats go out.
+#[derive(Debug)]
+struct Beats {
+    next: Time,
+    burst_left: u8,
+    burst_at: Time,
+}
+
+impl Beats {
+    fn new(now: Time) -> Self {
+        Self {
+            next: Time::MAX,
+            burst_left: 0,
+            burst_at: now,
+        }
+    }
+}
+
+/// An orderly stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Running,
+    Leaving,
+    Left,
+}
+
+/// One device's protocol as a state machine. See the crate's documentation for how to drive it.
+pub struct Node {
+    config: NodeConfig,
+    identity: Identity,
+    keys: Option<GroupKeys>,
+    rng: ChaCha12Rng,
+    started: Time,
+    now: Time,
+    life: Life,
+
+    sessions: Option<Sessions>,
+    discovery: Discovery,
+    membership: Membership,
+    liveness: Liveness,
+    elections: BTreeMap<GroupKey, Election>,
+    messaging: Messaging,
+    clock: GroupClock,
+    wall: WallClock,
+
+    roster: Roster,
+    plugins: BTreeMap<PluginId, Plugin>,
+    epochs: BTreeMap<GroupKey, Epochs>,
+    pending: BTreeMap<NodeId, VecDeque<Message>>,
+    repeats: Vec<Repeat>,
+    beats: Beats,
+    chores_at: Time,
+    serials: Serials,
+    addresses_stored: BTreeSet<Address>,
+    strangers_told_at: Option<Time>,
+
+    outbox: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+    stores: VecDeque<StoreRequest>,
+    counters: Counters,
+    deadline: (Time, &'static str),
+}
+
+/// Why a node could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NewNodeError {
+    /// The stored secret gives a public key that peers refuse.
+    #[error("the device's key is unusable; remove it and a new one is made at the next start")]
+    UnusableKey,
+}
+
+/// Borrows what a machine works with, leaving the machines themselves free.
+macro_rules! ctx {
+    ($node:ident) => {
+        Ctx {
+            now: $node.now,
+            rng: &mut $node.rng,
+            outbox: &mut $node.outbox,
+            counters: &mut $node.counters,
+        }
+    };
+}
+use ctx;
+
+impl Node {
+    /// Makes a node. `wall` is the device's wall clock at `now`, in microseconds since the Unix
+    /// epoch; `seed` decides all that is random.
+    ///
+    /// # Errors
+    /// The stored key is unusable.
+    pub fn new(
+        config: NodeConfig,
+        stored: Stored,
+        now: Time,
+        wall: u64,
+        seed: [u8; 32],
+    ) -> Result<Self, NewNodeError> {
+        let key = config
+            .crypto
+            .public_key(&stored.secret)
+            .ok_or(NewNodeError::UnusableKey)?;
+        let mut rng = ChaCha12Rng::from_seed(seed);
+        let identity = Identity::new(&config, key, BootId(rng.next_u64()));
+        let keys = config.group.as_ref().map(crate::keys::GroupSecret::derive);
+        let sessions = keys
+            .as_ref()
+            .map(|keys| identity.open_sessions(keys, &config, &stored));
+        let mut discovery = Discovery::new(now);
+        let seeds = config.seeds.iter().chain(&stored.addresses).copied();
+        if keys.is_some() {
+            discovery.add_seeds(seeds);
+        }
+        let membership = Membership::new(identity.node, stored.boot_counter, rng.random());
+        let ceilings = stored.epoch_ceilings.into_iter();
+        let epochs = ceilings
+            .map(|(group, at)| (group, Epochs::at_start(at)))
+            .collect();
+        let mut node = Self {
+            membership,
+            discovery,
+            liveness: Liveness::new(now, heartbeat_interval(1)),
+            elections: BTreeMap::new(),
+            messaging: Messaging::default(),
+            clock: GroupClock::new(now, wall, rng.next_u64()),
+            wall: WallClock::new(now, wall),
+            roster: Roster::default(),
+            plugins: BTreeMap::new(),
+            epochs,
+            pending: BTreeMap::new(),
+            repeats: Vec::new(),
+            beats: Beats::new(now),
+            chores_at: now + CHORES_PERIOD,
+            serials: Serials::default(),
+            addresses_stored: BTreeSet::new(),
+            strangers_told_at: None,
+            outbox: VecDeque::new(),
+            events: VecDeque::new(),
+            stores: VecDeque::new(),
+            counters: Counters::default(),
+            deadline: (now, "start"),
+            started: now,
+            now,
+            life: Life::Running,
+            config,
+            identity,
+            keys,
+            sessions,
+            rng,
+        };
+        node.open_election(GroupKey::SYSTEM, Candidate::default());
+        node.settle();
+        Ok(node)
+    }
+
+    /// This device.
+    #[must_use]
+    pub fn device(&self) -> DeviceId {
+        self.identity.device
+    }
+
+    /// A datagram arrived. It is untrusted: whatever it holds, it is used, or counted and dropped.
+    pub fn handle_datagram(&mut self, now: Time, from: Address, datagram: &[u8]) {
+        self.begin(now);
+        if self.life != Life::Left {
+            self.take_datagram(from, datagram);
+        }
+        self.settle();
+    }
+
+    /// The time that [`Node::poll_timeout`] named has come. Harmless when early.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.begin(now);
+        if let Some(sessions) = &mut self.sessions {
+            sessions.handle_timeout(&mut ctx!(self));
+        }
+        if self.life == Life::Running {
+            self.time_machines();
+        }
+        self.time_repeats();
+        self.settle();
+    }
+
+    /// The driver or a plugin wants something.
+    pub fn handle_command(&mut self, now: Time, command: Command) {
+        self.begin(now);
+        match command {
+            Command::PluginUp(spec) => self.plugin_up(spec),
+            Command::PluginFaulted(id) => self.plugin_faulted(&id),
+            Command::PluginDown(id) => self.plugin_down(&id),
+            Command::Plugin { id, command } => self.plugin_acts(&id, command),
+            Command::Seeds(addresses) => {
+                if self.keys.is_some() {
+                    self.discovery.add_seeds(addresses);
+                }
+            }
+            Command::NetworkChanged => self.discovery.restart(self.now),
+            Command::WallClock(wall) => self.wall = WallClock::new(self.now, wall),
+            Command::Leave => self.leave(),
+        }
+        self.settle();
+    }
+
+    /// What [`Node::poll_store`] asked for has been done, or could not be.
+    ///
+    /// A ceiling that could not be stored is asked for again with the next epoch: until then a
+    /// restart may count from an epoch that was used before, which the group repairs by
+    /// re-affirming.
+    pub fn handle_stored(&mut self, now: Time, token: u64, result: Result<(), String>) {
+        self.begin(now);
+        if let Err(reason) = result {
+            tracing::warn!(
+                token,
+                reason,
+                "storing failed; the device goes on without it"
+            );
+        }
+        self.settle();
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.outbox.pop_front()
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The next thing to persist.
+    pub fn poll_store(&mut self) -> Option<StoreRequest> {
+        self.stores.pop_front()
+    }
+
+    /// When to call [`Node::handle_timeout`] next, and why.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Time, &'static str)> {
+        (self.life != Life::Left).then_some(self.deadline)
+    }
+
+    /// Whether an orderly stop has said all it has to say.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.life == Life::Left
+    }
+
+    /// Takes the time of an input, and notices when the driver's loop was away for so long that
+    /// others may hold this device for dead.
+    fn begin(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        let late = self.now.since(self.deadline.0);
+        if late <= silence(self.interval()) || self.life != Life::Running {
+            return;
+        }
+        tracing::warn!(
+            late_ms = late.as_millis() as u64,
+            "this device's own loop was away"
+        );
+        self.membership.delay(late);
+        self.liveness.forgive(self.now);
+        for election in self.elections.values_mut() {
+            election.handle_stall(self.now);
+        }
+    }
+
+    /// T, for the members there are.
+    fn interval(&self) -> Duration {
+        heartbeat_interval(self.membership.active_count() + 1)
+    }
+
+    fn time_machines(&mut self) {
+        let now = self.now;
+        if self.keys.is_some() && now >= self.discovery.next_timeout() {
+            let connected = self
+                .roster
+                .connected()
+                .filter_map(|node| self.endpoint(node));
+            let connected = connected.collect();
+            let members = self.membership.active_count();
+            self.discovery
+                .handle_timeout(now, members, &connected, &mut self.rng);
+        }
+        self.membership.handle_timeout(now);
+        self.liveness.handle_timeout(now);
+        for election in self.elections.values_mut() {
+            election.handle_timeout(now);
+        }
+        self.time_plugins();
+        self.time_beats();
+        if now >= self.chores_at {
+            self.chores_at = now + CHORES_PERIOD;
+            self.do_chores();
+        }
+    }
+
+    fn time_repeats(&mut self) {
+        let now = self.now;
+        let mut due = Vec::new();
+        for repeat in &mut self.repeats {
+            if repeat.left > 0 && now >= repeat.at {
+                repeat.left -= 1;
+                repeat.at = now + BURST_GAP;
+                due.push(repeat.message.clone());
+            }
+        }
+        self.repeats.retain(|repeat| repeat.left > 0);
+        for message in due {
+            self.send_to_connected(&message);
+        }
+    }
+
+    /// Sends a message to all connected devices, four times 10 ms apart.
+    fn repeat(&mut self, message: Message) {
+        self.send_to_connected(&message);
+        self.repeats.push(Repeat {
+            at: self.now + BURST_GAP,
+            left: BURST - 1,
+            message,
+        });
+    }
+
+    fn leave(&mut self) {
+        if self.life != Life::Running {
+            return;
+        }
+        self.life = Life::Leaving;
+        for election in self.elections.values_mut() {
+            election.leave();
+        }
+        self.settle_elections();
+        self.membership.leave(self.now);
+        self.repeat(Message::Goodbye(Goodbye {}));
+    }
+
+    /// Carries outputs between the machines until there are none, then fixes the next timeout.
+    fn settle(&mut self) {
+        for _ in 0..SETTLE_MAX {
+            let moved = self.settle_sessions()
+                | self.settle_discovery()
+                | self.settle_membership()
+                | self.settle_liveness()
+                | self.settle_elections()
+                | self.settle_clock();
+            if !moved {
+                break;
+            }
+        }
+        if self.life == Life::Leaving && self.repeats.is_empty() {
+            self.life = Life::Left;
+        }
+        self.deadline = self.next_deadline();
+    }
+
+    fn next_deadline(&self) -> (Time, &'static str) {
+        let grouped = self.keys.is_some();
+        let mut next = (Time::MAX, "nothing");
+        let mut consider = |at: Option<Time>, why: &'static str| {
+            if let Some(at) = at.filter(|at| *at < next.0) {
+                next = (at, why);
+            }
+        };
+        consider(
+            self.sessions.as_ref().and_then(Sessions::next_timeout),
+            "handshake",
+        );
+        consider(self.repeats.iter().map(|repeat| repeat.at).min(), "repeat");
+        if self.life == Life::Running {
+            consider(Some(self.chores_at), "chores");
+            consider(grouped.then(|| self.discovery.next_timeout()), "beacon");
+            consider(self.membership.next_timeout(), "membership");
+            consider(Some(self.liveness.next_timeout()), "probe");
+            let elections = self
+                .elections
+                .values()
+                .filter_map(Election::next_timeout)
+                .min();
+            consider(elections, "election");
+            consider(self.next_plugin_timeout(), "plugin fault");
+            consider(self.next_beat(), "heartbeat");
+        }
+        (next.0.max(self.now), next.1)
+    }
+
+    /// Seals this device's beacon.
+    fn beacon(&mut self) -> Option<bytes::Bytes> {
+        let keys = self.keys.as_ref()?;
+        self.serials.beacon += 1;
+        let beacon = Beacon {
+            key: self.identity.key,
+            boot: self.identity.boot,
+            seq: self.serials.beacon,
+            port: self.config.port,
+            flags: self.identity.flags,
+        };
+        Some(bytes::Bytes::copy_from_slice(&beacon::seal(
+            keys,
+            &mut self.rng,
+            &beacon,
+        )))
+    }
+
+    fn endpoint(&self, node: NodeId) -> Option<Address> {
+        let key = &self.roster.get(node)?.key;
+        self.sessions.as_ref()?.endpoint(key)
+    }
+
+    /// Sends a message over the session with a device. Returns whether there is one.
+    fn send(&mut self, to: NodeId, message: &Message) -> bool {
+        let Some(entry) = self.roster.get(to) else {
+            return false;
+        };
+        let Some(sessions) = &mut self.sessions else {
+            return false;
+        };
+        let mut plaintext = Vec::with_capacity(256);
+        message.encode(&mut plaintext);
+        sessions
+            .send(&mut ctx!(self), &entry.key, &plaintext)
+            .is_ok()
+    }
+
+    fn send_to_connected(&mut self, message: &Message) {
+        let connected: Vec<NodeId> = self.roster.connected().collect();
+        for node in connected {
+            self.send(node, message);
+        }
+    }
+
+    fn store(&mut self, record: StoreRecord, sync: bool) {
+        self.serials.store += 1;
+        self.stores.push_back(StoreRequest {
+            token: self.serials.store,
+            record,
+            sync,
+        });
+    }
+}
+
+impl core::fmt::Debug for Node {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Node")
+            .field("device", &self.identity.device)
+            .finish_non_exhaustive()
+    }
+}

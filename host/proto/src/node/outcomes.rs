@@ -1,0 +1,552 @@
+//! What the machines decide, carried to the others: one function per machine, and the slow work.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+use rand::seq::SliceRandom;
+
+use super::roster::{Entry, Standing};
+use super::{BURST, BURST_GAP, Node, PENDING_MAX, ctx};
+use crate::clock;
+use crate::ctx::Ctx;
+use crate::discovery;
+use crate::election::{self, Candidate, Election};
+use crate::event::{Address, Event, RemovalReason, StoreRecord};
+use crate::id::{BootId, GroupKey, NodeId, PublicKey};
+use crate::liveness;
+use crate::membership;
+use crate::session::SessionEvent;
+use crate::time::Time;
+use crate::wire::message::{DownNotice, Message, Ping, Query, RecordRequest, Release, WhoIs};
+
+/// How many members are asked about a silent leader, or for an unknown member.
+const ASKED: usize = 3;
+/// For how long the session with a missing device is kept.
+const MISSING_SESSION_LIFE: Duration = Duration::from_secs(30);
+/// Addresses remembered for the next start.
+const ADDRESSES_MAX: usize = 256;
+
+impl Node {
+    pub(super) fn settle_sessions(&mut self) -> bool {
+        let mut moved = false;
+        while let Some(event) = self
+            .sessions
+            .as_mut()
+            .and_then(|sessions| sessions.poll_event())
+        {
+            moved = true;
+            match event {
+                SessionEvent::Established {
+                    peer,
+                    boot,
+                    address,
+                    initiated,
+                } => {
+                    self.session_opened(peer, boot, address, initiated);
+                }
+                SessionEvent::GaveUp { peer } => {
+                    tracing::debug!(device = ?peer.device_id(), "no answer to the handshake");
+                }
+            }
+        }
+        moved
+    }
+
+    fn session_opened(&mut self, key: PublicKey, boot: BootId, address: Address, initiated: bool) {
+        let now = self.now;
+        let flags = self.identity.flags;
+        let Some(entry) = self.roster.learn(key, boot, flags) else {
+            return;
+        };
+        let node = entry.device.node();
+        let restarted = entry.connected_at.is_some() && entry.boot != boot;
+        if entry.boot != boot
+            || entry
+                .record
+                .as_ref()
+                .is_some_and(|record| record.boot != boot)
+        {
+            entry.restarted(boot);
+        }
+        entry.connected_at = Some(now);
+        entry.add_candidate(address);
+        tracing::debug!(device = ?entry.device, %address, initiated, restarted, "session opened");
+        if restarted {
+            self.lose_claims(node);
+        }
+        self.refresh_visibility(node);
+        self.refresh_views();
+        self.liveness.connected(now, node);
+        self.liveness.heard(now, node);
+        let record = Message::Record(self.own_record());
+        self.send(node, &record);
+        if initiated || !self.membership.is_active(node) {
+            self.membership.join(now, node);
+        }
+        for message in self.pending.remove(&node).unwrap_or_default() {
+            self.send(node, &message);
+        }
+        self.remember_addresses();
+    }
+
+    pub(super) fn settle_discovery(&mut self) -> bool {
+        let mut moved = false;
+        while let Some(output) = self.discovery.poll() {
+            moved = true;
+            let Some(beacon) = self.beacon() else {
+                continue;
+            };
+            match output {
+                discovery::Output::Everyone => ctx!(self).transmit_to_everyone(beacon),
+                discovery::Output::Hello(address) => ctx!(self).transmit(address, beacon),
+            }
+        }
+        moved
+    }
+
+    pub(super) fn settle_membership(&mut self) -> bool {
+        let mut moved = false;
+        while let Some(output) = self.membership.poll() {
+            moved = true;
+            match output {
+                membership::Output::Send { to, packet } => {
+                    self.send_or_keep(to, Message::Membership(packet));
+                }
+                membership::Output::Notice { to, incarnation } => {
+                    self.send(to, &Message::DownNotice(DownNotice { incarnation }));
+                }
+                membership::Output::Up(node) => self.member_up(node),
+                membership::Output::Down(node) => self.member_down(node),
+            }
+        }
+        moved
+    }
+
+    /// A packet of membership waits for the session instead of counting as a failed probe.
+    fn send_or_keep(&mut self, to: NodeId, message: Message) {
+        if to == self.identity.node || self.send(to, &message) {
+            return;
+        }
+        let kept = self.pending.entry(to).or_default();
+        if kept.len() == PENDING_MAX {
+            kept.pop_front();
+        }
+        kept.push_back(message);
+        self.seek(to);
+    }
+
+    fn member_up(&mut self, node: NodeId) {
+        if node == self.identity.node {
+            return;
+        }
+        self.discovery.member_found(node);
+        match self.roster.get_mut(node) {
+            Some(entry) => entry.standing = Standing::Active,
+            None => {
+                self.roster.unknown.insert(node);
+            }
+        }
+        self.update_interval();
+        self.seek(node);
+        self.refresh_visibility(node);
+        self.refresh_views();
+    }
+
+    /// The group's word is a hint: this device probes for itself first.
+    fn member_down(&mut self, node: NodeId) {
+        self.roster.unknown.remove(&node);
+        self.update_interval();
+        let Some(entry) = self.roster.get_mut(node) else {
+            return;
+        };
+        if entry.standing == Standing::Active {
+            entry.standing = Standing::Doubted;
+            self.liveness.verify(self.now, node);
+        }
+    }
+
+    fn update_interval(&mut self) {
+        let interval = self.interval();
+        self.liveness.set_interval(interval);
+        for election in self.elections.values_mut() {
+            election.set_interval(interval);
+        }
+    }
+
+    /// Opens a session to a member, or asks others how to reach it.
+    fn seek(&mut self, node: NodeId) {
+        let Some(sessions) = &mut self.sessions else {
+            return;
+        };
+        if let Some(entry) = self.roster.get(node) {
+            if sessions.is_established(&entry.key) || sessions.is_connecting(&entry.key) {
+                return;
+            }
+            let (key, boot, flags) = (entry.key, entry.boot, entry.flags);
+            sessions.connect(&mut ctx!(self), key, boot, flags, &entry.candidates);
+        }
+        self.ask_some(node, &Message::WhoIs(WhoIs { device: node }));
+    }
+
+    /// Sends a question about a device to some connected others.
+    fn ask_some(&mut self, about: NodeId, question: &Message) {
+        let others = self.roster.connected().filter(|node| *node != about);
+        let mut others: Vec<NodeId> = others.collect();
+        let (asked, _) = others.partial_shuffle(&mut self.rng, ASKED);
+        for node in asked {
+            self.send(*node, question);
+        }
+    }
+
+    pub(super) fn settle_liveness(&mut self) -> bool {
+        let mut moved = false;
+        while let Some(output) = self.liveness.poll() {
+            moved = true;
+            match output {
+                liveness::Output::Probe(node) => {
+                    let bulletin = self.bulletin_for(node);
+                    let sent = liveness::stamp(self.now);
+                    self.send(node, &Message::Ping(Ping { sent, bulletin }));
+                }
+                liveness::Output::Ask { about } => {
+                    let relay = self.leaders().contains(&about);
+                    self.ask_some(
+                        about,
+                        &Message::Query(Query {
+                            device: about,
+                            relay,
+                        }),
+                    );
+                }
+                liveness::Output::Cleared(node) => {
+                    tracing::debug!(?node, "a silent device gave a sign of life");
+                }
+                liveness::Output::Lost(node) => self.peer_lost(node),
+            }
+        }
+        moved
+    }
+
+    /// Ten probes of a device stayed unanswered.
+    fn peer_lost(&mut self, node: NodeId) {
+        tracing::info!(device = ?node, "ten probes unanswered");
+        let doubted = self
+            .roster
+            .get(node)
+            .is_some_and(|entry| entry.standing == Standing::Doubted);
+        if doubted {
+            self.member_gone(node, RemovalReason::Unreachable);
+        } else {
+            self.lose_claims(node);
+        }
+    }
+
+    /// A device's claims are void: it is lost, or runs anew.
+    fn lose_claims(&mut self, node: NodeId) {
+        for election in self.elections.values_mut() {
+            election.handle_lost(self.now, node);
+        }
+        self.settle_elections();
+    }
+
+    /// A device is a member no longer.
+    pub(super) fn member_gone(&mut self, node: NodeId, reason: RemovalReason) {
+        let now = self.now;
+        self.lose_claims(node);
+        let address = self.endpoint(node);
+        let Some(entry) = self.roster.get_mut(node) else {
+            return;
+        };
+        let was_visible = core::mem::replace(&mut entry.visible, false);
+        let (device, key) = (entry.device, entry.key);
+        let address = address.or_else(|| entry.candidates.first().copied());
+        match reason {
+            RemovalReason::Left => {
+                entry.standing = Standing::Left;
+                entry.connected_at = None;
+                entry.record = None;
+                if let Some(sessions) = &mut self.sessions {
+                    sessions.close(&key);
+                }
+                self.liveness.forget(node);
+            }
+            RemovalReason::Unreachable => {
+                entry.standing = Standing::Missing { since: now };
+                if let Some(address) = address {
+                    self.discovery.member_lost(now, node, address);
+                }
+            }
+        }
+        self.pending.remove(&node);
+        self.refresh_views();
+        if was_visible {
+            self.events
+                .push_back(Event::MemberRemoved { device, reason });
+        }
+    }
+
+    pub(super) fn settle_elections(&mut self) -> bool {
+        let mut moved = false;
+        let groups: Vec<GroupKey> = self.elections.keys().copied().collect();
+        for group in groups {
+            let mut told = false;
+            while let Some(output) = self.elections.get_mut(&group).and_then(Election::poll) {
+                told = true;
+                self.carry_election(group, output);
+            }
+            if told {
+                self.deliver_held(group);
+            }
+            moved |= told;
+        }
+        if moved {
+            let leaders = self.leaders();
+            self.liveness.watch(self.now, &leaders);
+        }
+        moved
+    }
+
+    fn carry_election(&mut self, group: GroupKey, output: election::Output) {
+        match output {
+            election::Output::Announce => {
+                self.beats.burst_left = BURST;
+                self.beats.burst_at = self.now;
+                self.beats.next = self.now;
+            }
+            election::Output::ProbeAll => {
+                let connected: Vec<NodeId> = self.roster.connected().collect();
+                for node in connected {
+                    self.liveness.greet(self.now, node);
+                }
+            }
+            election::Output::Released { epoch, successor } => {
+                self.repeat(Message::Release(Release {
+                    group,
+                    epoch,
+                    successor,
+                }));
+            }
+            election::Output::Ceiling(ceiling) => {
+                self.store(StoreRecord::EpochCeiling { group, ceiling }, true);
+            }
+            election::Output::Promoted { .. }
+            | election::Output::Demoted
+            | election::Output::Followed { .. }
+            | election::Output::LostLeader
+            | election::Output::TermChanged { .. }
+            | election::Output::Held(_) => self.role_changed(group, output),
+        }
+    }
+
+    fn role_changed(&mut self, group: GroupKey, output: election::Output) {
+        if group != GroupKey::SYSTEM {
+            self.tell_role(group, output);
+            return;
+        }
+        match output {
+            election::Output::Promoted { .. } => self.clock.lead(self.now),
+            election::Output::Demoted | election::Output::LostLeader => self.clock.lose(self.now),
+            _ => {}
+        }
+    }
+
+    pub(super) fn settle_clock(&mut self) -> bool {
+        let mut moved = false;
+        while let Some(output) = self.clock.poll() {
+            moved = true;
+            self.events.push_back(match output {
+                clock::Output::Changed(view) => Event::Clock(view),
+                clock::Output::SetBack(by) => Event::ClockSetBack { by },
+            });
+        }
+        moved
+    }
+
+    /// The leaders that this device follows.
+    pub(super) fn leaders(&self) -> BTreeSet<NodeId> {
+        let followed = self.elections.values().filter_map(Election::followed);
+        followed.map(|(leader, _)| leader).collect()
+    }
+
+    pub(super) fn followed(&self, group: GroupKey) -> Option<(NodeId, u64)> {
+        self.elections.get(&group)?.followed()
+    }
+
+    pub(super) fn open_election(&mut self, group: GroupKey, own: Candidate) {
+        let epochs = self.epochs.get(&group).copied().unwrap_or_default();
+        let mut election = Election::new(group, self.identity.node, own, epochs);
+        election.set_interval(self.interval());
+        election.join(self.now, self.join_wait());
+        self.elections.insert(group, election);
+    }
+
+    /// How long a plugin that becomes healthy waits for claims.
+    fn join_wait(&self) -> Duration {
+        if self.keys.is_none() {
+            return Duration::ZERO;
+        }
+        let round_left = (self.started + super::DISCOVERY_ROUND).since(self.now);
+        round_left.max(self.interval() * 2)
+    }
+
+    /// Whether a device is part of the plugins' view. It stays until [`Node::member_gone`].
+    pub(super) fn refresh_visibility(&mut self, node: NodeId) {
+        let active = self.membership.is_active(node);
+        let met = self
+            .liveness
+            .timing(node)
+            .is_some_and(|timing| timing.round_trip().is_some());
+        let Some(entry) = self.roster.get_mut(node) else {
+            return;
+        };
+        if active && entry.standing != Standing::Active {
+            entry.standing = Standing::Active;
+        }
+        let recorded = entry
+            .record
+            .as_ref()
+            .is_some_and(|record| record.boot == entry.boot);
+        let known = recorded && (entry.visible || met || entry.connected_at.is_none());
+        let visible = entry.is_member() && known;
+        if visible == entry.visible {
+            return;
+        }
+        entry.visible = visible;
+        let device = entry.device;
+        if visible {
+            self.events.push_back(Event::MemberAdded(device));
+        } else {
+            let reason = RemovalReason::Unreachable;
+            self.events
+                .push_back(Event::MemberRemoved { device, reason });
+        }
+        self.refresh_views();
+    }
+
+    pub(super) fn next_beat(&self) -> Option<Time> {
+        let burst = (self.beats.burst_left > 0).then_some(self.beats.burst_at);
+        let steady = self
+            .elections
+            .values()
+            .any(|election| election.claim().is_some());
+        burst
+            .into_iter()
+            .chain(steady.then_some(self.beats.next))
+            .min()
+    }
+
+    /// Sends the heartbeats that are due: one to each device that runs a group this one leads.
+    pub(super) fn time_beats(&mut self) {
+        let now = self.now;
+        let in_burst = self.beats.burst_left > 0 && now >= self.beats.burst_at;
+        if in_burst {
+            self.beats.burst_left -= 1;
+            self.beats.burst_at = now + BURST_GAP;
+        } else if now < self.beats.next {
+            return;
+        }
+        if now >= self.beats.next {
+            self.beats.next = now + self.interval();
+            for election in self.elections.values_mut() {
+                election.tick(now);
+            }
+            self.settle_elections();
+        }
+        self.send_heartbeats(in_burst);
+    }
+
+    /// In a burst everyone connected is told, also of what is claimed no longer.
+    fn send_heartbeats(&mut self, in_burst: bool) {
+        let led = |(group, election): (&GroupKey, &Election)| {
+            (election.claim().is_some() && !election.is_held()).then_some(*group)
+        };
+        let groups: Vec<GroupKey> = self.elections.iter().filter_map(led).collect();
+        let audience: Vec<NodeId> = if in_burst {
+            self.roster.connected().collect()
+        } else {
+            self.audience(&groups)
+        };
+        let is_reference = groups.contains(&GroupKey::SYSTEM);
+        let clock = is_reference.then(|| self.clock.reading(self.now));
+        for node in audience {
+            let heartbeat = self.heartbeat_for(node, clock);
+            self.send(node, &Message::Heartbeat(heartbeat));
+        }
+    }
+
+    /// Once a second: members without a session or record, doubts, and what peers look like.
+    pub(super) fn do_chores(&mut self) {
+        let members: Vec<(NodeId, Standing, bool, bool)> = self
+            .roster
+            .iter()
+            .filter(|(_, entry)| entry.is_member())
+            .map(|(node, entry)| {
+                (
+                    node,
+                    entry.standing,
+                    entry.connected_at.is_some(),
+                    entry.record.is_some(),
+                )
+            })
+            .collect();
+        for (node, standing, connected, recorded) in members {
+            if !connected {
+                self.seek(node);
+            }
+            if !recorded {
+                let request = Message::RecordRequest(RecordRequest { device: node });
+                if !self.send(node, &request) {
+                    self.ask_some(node, &request);
+                }
+            }
+            if standing == Standing::Doubted {
+                self.membership.join(self.now, node);
+                self.liveness.verify(self.now, node);
+            }
+        }
+        let unknown: Vec<NodeId> = self.roster.unknown.iter().copied().collect();
+        for node in unknown {
+            self.seek(node);
+        }
+        self.part_with_missing();
+        self.update_peers();
+    }
+
+    /// A session with a missing device makes a short partition heal quickly; a device that is off
+    /// for longer gets no more heartbeats, and a handshake when it is back.
+    fn part_with_missing(&mut self) {
+        let now = self.now;
+        let gone = |(node, entry): (NodeId, &Entry)| match entry.standing {
+            Standing::Missing { since } if entry.connected_at.is_some() => {
+                (now.since(since) > MISSING_SESSION_LIFE).then_some((node, entry.key))
+            }
+            _ => None,
+        };
+        let gone: Vec<(NodeId, PublicKey)> = self.roster.iter().filter_map(gone).collect();
+        for (node, key) in gone {
+            if let Some(sessions) = &mut self.sessions {
+                sessions.close(&key);
+            }
+            self.liveness.forget(node);
+            if let Some(entry) = self.roster.get_mut(node) {
+                entry.connected_at = None;
+            }
+        }
+    }
+
+    /// Keeps the addresses of devices there are sessions with for the next start.
+    fn remember_addresses(&mut self) {
+        let connected = self
+            .roster
+            .connected()
+            .filter_map(|node| self.endpoint(node));
+        let addresses: BTreeSet<Address> = connected.take(ADDRESSES_MAX).collect();
+        if !addresses.is_subset(&self.addresses_stored) {
+            self.addresses_stored.clone_from(&addresses);
+            self.store(
+                StoreRecord::Addresses(addresses.into_iter().collect()),
+                false,
+            );
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! This device's plugins: their health, their roles, and the record that tells others of them.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use super::Node;
+use crate::election::{self, Candidate};
+use crate::event::{Event, Leadership, Peer, PluginEvent, PluginSpec};
+use crate::id::{GroupKey, NodeId, PluginId};
+use crate::time::Time;
+use crate::wire::message::{Message, NAME_MAX, PLUGINS_MAX, Record, RecordPlugin};
+
+/// How long a faulted instance may be away before its leadership goes to another.
+const FAULT_GRACE: Duration = Duration::from_millis(250);
+/// A second fault within this time hands over at once, and ranks the device last for as long.
+const FAULT_MEMORY: Duration = Duration::from_secs(60);
+/// Bytes that a device record may take encoded: what is left of a datagram.
+const RECORD_MAX: usize = 1100;
+
+/// One plugin here.
+#[derive(Debug)]
+pub(super) struct Plugin {
+    pub(super) spec: PluginSpec,
+    pub(super) health: Health,
+    faulted_at: Option<Time>,
+    penalised_until: Option<Time>,
+    /// The other members of its group, as the plugin was told.
+    pub(super) peers: BTreeMap<NodeId, Peer>,
+    leadership: Option<Leadership>,
+}
+
+impl Plugin {
+    /// How many other devices run it.
+    pub(super) fn peer_count(&self) -> usize {
+        self.peers.len()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    /// Takes part in its group.
+    Up,
+    /// Its instance is being restarted; it still takes part.
+    Faulted { until: Time },
+    /// Takes no part.
+    Down,
+}
+
+/// Cuts a device's name to what records hold, at a character.
+pub(super) fn cut_name(name: &str) -> String {
+    let mut end = name.len().min(NAME_MAX);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name[..end].to_owned()
+}
+
+impl Node {
+    pub(super) fn plugin_up(&mut self, spec: PluginSpec) {
+        if let Some(plugin) = self.plugins.get_mut(&spec.id) {
+            if plugin.health != Health::Down && plugin.spec.group() == spec.group() {
+                plugin.health = Health::Up;
+                plugin.spec = spec;
+                self.rank_changed();
+                return;
+            }
+            let id = spec.id.clone();
+            self.plugin_leaves(&id);
+        } else if self.plugins.len() >= PLUGINS_MAX {
+            tracing::warn!(plugin = %spec.id, max = PLUGINS_MAX, "too many plugins on this device: this one takes no part in its group");
+            return;
+        }
+        let (id, group) = (spec.id.clone(), spec.group());
+        let before = self.plugins.remove(&id);
+        let plugin = Plugin {
+            spec,
+            health: Health::Up,
+            faulted_at: before.as_ref().and_then(|plugin| plugin.faulted_at),
+            penalised_until: before.and_then(|plugin| plugin.penalised_until),
+            peers: BTreeMap::new(),
+            leadership: None,
+        };
+        let own = self.own_candidate(&plugin);
+        self.plugins.insert(id.clone(), plugin);
+        if self.own_record_size() > RECORD_MAX {
+            self.plugins.remove(&id);
+            tracing::warn!(plugin = %id, "this device's plugins do not fit its record: this one takes no part in its group");
+            return;
+        }
+        let this = self.this_peer();
+        self.tell(&id, PluginEvent::PeerAdded(this));
+        self.open_election(group, own);
+        self.record_changed();
+        self.refresh_views();
+    }
+
+    /// The instance faulted: it has a moment to come back, but not twice a minute.
+    pub(super) fn plugin_faulted(&mut self, id: &PluginId) {
+        let now = self.now;
+        let Some(plugin) = self.plugins.get_mut(id) else {
+            return;
+        };
+        if plugin.health == Health::Down {
+            return;
+        }
+        let again = plugin
+            .faulted_at
+            .is_some_and(|at| now.since(at) < FAULT_MEMORY);
+        plugin.faulted_at = Some(now);
+        if again {
+            plugin.penalised_until = Some(now + FAULT_MEMORY);
+            self.plugin_leaves(id);
+        } else {
+            plugin.health = Health::Faulted {
+                until: now + FAULT_GRACE,
+            };
+        }
+    }
+
+    pub(super) fn plugin_down(&mut self, id: &PluginId) {
+        self.plugin_leaves(id);
+        self.plugins.remove(id);
+        self.record_changed();
+    }
+
+    /// The plugin leaves its group: a leadership is handed over, and it is told of everyone's
+    /// removal.
+    fn plugin_leaves(&mut self, id: &PluginId) {
+        let Some(plugin) = self.plugins.get(id) else {
+            return;
+        };
+        if plugin.health == Health::Down {
+            return;
+        }
+        let group = plugin.spec.group();
+        if let Some(election) = self.elections.get_mut(&group) {
+            election.leave();
+        }
+        self.settle_elections();
+        if let Some(election) = self.elections.remove(&group) {
+            self.epochs.insert(group, election.epochs());
+        }
+        let Some(plugin) = self.plugins.get_mut(id) else {
+            return;
+        };
+        plugin.health = Health::Down;
+        for peer in core::mem::take(&mut plugin.peers).into_values() {
+            self.tell(id, PluginEvent::PeerRemoved(peer));
+        }
+        let this = self.this_peer();
+        self.tell(id, PluginEvent::PeerRemoved(this));
+        self.record_changed();
+    }
+
+    pub(super) fn next_plugin_timeout(&self) -> Option<Time> {
+        let due = |plugin: &Plugin| {
+            let fault = match plugin.health {
+                Health::Faulted { until } => Some(until),
+                Health::Up | Health::Down => None,
+            };
+            fault.into_iter().chain(plugin.penalised_until).min()
+        };
+        self.plugins.values().filter_map(due).min()
+    }
+
+    pub(super) fn time_plugins(&mut self) {
+        let now = self.now;
+        let overdue =
+            |plugin: &Plugin| matches!(plugin.health, Health::Faulted { until } if now >= until);
+        let gone: Vec<PluginId> = self
+            .plugins
+            .values()
+            .filter(|plugin| overdue(plugin))
+            .map(|plugin| plugin.spec.id.clone())
+            .collect();
+        for id in gone {
+            self.plugin_leaves(&id);
+        }
+        let mut forgiven = false;
+        for plugin in self.plugins.values_mut() {
+            forgiven |= plugin
+                .penalised_until
+                .take_if(|until| now >= *until)
+                .is_some();
+        }
+        if forgiven {
+            self.rank_changed();
+        }
+    }
+
+    /// What this device tells of itself.
+    pub(super) fn own_record(&self) -> Record {
+        let healthy = self
+            .plugins
+            .values()
+            .filter(|plugin| plugin.health != Health::Down);
+        let plugins = healthy.map(|plugin| RecordPlugin {
+            id: plugin.spec.id.clone(),
+            version: plugin.spec.version,
+            priority: plugin.spec.priority,
+            penalised: plugin.penalised_until.is_some(),
+        });
+        Record {
+            key: self.identity.key,
+            boot: self.identity.boot,
+            version: self.serials.record,
+            flags: self.identity.flags,
+            name: self.identity.name.clone(),
+            program: self.config.version,
+            plugins: plugins.collect(),
+        }
+    }
+
+    fn own_record_size(&self) -> usize {
+        let mut bytes = Vec::new();
+        Message::Record(self.own_record()).encode(&mut bytes);
+        bytes.len()
+    }
+
+    fn record_changed(&mut self) {
+        self.serials.record += 1;
+        let record = Message::Record(self.own_record());
+        self.send_to_connected(&record);
+    }
+
+    fn rank_changed(&mut self) {
+        for plugin in self.plugins.values() {
+            if let Some(election) = self.elections.get_mut(&plugin.spec.group()) {
+                election.set_own(candidate(&plugin.spec, plugin.penalised_until.is_some()));
+            }
+        }
+        self.record_changed();
+    }
+
+    fn own_candidate(&self, plugin: &Plugin) -> Candidate {
+        candidate(&plugin.spec, plugin.penalised_until.is_some())
+    }
+
+    pub(super) fn plugin_of(&self, group: GroupKey) -> Option<&Plugin> {
+        let takes_part =
+            |plugin: &&Plugin| plugin.health != Health::Down && plugin.spec.group() == group;
+        self.plugins.values().find(takes_part)
+    }
+
+    pub(super) fn tell_role(&mut self, group: GroupKey, output: election::Output) {
+        let Some(plugin) = self.plugin_of(group) else {
+            return;
+        };
+        let id = plugin.spec.id.clone();
+        let leadership = |leader: Peer, term: u64| Leadership { leader, term };
+        let (event, now_leads) = match output {
+            election::Output::Promoted { epoch } => {
+                let leadership = leadership(self.this_peer(), epoch);
+                (
+                    PluginEvent::PromoteLeader(leadership.clone()),
+                    Some(leadership),
+                )
+            }
+            election::Output::Followed { leader, epoch } => {
+                let Some(peer) = plugin.peers.get(&leader) else {
+                    return;
+                };
+                let leadership = leadership(peer.clone(), epoch);
+                (
+                    PluginEvent::PromoteFollower(leadership.clone()),
+                    Some(leadership),
+                )
+            }
+            election::Output::Demoted => (PluginEvent::DemoteLeader, None),
+            election::Output::LostLeader => (PluginEvent::DemoteFollower, None),
+            election::Output::TermChanged { epoch } => {
+                let told = plugin.leadership.clone();
+                let told = told.map(|told| leadership(told.leader, epoch));
+                (PluginEvent::TermChanged { term: epoch }, told)
+            }
+            election::Output::Held(held) => {
+                (PluginEvent::BroadcastsHeld(held), plugin.leadership.clone())
+            }
+            election::Output::Announce
+            | election::Output::ProbeAll
+            | election::Output::Released { .. }
+            | election::Output::Ceiling(_) => return,
+        };
+        tracing::debug!(plugin = %id, ?event, "role");
+        if let Some(plugin) = self.plugins.get_mut(&id) {
+            plugin.leadership = now_leads;
+        }
+        self.tell(&id, event);
+    }
+
+    pub(super) fn tell(&mut self, id: &PluginId, event: PluginEvent) {
+        self.events.push_back(Event::Plugin {
+            id: id.clone(),
+            event,
+        });
+    }
+}
+
+pub(super) fn candidate(spec: &PluginSpec, penalised: bool) -> Candidate {
+    Candidate {
+        priority: spec.priority,
+        penalised,
+    }
+}

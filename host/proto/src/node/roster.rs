@@ -1,0 +1,172 @@
+//! What is known of the other devices, as plain data. The machines decide; this only remembers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::event::{Address, PluginSpec};
+use crate::id::{BootId, DeviceId, GroupKey, NodeId, PublicKey};
+use crate::time::Time;
+use crate::wire::header::Flags;
+use crate::wire::message::{Claim, Record};
+
+/// Addresses tried for one device.
+const CANDIDATES_MAX: usize = 4;
+/// Devices remembered. Beyond it, devices that never became members are forgotten first.
+const DEVICES_MAX: usize = 2048;
+
+/// Another device.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) key: PublicKey,
+    pub(super) device: DeviceId,
+    pub(super) flags: Flags,
+    /// Of the open session, else as hinted by a beacon or a member.
+    pub(super) boot: BootId,
+    /// Newest first.
+    pub(super) candidates: Vec<Address>,
+    pub(super) record: Option<Record>,
+    pub(super) standing: Standing,
+    /// Part of the plugins' view: a member whose record and round trip are known.
+    pub(super) visible: bool,
+    pub(super) connected_at: Option<Time>,
+    /// Of its newest bulletin in this boot.
+    pub(super) bulletin_seq: Option<u32>,
+    /// What it claimed then.
+    pub(super) claims: Vec<Claim>,
+    /// The groups it last asked about.
+    pub(super) asks: Vec<GroupKey>,
+    pub(super) record_asked_at: Option<Time>,
+}
+
+/// What the group and this device hold of a device's membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Heard of.
+    Stranger,
+    /// The group holds it for alive.
+    Active,
+    /// The group holds it for down; this device's own probes have not failed.
+    Doubted,
+    /// Down by both, since then.
+    Missing { since: Time },
+    /// Said goodbye.
+    Left,
+}
+
+impl Entry {
+    fn new(key: PublicKey, boot: BootId, flags: Flags) -> Self {
+        Self {
+            key,
+            device: key.device_id(),
+            flags,
+            boot,
+            candidates: Vec::new(),
+            record: None,
+            standing: Standing::Stranger,
+            visible: false,
+            connected_at: None,
+            bulletin_seq: None,
+            claims: Vec::new(),
+            asks: Vec::new(),
+            record_asked_at: None,
+        }
+    }
+
+    pub(super) fn is_member(&self) -> bool {
+        matches!(self.standing, Standing::Active | Standing::Doubted)
+    }
+
+    /// Remembers where the device may be reached; the newest comes first.
+    pub(super) fn add_candidate(&mut self, address: Address) {
+        self.candidates.retain(|known| *known != address);
+        self.candidates.insert(0, address);
+        self.candidates.truncate(CANDIDATES_MAX);
+    }
+
+    /// The device runs anew: what it told before is void.
+    pub(super) fn restarted(&mut self, boot: BootId) {
+        self.boot = boot;
+        self.record = None;
+        self.bulletin_seq = None;
+        self.claims.clear();
+        self.asks.clear();
+        self.record_asked_at = None;
+    }
+
+    /// The plugin of this group that the device runs healthily, and whether it is penalised.
+    pub(super) fn plugin(&self, group: GroupKey) -> Option<(PluginSpec, bool)> {
+        let plugins = self.record.iter().flat_map(|record| &record.plugins);
+        let spec = |plugin: &crate::wire::message::RecordPlugin| PluginSpec {
+            id: plugin.id.clone(),
+            version: plugin.version,
+            priority: plugin.priority,
+        };
+        plugins
+            .map(|plugin| (spec(plugin), plugin.penalised))
+            .find(|(spec, _)| spec.group() == group)
+    }
+}
+
+/// All other devices.
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    entries: BTreeMap<NodeId, Entry>,
+    /// Members that the group knows and this device has no key of.
+    pub(super) unknown: BTreeSet<NodeId>,
+}
+
+impl Roster {
+    /// The entry of a device, made where it is new. None where there is no room.
+    pub(super) fn learn(
+        &mut self,
+        key: PublicKey,
+        boot: BootId,
+        flags: Flags,
+    ) -> Option<&mut Entry> {
+        let node = key.device_id().node();
+        if !self.entries.contains_key(&node) && self.entries.len() >= DEVICES_MAX {
+            let stranger = |(_, entry): &(&NodeId, &Entry)| {
+                entry.standing == Standing::Stranger && entry.connected_at.is_none()
+            };
+            let forgotten = self.entries.iter().find(stranger).map(|(node, _)| *node)?;
+            self.entries.remove(&forgotten);
+        }
+        self.unknown.remove(&node);
+        let entry = self
+            .entries
+            .entry(node)
+            .or_insert_with(|| Entry::new(key, boot, flags));
+        // Two keys with one hash prefix: the first stays.
+        (entry.key == key).then_some(entry)
+    }
+
+    pub(super) fn get(&self, node: NodeId) -> Option<&Entry> {
+        self.entries.get(&node)
+    }
+
+    pub(super) fn get_mut(&mut self, node: NodeId) -> Option<&mut Entry> {
+        self.entries.get_mut(&node)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &Entry)> {
+        self.entries.iter().map(|(node, entry)| (*node, entry))
+    }
+
+    pub(super) fn connected(&self) -> impl Iterator<Item = NodeId> {
+        self.iter()
+            .filter(|(_, entry)| entry.connected_at.is_some())
+            .map(|(node, _)| node)
+    }
+
+    pub(super) fn visible(&self) -> impl Iterator<Item = (NodeId, &Entry)> {
+        self.iter().filter(|(_, entry)| entry.visible)
+    }
+
+    /// The device with this public id.
+    pub(super) fn find(&self, device: &DeviceId) -> Option<NodeId> {
+        let node = device.node();
+        self.entries
+            .get(&node)
+            .filter(|entry| entry.device == *device)
+            .map(|_| node)
+    }
+}

@@ -1,0 +1,108 @@
+//! A node's state as plain data, for observers.
+
+use super::Node;
+use super::plugins::Health;
+use super::roster::{Entry, Standing};
+use crate::id::NodeId;
+use crate::status::{NodeStatus, PeerState, PeerStatus, PluginStatus, Role};
+use crate::time::Time;
+
+impl Node {
+    /// What the node looks like at `now`.
+    #[must_use]
+    pub fn status(&self, now: Time) -> NodeStatus {
+        let mut peers: Vec<PeerStatus> = self
+            .roster
+            .iter()
+            .map(|(node, entry)| self.peer_status(now, node, entry))
+            .collect();
+        peers.sort_by_key(|peer| peer.device);
+        NodeStatus {
+            device: self.identity.device,
+            name: self.identity.name.clone(),
+            has_group: self.keys.is_some(),
+            peers,
+            plugins: self
+                .plugins
+                .keys()
+                .filter_map(|id| self.plugin_status(id))
+                .collect(),
+            counters: self.counters,
+        }
+    }
+
+    fn peer_status(&self, now: Time, node: NodeId, entry: &Entry) -> PeerStatus {
+        let heard = self
+            .sessions
+            .as_ref()
+            .and_then(|s| s.last_heard(&entry.key));
+        let timing = self.liveness.timing(node);
+        let address = self
+            .endpoint(node)
+            .or_else(|| entry.candidates.first().copied());
+        let plugins = entry.record.iter().flat_map(|record| &record.plugins);
+        PeerStatus {
+            device: entry.device,
+            name: entry.record.as_ref().map(|record| record.name.clone()),
+            version: entry.record.as_ref().map(|record| record.program),
+            address: address.map(|address| address.to_string()),
+            state: self.peer_state(node, entry),
+            last_heard: heard.map(|heard| now.since(heard)),
+            round_trip_us: timing.and_then(|timing| timing.round_trip()),
+            clock_delta_us: timing.and_then(|timing| timing.clock_delta()),
+            plugins: plugins
+                .map(|plugin| crate::event::PluginSpec {
+                    id: plugin.id.clone(),
+                    version: plugin.version,
+                    priority: plugin.priority,
+                })
+                .collect(),
+        }
+    }
+
+    fn peer_state(&self, node: NodeId, entry: &Entry) -> PeerState {
+        let connecting = self
+            .sessions
+            .as_ref()
+            .is_some_and(|s| s.is_connecting(&entry.key));
+        match entry.standing {
+            Standing::Missing { .. } => PeerState::Missing,
+            Standing::Left => PeerState::Left,
+            Standing::Doubted => PeerState::Suspect,
+            Standing::Active if self.liveness.is_suspect(node) => PeerState::Suspect,
+            Standing::Active if entry.visible => PeerState::Member,
+            Standing::Active | Standing::Stranger if entry.connected_at.is_some() => {
+                PeerState::Connected
+            }
+            Standing::Active | Standing::Stranger if connecting => PeerState::Connecting,
+            Standing::Active | Standing::Stranger => PeerState::Known,
+        }
+    }
+
+    fn plugin_status(&self, id: &crate::id::PluginId) -> Option<PluginStatus> {
+        let plugin = self.plugins.get(id)?;
+        let election = self.elections.get(&plugin.spec.group());
+        let members = |plugin: &super::plugins::Plugin| match plugin.health {
+            Health::Down => 0,
+            Health::Up | Health::Faulted { .. } => plugin.peer_count() + 1,
+        };
+        let (role, leader, term) = match election {
+            None => (Role::None, None, 0),
+            Some(election) => match (election.claim(), election.followed()) {
+                (Some((epoch, _)), _) => (Role::Leader, Some(self.identity.device), epoch),
+                (None, Some((leader, epoch))) => {
+                    let device = self.roster.get(leader).map(|entry| entry.device);
+                    (Role::Follower, device, epoch)
+                }
+                (None, None) => (Role::Electing, None, election.epoch_max()),
+            },
+        };
+        Some(PluginStatus {
+            spec: plugin.spec.clone(),
+            role,
+            leader,
+            term,
+            members: members(plugin),
+        })
+    }
+}

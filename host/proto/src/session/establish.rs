@@ -1,0 +1,307 @@
+//! From an attempt or an Init to a session: the part of [`Sessions`] that runs handshakes.
+
+use bytes::Bytes;
+
+use crate::ctx::Ctx;
+use crate::event::Address;
+use crate::id::PublicKey;
+use crate::session::attempt::{Attempt, CANDIDATES_MAX, Pending};
+use crate::session::handshake::{
+    OpenedInit, Target, into_transport, open_response, response_indices,
+};
+use crate::session::refusal::Refusal;
+use crate::session::slots::{Confirmed, Index, Origin, Session};
+use crate::session::{HALF_OPEN_LIFE, Incoming, PEERS_MAX, SessionEvent, Sessions};
+use crate::time::Time;
+use crate::wire::header::Suite;
+
+impl Sessions {
+    /// Decides on an Init. The checks stand in order of their cost, so that a flood is refused by
+    /// the cheap ones: length (by [`crate::wire::header::classify`]), group, both codes, copies of
+    /// what was seen; then the exchange of keys, the replay rule, and what concurs with it.
+    pub(super) fn admit_init(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        from: Address,
+        suite: Suite,
+        datagram: &[u8],
+    ) -> Result<Incoming, Refusal> {
+        let mac1 = self.identity.check_init(datagram)?;
+        if self.seen.contains(&mac1) {
+            return Err(Refusal::Replayed);
+        }
+        self.seen.insert(mac1);
+
+        let init = self.identity.open_init(ctx.rng, suite, datagram)?;
+        if init.peer == self.identity.public {
+            return Err(Refusal::OwnKey);
+        }
+        if init.responder_boot != self.identity.boot {
+            return Ok(Incoming::WantsBeacon { to: from });
+        }
+        let is_newer = self
+            .counters
+            .admit(&init.peer, init.initiator_boot, init.counter);
+        if !is_newer {
+            return Err(Refusal::Replayed);
+        }
+
+        if self.is_held_against(&init, from, ctx.now) {
+            return Ok(Incoming::Nothing);
+        }
+        if !self.has_room_for(&init.peer, ctx.now) {
+            return Err(Refusal::Full);
+        }
+        self.answer(ctx, from, init);
+        Ok(Incoming::Nothing)
+    }
+
+    /// Takes the answer to an Init of ours.
+    pub(super) fn handle_response(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        from: Address,
+        datagram: &[u8],
+    ) -> Result<Incoming, Refusal> {
+        self.identity.check_response(datagram)?;
+        let (local, remote) = response_indices(datagram);
+        let peer = *self.indices.get(&local).ok_or(Refusal::UnknownIndex)?;
+        let attempt = self.attempts.get_mut(&peer).ok_or(Refusal::UnknownIndex)?;
+        let boot = attempt.target.boot;
+        let at = attempt
+            .pending
+            .iter()
+            .position(|pending| pending.local == local);
+        let at = at.ok_or(Refusal::UnknownIndex)?;
+        if open_response(&mut attempt.pending[at].state, datagram)? != boot {
+            return Err(Refusal::OtherBoot);
+        }
+        let pending = attempt.pending.swap_remove(at);
+        self.drop_attempt(&peer);
+
+        let created = ctx.now;
+        let serial = self.next_serial();
+        let origin = Origin {
+            local,
+            remote,
+            boot,
+            initiated: true,
+            created,
+            serial,
+        };
+        let session = Session::new(origin, into_transport(pending.state));
+        self.establish(&peer, session, from);
+        self.peers.entry(peer).or_default().last_heard = Some(ctx.now);
+        // The peer may send only after this has reached it.
+        let confirmation = self.send(ctx, &peer, &[]);
+        debug_assert!(confirmation.is_ok(), "the session was just made");
+        Ok(Incoming::Nothing)
+    }
+
+    /// Takes a half-open session into use after its first valid packet.
+    pub(super) fn confirm(
+        &mut self,
+        peer: &PublicKey,
+        index: Index,
+        from: Address,
+    ) -> Result<(), Refusal> {
+        let slots = self.peers.get_mut(peer).ok_or(Refusal::UnknownIndex)?;
+        let session = slots.take_half_open(index).ok_or(Refusal::UnknownIndex)?;
+        let (boot, created) = (session.boot, session.created);
+        match self.establish(peer, session, from) {
+            Confirmed::Outdated => Err(Refusal::OtherBoot),
+            Confirmed::Current { .. } | Confirmed::Previous => {
+                let is_done = |a: &Attempt| a.target.boot == boot || a.started <= created;
+                if self.attempts.get(peer).is_some_and(is_done) {
+                    self.drop_attempt(peer);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether a new attempt may begin; if not, says why in the log.
+    pub(super) fn may_attempt(&mut self, ctx: &Ctx<'_>, target: &Target) -> bool {
+        let peer = &target.peer;
+        let reason = if *peer == self.identity.public {
+            "it has the key of this device"
+        } else if PublicKey::new(*peer.as_bytes()).is_err() {
+            "its key is of low order"
+        } else if !target.flags.speaks_our_version() {
+            "it does not speak this protocol version"
+        } else if !self.has_room_for(peer, ctx.now) {
+            "there are too many peers already"
+        } else {
+            return true;
+        };
+        tracing::debug!(?peer, reason, "no handshake attempted");
+        false
+    }
+
+    /// Starts an attempt, or adds addresses to the one that has the same target.
+    pub(super) fn attempt(&mut self, ctx: &mut Ctx<'_>, target: Target, candidates: &[Address]) {
+        let peer = target.peer;
+        let latest = &candidates[..candidates.len().min(CANDIDATES_MAX)];
+        if let Some(attempt) = self.attempts.get_mut(&peer)
+            && attempt.target == target
+        {
+            let mut untried = latest.to_vec();
+            untried.retain(|address| attempt.add_candidate(*address));
+            for address in untried {
+                self.send_init(ctx, &peer, address);
+            }
+            return;
+        }
+        self.drop_attempt(&peer);
+        let mut attempt = Attempt::new(target, ctx.now);
+        for address in latest {
+            attempt.add_candidate(*address);
+        }
+        self.attempts.insert(peer, attempt);
+        self.continue_attempt(ctx, &peer);
+    }
+
+    /// Begins an attempt's next round, or gives up.
+    pub(super) fn continue_attempt(&mut self, ctx: &mut Ctx<'_>, peer: &PublicKey) {
+        let Some(attempt) = self.attempts.get_mut(peer) else {
+            return;
+        };
+        if attempt.is_over(ctx.now) {
+            tracing::debug!(?peer, "handshake given up: no answer from any address");
+            ctx.counters.handshakes_failed += 1;
+            self.drop_attempt(peer);
+            self.events.push_back(SessionEvent::GaveUp { peer: *peer });
+            return;
+        }
+        let last_round: Vec<Index> = attempt.pending.drain(..).map(|init| init.local).collect();
+        let candidates = attempt.begin_round(ctx.now, ctx.rng);
+        let due = attempt.due;
+        self.wake = Some(self.wake.map_or(due, |wake| wake.min(due)));
+        self.free(last_round);
+        for address in candidates {
+            self.send_init(ctx, peer, address);
+        }
+    }
+
+    /// Ends an attempt, if there is one.
+    pub(super) fn drop_attempt(&mut self, peer: &PublicKey) {
+        if let Some(attempt) = self.attempts.remove(peer) {
+            self.free(attempt.pending.into_iter().map(|init| init.local));
+        }
+    }
+
+    fn send_init(&mut self, ctx: &mut Ctx<'_>, peer: &PublicKey, address: Address) {
+        let local = self.new_index(ctx, *peer);
+        self.inits += 1;
+        let Some(attempt) = self.attempts.get_mut(peer) else {
+            return;
+        };
+        let (state, packet) = self
+            .identity
+            .write_init(ctx.rng, &attempt.target, local, self.inits);
+        attempt.add_pending(Pending {
+            local,
+            state,
+            address,
+            sent_at: ctx.now,
+        });
+        ctx.transmit(address, Bytes::copy_from_slice(&packet));
+    }
+
+    /// Two devices that dial each other at once must end with the same session: the attempt of the
+    /// lower key wins. The other one gives way here; its next round comes if nothing else does.
+    fn is_held_against(&mut self, init: &OpenedInit, from: Address, now: Time) -> bool {
+        let Some(attempt) = self.attempts.get_mut(&init.peer) else {
+            return false;
+        };
+        if self.identity.public < init.peer {
+            return attempt.target.boot == init.initiator_boot && attempt.holds_against(from, now);
+        }
+        let given_up: Vec<Index> = attempt.pending.drain(..).map(|own| own.local).collect();
+        self.free(given_up);
+        false
+    }
+
+    fn answer(&mut self, ctx: &mut Ctx<'_>, from: Address, init: OpenedInit) {
+        let (peer, boot, remote) = (init.peer, init.initiator_boot, init.remote);
+        let local = self.new_index(ctx, peer);
+        let (transport, packet) = self.identity.write_response(init, local);
+        let created = ctx.now;
+        let serial = self.next_serial();
+        let origin = Origin {
+            local,
+            remote,
+            boot,
+            initiated: false,
+            created,
+            serial,
+        };
+        let mut dropped = Vec::new();
+        let slots = self.peers.entry(peer).or_default();
+        slots.add_half_open(Session::new(origin, transport), &mut dropped);
+        self.free(dropped);
+        ctx.transmit(from, Bytes::copy_from_slice(&packet));
+    }
+
+    /// Places a confirmed session and tells the caller if it changes anything for it.
+    fn establish(&mut self, peer: &PublicKey, session: Session, from: Address) -> Confirmed {
+        let (boot, initiated) = (session.boot, session.initiated);
+        let mut dropped = Vec::new();
+        let slots = self.peers.entry(*peer).or_default();
+        let confirmed = slots.confirm(session, &mut dropped);
+        if let Confirmed::Current { is_new } = confirmed {
+            slots.endpoint = Some(from);
+            if is_new {
+                tracing::debug!(?peer, address = %from, initiated, "session established");
+                let address = from;
+                let event = SessionEvent::Established {
+                    peer: *peer,
+                    boot,
+                    address,
+                    initiated,
+                };
+                self.events.push_back(event);
+            }
+        }
+        self.free(dropped);
+        confirmed
+    }
+
+    /// Whether the peer is known or another one may be taken in. Makes room by dropping peers that
+    /// never confirmed a session.
+    fn has_room_for(&mut self, peer: &PublicKey, now: Time) -> bool {
+        let is_known = |sessions: &Self| {
+            sessions.peers.contains_key(peer) || sessions.attempts.contains_key(peer)
+        };
+        if is_known(self) || self.peer_count() < PEERS_MAX {
+            return true;
+        }
+        let is_stale = |since: Time| now.since(since) > HALF_OPEN_LIFE;
+        let stale: Vec<PublicKey> = self
+            .peers
+            .iter()
+            .filter(|(_, slots)| slots.only_half_open_since().is_some_and(is_stale))
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in &stale {
+            if !self.attempts.contains_key(peer) {
+                self.close(peer);
+            }
+        }
+        self.peer_count() < PEERS_MAX
+    }
+
+    fn peer_count(&self) -> usize {
+        let upper_bound = self.peers.len() + self.attempts.len();
+        if upper_bound < PEERS_MAX {
+            return upper_bound;
+        }
+        let is_dialled_only = |peer: &&PublicKey| !self.peers.contains_key(peer);
+        self.peers.len() + self.attempts.keys().filter(is_dialled_only).count()
+    }
+
+    fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+}

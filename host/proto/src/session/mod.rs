@@ -1,0 +1,373 @@
+//! Encrypted sessions with peers, by Noise handshakes over datagrams.
+//!
+//! ```text
+//! initiator                                 responder
+//!     | Init: static key, both boots, counter   |   Attempt, up to four addresses at once
+//!     |---------------------------------------->|   admitted, answered: a half-open session
+//!     |                         Response: boot  |
+//!     |<----------------------------------------|
+//!   current                                     |
+//!     | Data (empty)                            |
+//!     |---------------------------------------->|   confirmed: current
+//! ```
+//!
+//! Invariants:
+//! * Whoever lacks the group secret gets no answer, except to exact copies of a member's packets,
+//!   and no answer is longer than what it answers.
+//! * A peer is who its static key says, taken from a message that was authenticated as a whole.
+//! * Nothing is sent on a session before the peer has proved to hold its keys, and no packet is
+//!   delivered twice.
+//! * The address of a peer moves only with the newest authenticated packet of the current session.
+//! * `indices` holds exactly the indices of all sessions and pending Inits.
+
+mod attempt;
+mod establish;
+mod handshake;
+mod mac;
+mod memory;
+mod refusal;
+mod slots;
+#[cfg(test)]
+mod tests;
+
+use core::fmt;
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rand::Rng;
+use thiserror::Error;
+
+use crate::MAX_DATAGRAM;
+use crate::crypto::Crypto;
+use crate::ctx::Ctx;
+use crate::event::Address;
+use crate::id::{BootId, PublicKey};
+use crate::keys::{GroupKeys, StaticSecret};
+use crate::time::Time;
+use crate::wire::header::{ACCEPTED_LEN_MAX, DATA_OVERHEAD, Flags, Kind, classify};
+use attempt::Attempt;
+use handshake::{Identity, Target};
+use mac::MacKey;
+use memory::{InitCounters, SeenMacs};
+use refusal::Refusal;
+use slots::{Index, Slot, Slots, data_index};
+
+/// How many peers can have sessions or attempts at once.
+const PEERS_MAX: usize = 1024;
+/// A session is left alone by [`Sessions::connect`] if its peer was heard within this time.
+const FRESH: Duration = Duration::from_secs(15);
+/// A peer that has nothing but half-open sessions this old may be dropped for another.
+const HALF_OPEN_LIFE: Duration = Duration::from_secs(30);
+
+/// The largest plaintext that fits one datagram.
+pub(crate) const MAX_PLAINTEXT: usize = MAX_DATAGRAM - DATA_OVERHEAD;
+
+/// What a datagram was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Incoming {
+    /// A fresh packet of this peer; an empty one confirms a session or keeps it alive.
+    Data {
+        /// Who sent it.
+        peer: PublicKey,
+        /// What it sent.
+        plaintext: Bytes,
+    },
+    /// A member dialled another boot of this device: answer with the sealed beacon.
+    WantsBeacon {
+        /// Where it asked from.
+        to: Address,
+    },
+    /// Nothing for the caller: progress of a handshake, or a datagram that was refused and
+    /// counted.
+    Nothing,
+}
+
+/// What became of a session or attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SessionEvent {
+    /// There is a session to send on where there was none, or only one with another boot of the
+    /// peer. Comes before the packet that confirmed it: drain events before using
+    /// [`Incoming::Data`].
+    Established {
+        /// With whom.
+        peer: PublicKey,
+        /// Which run of the peer.
+        boot: BootId,
+        /// Where the peer is.
+        address: Address,
+        /// Whether this device began the handshake.
+        initiated: bool,
+    },
+    /// An attempt ended without a session.
+    GaveUp {
+        /// Whom it was meant for.
+        peer: PublicKey,
+    },
+}
+
+/// Why nothing was sent. No state was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("there is no session with the peer that could carry the packet")]
+pub(crate) struct NoSession;
+
+/// All sessions of a device, and its attempts at more.
+pub(crate) struct Sessions {
+    identity: Identity,
+    peers: BTreeMap<PublicKey, Slots>,
+    attempts: BTreeMap<PublicKey, Attempt>,
+    indices: BTreeMap<Index, PublicKey>,
+    counters: InitCounters,
+    seen: SeenMacs,
+    events: VecDeque<SessionEvent>,
+    /// No attempt is due before this.
+    wake: Option<Time>,
+    /// How many Inits were written in this boot.
+    inits: u64,
+    serial: u64,
+    scratch: Box<[u8; ACCEPTED_LEN_MAX]>,
+}
+
+impl Sessions {
+    /// No sessions yet. `flags` are the ones in this device's beacons.
+    pub(crate) fn new(
+        keys: &GroupKeys,
+        secret: StaticSecret,
+        public: PublicKey,
+        boot: BootId,
+        flags: Flags,
+        crypto: Arc<dyn Crypto>,
+    ) -> Self {
+        let mac_key = MacKey::new(&keys.mac1, &public);
+        let keys = keys.clone();
+        Self {
+            identity: Identity {
+                keys,
+                secret,
+                public,
+                boot,
+                flags,
+                crypto,
+                mac_key,
+            },
+            peers: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            indices: BTreeMap::new(),
+            counters: InitCounters::default(),
+            seen: SeenMacs::default(),
+            events: VecDeque::new(),
+            wake: None,
+            inits: 0,
+            serial: 0,
+            scratch: Box::new([0; ACCEPTED_LEN_MAX]),
+        }
+    }
+
+    /// Starts an attempt at a session with this boot of a peer, or adds addresses to the one under
+    /// way. Does nothing if there is a session with that boot whose peer was heard lately.
+    pub(crate) fn connect(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        peer: PublicKey,
+        boot: BootId,
+        peer_flags: Flags,
+        candidates: &[Address],
+    ) {
+        let target = Target {
+            peer,
+            boot,
+            flags: peer_flags,
+        };
+        if self.is_fresh(&target, ctx.now) {
+            self.drop_refuted_attempt(&peer);
+            return;
+        }
+        if !self.may_attempt(ctx, &target) {
+            self.events.push_back(SessionEvent::GaveUp { peer });
+            return;
+        }
+        self.attempt(ctx, target, candidates);
+    }
+
+    /// Takes an Init, Response or data packet; refuses any other datagram.
+    pub(crate) fn handle_datagram(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        from: Address,
+        datagram: &[u8],
+    ) -> Incoming {
+        let taken = match classify(datagram) {
+            Kind::Init(suite) => self.admit_init(ctx, from, suite, datagram),
+            Kind::Response => self.handle_response(ctx, from, datagram),
+            Kind::Data => self.handle_data(ctx, from, datagram),
+            Kind::Beacon | Kind::Cookie | Kind::Unknown => Err(Refusal::Malformed),
+        };
+        taken.unwrap_or_else(|refusal| {
+            refusal.count(ctx.counters);
+            tracing::debug!(%from, len = datagram.len(), reason = %refusal, "datagram refused");
+            Incoming::Nothing
+        })
+    }
+
+    /// Seals a packet for a peer and sends it to where the peer was last heard. The plaintext has
+    /// at most [`MAX_PLAINTEXT`] bytes.
+    ///
+    /// # Errors
+    /// There is no session to send on.
+    pub(crate) fn send(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        peer: &PublicKey,
+        plaintext: &[u8],
+    ) -> Result<(), NoSession> {
+        debug_assert!(
+            plaintext.len() <= MAX_PLAINTEXT,
+            "packets are cut to fit a datagram"
+        );
+        if plaintext.len() > MAX_PLAINTEXT {
+            return Err(NoSession);
+        }
+        let slots = self.peers.get_mut(peer).ok_or(NoSession)?;
+        let session = slots.current.as_mut().ok_or(NoSession)?;
+        let endpoint = slots.endpoint.ok_or(NoSession)?;
+        let len = session
+            .seal(plaintext, &mut self.scratch[..])
+            .ok_or(NoSession)?;
+        ctx.transmit(endpoint, Bytes::copy_from_slice(&self.scratch[..len]));
+        Ok(())
+    }
+
+    /// Whether there is a session to send on.
+    pub(crate) fn is_established(&self, peer: &PublicKey) -> bool {
+        self.boot(peer).is_some()
+    }
+
+    /// The peer's boot in the session that is sent on.
+    pub(crate) fn boot(&self, peer: &PublicKey) -> Option<BootId> {
+        self.peers
+            .get(peer)?
+            .current
+            .as_ref()
+            .map(|session| session.boot)
+    }
+
+    /// Where packets to the peer go.
+    pub(crate) fn endpoint(&self, peer: &PublicKey) -> Option<Address> {
+        self.peers.get(peer)?.endpoint
+    }
+
+    /// When a packet of the peer was last opened.
+    pub(crate) fn last_heard(&self, peer: &PublicKey) -> Option<Time> {
+        self.peers.get(peer)?.last_heard
+    }
+
+    /// Whether an attempt is under way.
+    pub(crate) fn is_connecting(&self, peer: &PublicKey) -> bool {
+        self.attempts.contains_key(peer)
+    }
+
+    /// Forgets the sessions with a peer and the attempt at one. What protects against replay is
+    /// kept.
+    pub(crate) fn close(&mut self, peer: &PublicKey) {
+        self.drop_attempt(peer);
+        if let Some(slots) = self.peers.remove(peer) {
+            for index in slots.indices() {
+                self.indices.remove(&index);
+            }
+        }
+    }
+
+    /// The next event.
+    pub(crate) fn poll_event(&mut self) -> Option<SessionEvent> {
+        self.events.pop_front()
+    }
+
+    /// Begins the rounds that are due and ends the attempts that went on for too long. Harmless
+    /// when early.
+    pub(crate) fn handle_timeout(&mut self, ctx: &mut Ctx<'_>) {
+        if self.wake.is_none_or(|wake| wake > ctx.now) {
+            return;
+        }
+        let is_due =
+            |(peer, attempt): (&PublicKey, &Attempt)| (attempt.due <= ctx.now).then_some(*peer);
+        let due: Vec<PublicKey> = self.attempts.iter().filter_map(is_due).collect();
+        for peer in due {
+            self.continue_attempt(ctx, &peer);
+        }
+        self.wake = self.attempts.values().map(|attempt| attempt.due).min();
+    }
+
+    /// When to call [`Sessions::handle_timeout`] next; may be early.
+    pub(crate) fn next_timeout(&self) -> Option<Time> {
+        self.wake
+    }
+
+    fn handle_data(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        from: Address,
+        datagram: &[u8],
+    ) -> Result<Incoming, Refusal> {
+        let index = data_index(datagram);
+        let peer = *self.indices.get(&index).ok_or(Refusal::UnknownIndex)?;
+        let slots = self.peers.get_mut(&peer).ok_or(Refusal::UnknownIndex)?;
+        let (slot, session) = slots.find(index).ok_or(Refusal::UnknownIndex)?;
+        let (len, is_newest) = session.open(datagram, &mut self.scratch[..])?;
+        let plaintext = Bytes::copy_from_slice(&self.scratch[..len]);
+        match slot {
+            Slot::Current if is_newest => slots.endpoint = Some(from),
+            Slot::Current | Slot::Previous => {}
+            Slot::HalfOpen => self.confirm(&peer, index, from)?,
+        }
+        if let Some(slots) = self.peers.get_mut(&peer) {
+            slots.last_heard = Some(ctx.now);
+        }
+        Ok(Incoming::Data { peer, plaintext })
+    }
+
+    fn is_fresh(&self, target: &Target, now: Time) -> bool {
+        let heard = self.last_heard(&target.peer);
+        self.boot(&target.peer) == Some(target.boot)
+            && heard.is_some_and(|at| now.since(at) <= FRESH)
+    }
+
+    /// Ends an attempt at another boot of a peer that was heard on its session since: the hint of
+    /// that boot was an old one.
+    fn drop_refuted_attempt(&mut self, peer: &PublicKey) {
+        let heard = self.last_heard(peer);
+        if self
+            .attempts
+            .get(peer)
+            .is_some_and(|attempt| heard > Some(attempt.started))
+        {
+            self.drop_attempt(peer);
+        }
+    }
+
+    /// An unused index, so that a packet is received at one place only.
+    fn new_index(&mut self, ctx: &mut Ctx<'_>, peer: PublicKey) -> Index {
+        let mut index = Index::new(ctx.rng.next_u32());
+        // Ends: there are far more indices than sessions and attempts are allowed to be.
+        while self.indices.contains_key(&index) {
+            index = index.next();
+        }
+        self.indices.insert(index, peer);
+        index
+    }
+
+    fn free(&mut self, dropped: impl IntoIterator<Item = Index>) {
+        for index in dropped {
+            self.indices.remove(&index);
+        }
+    }
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions")
+            .field("peers", &self.peers.keys())
+            .field("attempts", &self.attempts.keys())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,269 @@
+//! The sessions with one peer, and which of them is sent on.
+//!
+//! A session the peer initiated begins *half-open*: it may be received on, and is sent on only
+//! after its first valid packet proved that the peer holds its keys. So a replayed Init never
+//! disturbs a session in use. Several half-open ones may stand side by side, because an initiator
+//! tries several addresses at once and takes the answer that comes first.
+//!
+//! Which session is the newer one is decided by the order in which this side saw their handshakes.
+//! The newest confirmed one is *current*, the one before it *previous*, which only receives. A late
+//! confirmation of an older session makes it previous, never current: both sides then settle on
+//! the same one, whatever the order of packets was.
+
+use std::collections::VecDeque;
+
+use snow::StatelessTransportState;
+
+use crate::event::Address;
+use crate::id::BootId;
+use crate::session::handshake::array;
+use crate::session::refusal::Refusal;
+use crate::time::Time;
+use crate::window::Window;
+use crate::wire::header::{DATA_HEADER_LEN, Kind};
+
+/// An initiator asks at so many addresses at once.
+const HALF_OPEN_MAX: usize = 4;
+/// Far below the point at which the ciphers' bounds are reached.
+const COUNTER_MAX: u64 = 1 << 48;
+
+/// Names a session or handshake to its receiver; 24 bits on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Index(u32);
+
+impl Index {
+    const MASK: u32 = 0x00ff_ffff;
+
+    pub(super) const fn new(value: u32) -> Self {
+        Self(value & Self::MASK)
+    }
+
+    pub(super) const fn next(self) -> Self {
+        Self::new(self.0.wrapping_add(1))
+    }
+
+    pub(super) const fn from_bytes([a, b, c]: [u8; 3]) -> Self {
+        Self(u32::from_le_bytes([a, b, c, 0]))
+    }
+
+    pub(super) const fn to_bytes(self) -> [u8; 3] {
+        let [a, b, c, _] = self.0.to_le_bytes();
+        [a, b, c]
+    }
+}
+
+/// The keys and counters of one finished handshake.
+pub(super) struct Session {
+    pub(super) local: Index,
+    pub(super) boot: BootId,
+    pub(super) initiated: bool,
+    /// When this side saw the handshake.
+    pub(super) created: Time,
+    /// Orders the sessions of this device by `created`, also within one instant.
+    pub(super) serial: u64,
+    remote: Index,
+    transport: StatelessTransportState,
+    sent: u64,
+    window: Window,
+}
+
+/// How a session came to be.
+pub(super) struct Origin {
+    pub(super) local: Index,
+    pub(super) remote: Index,
+    pub(super) boot: BootId,
+    pub(super) initiated: bool,
+    pub(super) created: Time,
+    pub(super) serial: u64,
+}
+
+impl Session {
+    pub(super) fn new(origin: Origin, transport: StatelessTransportState) -> Self {
+        let Origin {
+            local,
+            remote,
+            boot,
+            initiated,
+            created,
+            serial,
+        } = origin;
+        let window = Window::default();
+        Self {
+            local,
+            boot,
+            initiated,
+            created,
+            serial,
+            remote,
+            transport,
+            sent: 0,
+            window,
+        }
+    }
+
+    /// Seals `plaintext` as the next packet into `out` and returns its length; nothing once the
+    /// counter is used up.
+    pub(super) fn seal(&mut self, plaintext: &[u8], out: &mut [u8]) -> Option<usize> {
+        if self.sent >= COUNTER_MAX {
+            return None;
+        }
+        let counter = self.sent;
+        self.sent += 1;
+        out[0] = Kind::Data.first_byte();
+        out[1..4].copy_from_slice(&self.remote.to_bytes());
+        out[4..DATA_HEADER_LEN].copy_from_slice(&counter.to_le_bytes());
+        let sealed = self
+            .transport
+            .write_message(counter, plaintext, &mut out[DATA_HEADER_LEN..])
+            .expect("the buffer is larger than any datagram");
+        Some(DATA_HEADER_LEN + sealed)
+    }
+
+    /// Opens a packet into `out`; returns the length of its plaintext, and whether its counter is
+    /// the newest of this session.
+    pub(super) fn open(&mut self, packet: &[u8], out: &mut [u8]) -> Result<(usize, bool), Refusal> {
+        let counter = u64::from_le_bytes(array(&packet[4..DATA_HEADER_LEN]));
+        if counter >= COUNTER_MAX || !self.window.is_fresh(counter) {
+            return Err(Refusal::Replayed);
+        }
+        let len = self
+            .transport
+            .read_message(counter, &packet[DATA_HEADER_LEN..], out)
+            .map_err(|_| Refusal::Forged)?;
+        Ok((len, self.window.commit(counter)))
+    }
+}
+
+/// The index at which a data packet is to be received.
+pub(super) fn data_index(packet: &[u8]) -> Index {
+    Index::from_bytes(array(&packet[1..4]))
+}
+
+/// All sessions with one peer.
+#[derive(Default)]
+pub(super) struct Slots {
+    pub(super) current: Option<Session>,
+    previous: Option<Session>,
+    half_open: VecDeque<Session>,
+    /// Where packets to the peer go.
+    pub(super) endpoint: Option<Address>,
+    /// When a packet of the peer was last opened.
+    pub(super) last_heard: Option<Time>,
+}
+
+/// What became of a session that was confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Confirmed {
+    /// It is the one to send on.
+    Current {
+        /// There was none before, or one of another boot of the peer.
+        is_new: bool,
+    },
+    /// A newer one is in use; this one still receives.
+    Previous,
+    /// It belongs to an earlier boot of the peer and is gone.
+    Outdated,
+}
+
+/// Where an opened packet's session stood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    Current,
+    Previous,
+    HalfOpen,
+}
+
+impl Slots {
+    /// The session that receives at `index`.
+    pub(super) fn find(&mut self, index: Index) -> Option<(Slot, &mut Session)> {
+        let half_open = self
+            .half_open
+            .iter_mut()
+            .map(|session| (Slot::HalfOpen, session));
+        let current = self
+            .current
+            .iter_mut()
+            .map(|session| (Slot::Current, session));
+        let previous = self
+            .previous
+            .iter_mut()
+            .map(|session| (Slot::Previous, session));
+        current
+            .chain(previous)
+            .chain(half_open)
+            .find(|(_, session)| session.local == index)
+    }
+
+    /// Adds a session whose Init was just answered. `dropped` receives what had to make room.
+    pub(super) fn add_half_open(&mut self, session: Session, dropped: &mut Vec<Index>) {
+        if self.half_open.len() == HALF_OPEN_MAX {
+            dropped.extend(self.half_open.pop_front().map(|oldest| oldest.local));
+        }
+        self.half_open.push_back(session);
+    }
+
+    /// Takes the half-open session at `index` out, for [`Slots::confirm`].
+    pub(super) fn take_half_open(&mut self, index: Index) -> Option<Session> {
+        let at = self
+            .half_open
+            .iter()
+            .position(|session| session.local == index)?;
+        self.half_open.remove(at)
+    }
+
+    /// Places a session of which the peer has proved to hold the keys.
+    pub(super) fn confirm(&mut self, session: Session, dropped: &mut Vec<Index>) -> Confirmed {
+        let Some(current) = self.current.take() else {
+            self.current = Some(session);
+            return Confirmed::Current { is_new: true };
+        };
+        let is_newer = session.serial > current.serial;
+        let is_new = session.boot != current.boot;
+        if is_newer && is_new {
+            dropped.push(current.local);
+            dropped.extend(self.previous.take().map(|previous| previous.local));
+            self.current = Some(session);
+            Confirmed::Current { is_new }
+        } else if is_newer {
+            dropped.extend(
+                self.previous
+                    .replace(current)
+                    .map(|previous| previous.local),
+            );
+            self.current = Some(session);
+            Confirmed::Current { is_new }
+        } else {
+            self.current = Some(current);
+            if is_new {
+                dropped.push(session.local);
+                return Confirmed::Outdated;
+            }
+            dropped.extend(
+                self.previous
+                    .replace(session)
+                    .map(|previous| previous.local),
+            );
+            Confirmed::Previous
+        }
+    }
+
+    /// When the latest of the half-open sessions began, if there is nothing but half-open ones.
+    pub(super) fn only_half_open_since(&self) -> Option<Time> {
+        if self.current.is_some() {
+            return None;
+        }
+        Some(
+            self.half_open
+                .back()
+                .map_or(Time::ZERO, |session| session.created),
+        )
+    }
+
+    /// The indices of all sessions.
+    pub(super) fn indices(&self) -> impl Iterator<Item = Index> {
+        let confirmed = self.current.iter().chain(&self.previous);
+        confirmed
+            .chain(&self.half_open)
+            .map(|session| session.local)
+    }
+}

@@ -1,0 +1,108 @@
+//! What a node shows of itself to observers: a snapshot of plain data.
+
+use core::time::Duration;
+
+use crate::event::PluginSpec;
+use crate::id::{DeviceId, Version};
+
+/// A node's state at one instant.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// This device.
+    pub device: DeviceId,
+    /// Its name.
+    pub name: String,
+    /// Whether it has a group secret.
+    pub has_group: bool,
+    /// The other devices it knows, ordered by id.
+    pub peers: Vec<PeerStatus>,
+    /// Its plugins, ordered by id.
+    pub plugins: Vec<PluginStatus>,
+    /// Counts of what was refused or lost.
+    pub counters: Counters,
+}
+
+/// Another device.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// Its identity.
+    pub device: DeviceId,
+    /// Its name, once its record arrived.
+    pub name: Option<String>,
+    /// The program's version there.
+    pub version: Option<Version>,
+    /// Where it was last heard from, with port.
+    pub address: Option<String>,
+    /// How far it has come.
+    pub state: PeerState,
+    /// Time since a packet of it was last opened.
+    pub last_heard: Option<Duration>,
+    /// Smoothed round trip in microseconds.
+    pub round_trip_us: Option<u32>,
+    /// Its wall clock minus this device's, in microseconds.
+    pub clock_delta_us: Option<i64>,
+    /// The plugins it runs healthily.
+    pub plugins: Vec<PluginSpec>,
+}
+
+/// How far another device has come on its way to membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerState {
+    /// Heard of, no session yet.
+    Known,
+    /// A handshake is under way.
+    Connecting,
+    /// There is a session, not yet a member.
+    Connected,
+    /// A member.
+    Member,
+    /// A member that is being probed because it is silent or reported down.
+    Suspect,
+    /// Was a member and is missing.
+    Missing,
+    /// Said goodbye.
+    Left,
+}
+
+/// One plugin on this device.
+#[derive(Clone, Debug)]
+pub struct PluginStatus {
+    /// Which plugin.
+    pub spec: PluginSpec,
+    /// This device's role in its group.
+    pub role: Role,
+    /// Who leads, as this device knows it.
+    pub leader: Option<DeviceId>,
+    /// The leader's term; without a leader the largest seen.
+    pub term: u64,
+    /// How many devices run it, this one included.
+    pub members: usize,
+}
+
+/// A device's role in a plugin's group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Not yet, or not for now: joining, or the instance is faulted.
+    None,
+    /// An election is under way.
+    Electing,
+    /// Another device leads.
+    Follower,
+    /// This device leads.
+    Leader,
+}
+
+/// Counts since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Datagrams that were malformed, forged or of another group.
+    pub datagrams_refused: u64,
+    /// Datagrams that had been received before.
+    pub datagrams_replayed: u64,
+    /// Plugin messages dropped because they had been delivered before.
+    pub messages_duplicate: u64,
+    /// Plugin messages dropped because they belong to a tenure this device does not follow.
+    pub messages_stale: u64,
+    /// Handshakes that failed.
+    pub handshakes_failed: u64,
+}

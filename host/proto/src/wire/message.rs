@@ -1,0 +1,473 @@
+//! What travels inside a session: frames of one kind byte, a length and a MessagePack body.
+//!
+//! Bodies are flat arrays of integers, byte strings and short lists. A body is decoded once, with
+//! its nesting limited and trailing bytes refused, and every list has a bound that is checked here,
+//! so that nothing behind this module sees unchecked input.
+
+use std::io::Cursor;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::event::Address;
+use crate::id::{BootId, GroupKey, NodeId, PluginId, PublicKey, Version};
+use crate::wire::header::Flags;
+
+/// Bytes that precede each body: kind and big-endian length.
+pub(crate) const FRAME_HEADER: usize = 3;
+/// Nesting allowed in a body.
+const DEPTH_MAX: usize = 16;
+/// Claims, follows and reports in one bulletin.
+pub(crate) const LIST_MAX: usize = 32;
+/// Plugins in one device record.
+pub(crate) const PLUGINS_MAX: usize = 24;
+/// Bytes of a device's name.
+pub(crate) const NAME_MAX: usize = 64;
+
+/// One message.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Message {
+    Ping(Ping),
+    Pong(Pong),
+    Heartbeat(Heartbeat),
+    HeartbeatAck(HeartbeatAck),
+    Membership(Bytes),
+    Record(Record),
+    RecordRequest(RecordRequest),
+    Query(Query),
+    Vouch(Vouch),
+    WhoIs(WhoIs),
+    Introduce(Introduce),
+    DownNotice(DownNotice),
+    Goodbye(Goodbye),
+    Release(Release),
+    App(App),
+    Relayed(Relayed),
+}
+
+/// A leader's claim to one group, as its own device tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Claim {
+    pub(crate) group: GroupKey,
+    pub(crate) epoch: u64,
+    /// Members that follow it, its own device included.
+    pub(crate) followers: u32,
+}
+
+/// That the sender follows the recipient's claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Follow {
+    pub(crate) group: GroupKey,
+    pub(crate) epoch: u64,
+}
+
+/// A third device's claim, as the sender knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) group: GroupKey,
+    pub(crate) epoch: u64,
+    /// Prefix of the claiming device's id.
+    pub(crate) leader: NodeId,
+    pub(crate) followers: u32,
+    /// How long ago the sender heard that device, in microseconds.
+    pub(crate) age_us: u32,
+}
+
+/// The largest epoch the sender has seen in a group, where it exceeds the recipient's claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Seen {
+    pub(crate) group: GroupKey,
+    pub(crate) epoch: u64,
+}
+
+/// What every probe, heartbeat and answer carries about leadership and records.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Bulletin {
+    /// Orders the bulletins of one boot: an older one is ignored.
+    pub(crate) seq: u32,
+    /// Version of the sender's device record.
+    pub(crate) record: u32,
+    /// All that the sender claims.
+    pub(crate) claims: Vec<Claim>,
+    /// Which of the recipient's claims it follows.
+    pub(crate) follows: Vec<Follow>,
+    /// Claims it knows of groups that the recipient claims or asked about.
+    pub(crate) reports: Vec<Report>,
+    /// Epochs above the recipient's.
+    pub(crate) seen: Vec<Seen>,
+    /// Groups for which the sender looks for a leader.
+    pub(crate) asks: Vec<GroupKey>,
+}
+
+/// A probe. Stamps are the low 32 bits of the sender's monotonic microseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ping {
+    pub(crate) sent: u32,
+    pub(crate) bulletin: Bulletin,
+}
+
+/// The answer to a probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pong {
+    /// The probe's stamp.
+    pub(crate) echo: u32,
+    /// The sender's wall clock, microseconds since the Unix epoch.
+    pub(crate) wall: u64,
+    pub(crate) bulletin: Bulletin,
+}
+
+/// A leader's sign of life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Heartbeat {
+    pub(crate) sent: u32,
+    /// The stamp of the recipient's last answer and for how long it was held, in microseconds.
+    pub(crate) echo: Option<(u32, u32)>,
+    /// From the leader of the system group: its era and its group time at `sent`.
+    pub(crate) clock: Option<(u64, u64)>,
+    pub(crate) bulletin: Bulletin,
+}
+
+/// A follower's answer to a heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HeartbeatAck {
+    pub(crate) sent: u32,
+    /// The heartbeat's stamp.
+    pub(crate) echo: u32,
+    pub(crate) bulletin: Bulletin,
+}
+
+/// A plugin in a device record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecordPlugin {
+    pub(crate) id: PluginId,
+    pub(crate) version: Version,
+    pub(crate) priority: i16,
+    /// Ranks last for now: it faulted twice within a minute.
+    pub(crate) penalised: bool,
+}
+
+/// A device's record of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// Whose record.
+    pub(crate) key: PublicKey,
+    pub(crate) boot: BootId,
+    /// Grows with each change within a boot.
+    pub(crate) version: u32,
+    /// What its beacons advertise.
+    pub(crate) flags: Flags,
+    pub(crate) name: String,
+    pub(crate) program: Version,
+    /// Plugins that run healthily.
+    pub(crate) plugins: Vec<RecordPlugin>,
+}
+
+/// Asks for the record of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecordRequest {
+    pub(crate) device: NodeId,
+}
+
+/// Asks when the recipient last heard a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Query {
+    pub(crate) device: NodeId,
+    /// Whether the device's broadcasts should be relayed to the asker for the next seconds.
+    pub(crate) relay: bool,
+}
+
+/// The answer to a query; none where the device was not heard lately.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Vouch {
+    pub(crate) device: NodeId,
+    pub(crate) age_us: u32,
+    /// What that device claimed when it was last heard.
+    pub(crate) claims: Vec<Claim>,
+}
+
+/// Asks how to reach a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WhoIs {
+    pub(crate) device: NodeId,
+}
+
+/// How to reach a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Introduce {
+    pub(crate) key: PublicKey,
+    pub(crate) boot: BootId,
+    pub(crate) flags: Flags,
+    pub(crate) address: Address,
+}
+
+/// Tells a device that the group holds this membership identity of it for down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DownNotice {
+    pub(crate) incarnation: u32,
+}
+
+/// The sender leaves in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Goodbye {}
+
+/// The sender gives up a leadership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Release {
+    pub(crate) group: GroupKey,
+    pub(crate) epoch: u64,
+    /// Prefix of the device that should lead next.
+    pub(crate) successor: Option<NodeId>,
+}
+
+/// How a plugin's message is addressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "u8", try_from = "u8")]
+pub(crate) enum Class {
+    Broadcast,
+    ToLeader,
+    Direct,
+    ToAll,
+}
+
+impl From<Class> for u8 {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Broadcast => 0,
+            Class::ToLeader => 1,
+            Class::Direct => 2,
+            Class::ToAll => 3,
+        }
+    }
+}
+
+impl TryFrom<u8> for Class {
+    type Error = &'static str;
+
+    fn try_from(byte: u8) -> Result<Self, Self::Error> {
+        match byte {
+            0 => Ok(Self::Broadcast),
+            1 => Ok(Self::ToLeader),
+            2 => Ok(Self::Direct),
+            3 => Ok(Self::ToAll),
+            _ => Err("unknown class of message"),
+        }
+    }
+}
+
+/// A plugin's message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct App {
+    pub(crate) group: GroupKey,
+    pub(crate) class: Class,
+    /// The sender's tenure for a broadcast, else 0.
+    pub(crate) epoch: u64,
+    /// Unique within the sender's boot.
+    pub(crate) seq: u64,
+    #[serde(with = "payload")]
+    pub(crate) payload: Bytes,
+}
+
+/// A leader's broadcast, passed on to a member that the leader does not reach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Relayed {
+    /// Prefix of the leader's id.
+    pub(crate) origin: NodeId,
+    pub(crate) boot: BootId,
+    pub(crate) message: App,
+}
+
+mod payload {
+    use bytes::Bytes;
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
+        let bytes: serde_bytes::ByteBuf = serde::Deserialize::deserialize(from)?;
+        Ok(Bytes::from(bytes.into_vec()))
+    }
+}
+
+/// Why a frame was refused. The rest of its datagram is refused with it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum DecodeError {
+    #[error("a frame is cut short")]
+    Truncated,
+    #[error("unknown kind of message {0}")]
+    UnknownKind(u8),
+    #[error("malformed body of kind {0}: {1}")]
+    Malformed(u8, String),
+    #[error("a list or text of kind {0} is longer than allowed")]
+    TooLong(u8),
+}
+
+impl Message {
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Ping(_) => 1,
+            Self::Pong(_) => 2,
+            Self::Heartbeat(_) => 3,
+            Self::HeartbeatAck(_) => 4,
+            Self::Membership(_) => 5,
+            Self::Record(_) => 6,
+            Self::RecordRequest(_) => 7,
+            Self::Query(_) => 8,
+            Self::Vouch(_) => 9,
+            Self::WhoIs(_) => 10,
+            Self::Introduce(_) => 11,
+            Self::DownNotice(_) => 12,
+            Self::Goodbye(_) => 13,
+            Self::Release(_) => 14,
+            Self::App(_) => 15,
+            Self::Relayed(_) => 16,
+        }
+    }
+
+    /// Appends the message as one frame.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&[self.kind(), 0, 0]);
+        match self {
+            Self::Ping(body) => pack(body, out),
+            Self::Pong(body) => pack(body, out),
+            Self::Heartbeat(body) => pack(body, out),
+            Self::HeartbeatAck(body) => pack(body, out),
+            Self::Membership(bytes) => out.extend_from_slice(bytes),
+            Self::Record(body) => pack(body, out),
+            Self::RecordRequest(body) => pack(body, out),
+            Self::Query(body) => pack(body, out),
+            Self::Vouch(body) => pack(body, out),
+            Self::WhoIs(body) => pack(body, out),
+            Self::Introduce(body) => pack(body, out),
+            Self::DownNotice(body) => pack(body, out),
+            Self::Goodbye(body) => pack(body, out),
+            Self::Release(body) => pack(body, out),
+            Self::App(body) => pack(body, out),
+            Self::Relayed(body) => pack(body, out),
+        }
+        let length = u16::try_from(out.len() - start - FRAME_HEADER).unwrap_or(u16::MAX);
+        out[start + 1..start + FRAME_HEADER].copy_from_slice(&length.to_be_bytes());
+    }
+
+    fn decode(kind: u8, body: Bytes) -> Result<Self, DecodeError> {
+        let message = match kind {
+            1 => Self::Ping(unpack(kind, &body)?),
+            2 => Self::Pong(unpack(kind, &body)?),
+            3 => Self::Heartbeat(unpack(kind, &body)?),
+            4 => Self::HeartbeatAck(unpack(kind, &body)?),
+            5 => Self::Membership(body),
+            6 => Self::Record(unpack(kind, &body)?),
+            7 => Self::RecordRequest(unpack(kind, &body)?),
+            8 => Self::Query(unpack(kind, &body)?),
+            9 => Self::Vouch(unpack(kind, &body)?),
+            10 => Self::WhoIs(unpack(kind, &body)?),
+            11 => Self::Introduce(unpack(kind, &body)?),
+            12 => Self::DownNotice(unpack(kind, &body)?),
+            13 => Self::Goodbye(unpack(kind, &body)?),
+            14 => Self::Release(unpack(kind, &body)?),
+            15 => Self::App(unpack(kind, &body)?),
+            16 => Self::Relayed(unpack(kind, &body)?),
+            unknown => return Err(DecodeError::UnknownKind(unknown)),
+        };
+        if message.within_bounds() {
+            Ok(message)
+        } else {
+            Err(DecodeError::TooLong(kind))
+        }
+    }
+
+    fn within_bounds(&self) -> bool {
+        match self {
+            Self::Ping(Ping { bulletin, .. })
+            | Self::Pong(Pong { bulletin, .. })
+            | Self::Heartbeat(Heartbeat { bulletin, .. })
+            | Self::HeartbeatAck(HeartbeatAck { bulletin, .. }) => bulletin.within_bounds(),
+            Self::Record(record) => {
+                record.plugins.len() <= PLUGINS_MAX && record.name.len() <= NAME_MAX
+            }
+            Self::Vouch(vouch) => vouch.claims.len() <= LIST_MAX,
+            Self::App(app) => app.payload.len() <= crate::MAX_PAYLOAD,
+            Self::Relayed(relayed) => relayed.message.payload.len() <= crate::MAX_PAYLOAD,
+            Self::Membership(_)
+            | Self::RecordRequest(_)
+            | Self::Query(_)
+            | Self::WhoIs(_)
+            | Self::Introduce(_)
+            | Self::DownNotice(_)
+            | Self::Goodbye(_)
+            | Self::Release(_) => true,
+        }
+    }
+}
+
+impl Bulletin {
+    fn within_bounds(&self) -> bool {
+        let longest = [
+            self.claims.len(),
+            self.follows.len(),
+            self.reports.len(),
+            self.seen.len(),
+            self.asks.len(),
+        ];
+        longest.into_iter().all(|len| len <= LIST_MAX)
+    }
+}
+
+/// Reads the frames of one datagram, one by one.
+pub(crate) struct Frames(Bytes);
+
+impl Frames {
+    pub(crate) fn new(plaintext: Bytes) -> Self {
+        Self(plaintext)
+    }
+}
+
+impl Iterator for Frames {
+    type Item = Result<Message, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let rest = core::mem::take(&mut self.0);
+        if rest.len() < FRAME_HEADER {
+            return Some(Err(DecodeError::Truncated));
+        }
+        let end = FRAME_HEADER + usize::from(u16::from_be_bytes([rest[1], rest[2]]));
+        if rest.len() < end {
+            return Some(Err(DecodeError::Truncated));
+        }
+        let decoded = Message::decode(rest[0], rest.slice(FRAME_HEADER..end));
+        if decoded.is_ok() {
+            self.0 = rest.slice(end..);
+        }
+        Some(decoded)
+    }
+}
+
+fn pack<T: Serialize>(body: &T, out: &mut Vec<u8>) {
+    rmp_serde::encode::write(out, body).expect("flat bodies always encode into a Vec");
+}
+
+fn unpack<T: DeserializeOwned>(kind: u8, body: &[u8]) -> Result<T, DecodeError> {
+    let malformed = |error: rmp_serde::decode::Error| {
+        DecodeError::Malformed(kind, error.to_string().chars().take(120).collect())
+    };
+    let mut from = rmp_serde::Deserializer::new(Cursor::new(body));
+    from.set_max_depth(DEPTH_MAX);
+    let value = T::deserialize(&mut from).map_err(malformed)?;
+    if from.position() < body.len() as u64 {
+        return Err(DecodeError::Malformed(
+            kind,
+            String::from("bytes after its end"),
+        ));
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha12Rng;
+
+use super::*;
+use crate::session::MAX_PLAINTEXT;
+
+fn key() -> PublicKey {
+    PublicKey::new([9; 32]).expect("no point of low order")
+}
+
+fn record(plugins: usize) -> Record {
+    let plugin = |n: usize| RecordPlugin {
+        id: PluginId::new(format!("plugin-{n}")).expect("valid"),
+        version: Version {
+            major: 1,
+            minor: 2,
+            patch: 3,
+        },
+        priority: -5,
+        penalised: n.is_multiple_of(2),
+    };
+    Record {
+        key: key(),
+        boot: BootId(u64::MAX),
+        version: 7,
+        flags: Flags::new(true),
+        name: String::from("däumling"),
+        program: Version::default(),
+        plugins: (0..plugins).map(plugin).collect(),
+    }
+}
+
+fn app(len: usize) -> App {
+    App {
+        group: GroupKey(u64::MAX),
+        class: Class::Broadcast,
+        epoch: u64::MAX,
+        seq: u64::MAX,
+        payload: Bytes::from(vec![0xc1; len]),
+    }
+}
+
+fn samples() -> Vec<Message> {
+    let bulletin = Bulletin {
+        seq: 1,
+        record: 2,
+        claims: vec![Claim {
+            group: GroupKey(3),
+            epoch: 4,
+            followers: 5,
+        }],
+        follows: vec![Follow {
+            group: GroupKey(6),
+            epoch: 7,
+        }],
+        reports: vec![Report {
+            group: GroupKey(8),
+            epoch: 9,
+            leader: NodeId(10),
+            followers: 11,
+            age_us: 12,
+        }],
+        seen: vec![Seen {
+            group: GroupKey(13),
+            epoch: 14,
+        }],
+        asks: vec![GroupKey::SYSTEM],
+    };
+    let address = Address::Udp("[fe80::1]:4747".parse().expect("valid"));
+    vec![
+        Message::Ping(Ping {
+            sent: u32::MAX,
+            bulletin: bulletin.clone(),
+        }),
+        Message::Pong(Pong {
+            echo: 0,
+            wall: u64::MAX,
+            bulletin: Bulletin::default(),
+        }),
+        Message::Heartbeat(Heartbeat {
+            sent: 1,
+            echo: Some((2, 3)),
+            clock: Some((4, 5)),
+            bulletin: bulletin.clone(),
+        }),
+        Message::HeartbeatAck(HeartbeatAck {
+            sent: 1,
+            echo: 2,
+            bulletin,
+        }),
+        Message::Membership(Bytes::from_static(b"foca's own")),
+        Message::Record(record(3)),
+        Message::RecordRequest(RecordRequest { device: NodeId(1) }),
+        Message::Query(Query {
+            device: NodeId(1),
+            relay: true,
+        }),
+        Message::Vouch(Vouch {
+            device: NodeId(1),
+            age_us: 2,
+            claims: Vec::new(),
+        }),
+        Message::WhoIs(WhoIs { device: NodeId(1) }),
+        Message::Introduce(Introduce {
+            key: key(),
+            boot: BootId(1),
+            flags: Flags::new(false),
+            address,
+        }),
+        Message::DownNotice(DownNotice { incarnation: 1 }),
+        Message::Goodbye(Goodbye {}),
+        Message::Release(Release {
+            group: GroupKey(1),
+            epoch: 2,
+            successor: Some(NodeId(3)),
+        }),
+        Message::App(app(3)),
+        Message::Relayed(Relayed {
+            origin: NodeId(1),
+            boot: BootId(2),
+            message: app(4),
+        }),
+    ]
+}
+
+fn encode(messages: &[Message]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for message in messages {
+        message.encode(&mut bytes);
+    }
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Result<Vec<Message>, DecodeError> {
+    Frames::new(Bytes::copy_from_slice(bytes)).collect()
+}
+
+#[test]
+fn every_message_survives_its_bytes_alone_and_in_company() {
+    for message in samples() {
+        assert_eq!(
+            decode(&encode(core::slice::from_ref(&message))),
+            Ok(vec![message])
+        );
+    }
+    assert_eq!(decode(&encode(&samples())), Ok(samples()));
+}
+
+#[test]
+fn no_cut_and_no_flipped_bit_panics() {
+    let bytes = encode(&samples());
+    for cut in 0..bytes.len() {
+        let _ = decode(&bytes[..cut]);
+    }
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let _ = decode(&flipped);
+    }
+}
+
+#[test]
+fn random_bodies_of_every_kind_do_not_panic() {
+    let mut rng = ChaCha12Rng::seed_from_u64(3);
+    for _ in 0..200_000 {
+        let length = rng.random_range(0..64u16);
+        let mut frame = vec![rng.random_range(0..20u8)];
+        frame.extend_from_slice(&length.to_be_bytes());
+        frame.resize(FRAME_HEADER + usize::from(length), 0);
+        rng.fill_bytes(&mut frame[FRAME_HEADER..]);
+        let _ = decode(&frame);
+    }
+}
+
+#[test]
+fn nested_bodies_are_refused_before_they_exhaust_the_stack() {
+    for kind in 1..=16 {
+        let mut frame = vec![kind, 4, 0];
+        frame.resize(FRAME_HEADER + 1024, 0x91);
+        if kind != 5 {
+            assert!(
+                matches!(decode(&frame), Err(DecodeError::Malformed(..))),
+                "kind {kind}"
+            );
+        }
+    }
+}
+
+#[test]
+fn trailing_bytes_long_lists_and_unknown_kinds_are_refused() {
+    let mut trailing = encode(&[Message::WhoIs(WhoIs { device: NodeId(1) })]);
+    trailing.push(0xc0);
+    trailing[2] += 1;
+    assert!(matches!(
+        decode(&trailing),
+        Err(DecodeError::Malformed(10, _))
+    ));
+
+    let many = Bulletin {
+        asks: vec![GroupKey(1); LIST_MAX + 1],
+        ..Bulletin::default()
+    };
+    let ping = encode(&[Message::Ping(Ping {
+        sent: 0,
+        bulletin: many,
+    })]);
+    assert_eq!(decode(&ping), Err(DecodeError::TooLong(1)));
+    let crowded = encode(&[Message::Record(record(PLUGINS_MAX + 1))]);
+    assert_eq!(decode(&crowded), Err(DecodeError::TooLong(6)));
+    let fat = encode(&[Message::App(app(crate::MAX_PAYLOAD + 1))]);
+    assert_eq!(decode(&fat), Err(DecodeError::TooLong(15)));
+
+    assert_eq!(decode(&[17, 0, 0]), Err(DecodeError::UnknownKind(17)));
+    assert_eq!(decode(&[1, 0]), Err(DecodeError::Truncated));
+}
+
+#[test]
+fn a_low_order_key_is_refused_wherever_a_body_holds_one() {
+    let mut bytes = encode(&[Message::Record(record(0))]);
+    let at = bytes
+        .windows(32)
+        .position(|window| window == [9; 32])
+        .expect("the key is in it");
+    bytes[at..at + 32].fill(0);
+    assert!(matches!(decode(&bytes), Err(DecodeError::Malformed(6, _))));
+}
+
+#[test]
+fn the_largest_payload_fits_a_datagram_even_relayed() {
+    let app = app(crate::MAX_PAYLOAD);
+    let relayed = Relayed {
+        origin: NodeId(u64::MAX),
+        boot: BootId(u64::MAX),
+        message: app,
+    };
+    assert!(encode(&[Message::Relayed(relayed)]).len() <= MAX_PLAINTEXT);
+}
