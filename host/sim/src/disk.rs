@@ -1,0 +1,143 @@
+//! What a device keeps over its restarts.
+//!
+//! A record first lies in the page cache and then on the disk. A crash loses the cache; an orderly
+//! stop writes it out. The boot counter is raised on the disk before a node is made.
+
+use std::collections::BTreeMap;
+
+use consort_proto::{Address, GroupKey, StaticSecret, StoreRecord, Stored, Time};
+
+#[derive(Clone, Debug, Default)]
+struct Content {
+    ceilings: BTreeMap<GroupKey, u64>,
+    addresses: Vec<Address>,
+}
+
+/// One device's disk.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    secret: StaticSecret,
+    boot_counter: u64,
+    durable: Content,
+    cached: Vec<(Time, StoreRecord)>,
+    /// Writes asked for that have not reached the cache.
+    under_way: u32,
+    /// Whether every write fails.
+    pub(crate) full: bool,
+}
+
+impl Disk {
+    pub(crate) const fn new(secret: StaticSecret) -> Self {
+        let durable = Content {
+            ceilings: BTreeMap::new(),
+            addresses: Vec::new(),
+        };
+        Self {
+            secret,
+            boot_counter: 0,
+            durable,
+            cached: Vec::new(),
+            under_way: 0,
+            full: false,
+        }
+    }
+
+    /// Raises the boot counter and reads everything back.
+    pub(crate) fn boot(&mut self) -> Stored {
+        self.boot_counter += 1;
+        Stored {
+            secret: self.secret.clone(),
+            boot_counter: self.boot_counter,
+            epoch_ceilings: self
+                .durable
+                .ceilings
+                .iter()
+                .map(|(g, c)| (*g, *c))
+                .collect(),
+            addresses: self.durable.addresses.clone(),
+        }
+    }
+
+    /// A write is asked for.
+    pub(crate) const fn begin(&mut self) {
+        self.under_way += 1;
+    }
+
+    /// A write asked for has failed.
+    pub(crate) const fn fail(&mut self) {
+        self.under_way = self.under_way.saturating_sub(1);
+    }
+
+    /// Completes a write: the record is safe from a crash from `safe_at` on.
+    pub(crate) fn write(&mut self, safe_at: Time, record: StoreRecord) {
+        self.under_way = self.under_way.saturating_sub(1);
+        self.cached.push((safe_at, record));
+    }
+
+    /// Takes to the disk what is due, keeping the order of the writes.
+    pub(crate) fn settle(&mut self, now: Time) {
+        let settled: Vec<_> = self
+            .cached
+            .extract_if(.., |(safe_at, _)| *safe_at <= now)
+            .collect();
+        for (_, record) in settled {
+            match record {
+                StoreRecord::EpochCeiling { group, ceiling } => {
+                    self.durable.ceilings.insert(group, ceiling);
+                }
+                StoreRecord::Addresses(addresses) => self.durable.addresses = addresses,
+            }
+        }
+    }
+
+    /// The power goes: what is not settled is lost. Whether anything was.
+    pub(crate) fn crash(&mut self, now: Time) -> bool {
+        self.settle(now);
+        let lost = !self.cached.is_empty() || self.under_way > 0;
+        self.cached.clear();
+        self.under_way = 0;
+        lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ceiling(ceiling: u64) -> StoreRecord {
+        StoreRecord::EpochCeiling {
+            group: GroupKey::SYSTEM,
+            ceiling,
+        }
+    }
+
+    #[test]
+    fn a_crash_loses_what_was_not_settled() {
+        let mut disk = Disk::new(StaticSecret::new([1; 32]));
+        assert_eq!(disk.boot().boot_counter, 1);
+        disk.write(Time::from_micros(10), ceiling(16));
+        disk.write(Time::from_micros(1_000), ceiling(32));
+        assert!(disk.crash(Time::from_micros(500)));
+        assert!(
+            !disk.crash(Time::from_micros(600)),
+            "nothing is left to lose"
+        );
+        disk.begin();
+        assert!(
+            disk.crash(Time::from_micros(700)),
+            "a write under way is lost"
+        );
+        let stored = disk.boot();
+        assert_eq!(stored.boot_counter, 2);
+        assert_eq!(stored.epoch_ceilings, [(GroupKey::SYSTEM, 16)]);
+    }
+
+    #[test]
+    fn later_writes_win() {
+        let mut disk = Disk::new(StaticSecret::new([1; 32]));
+        disk.write(Time::from_micros(10), ceiling(16));
+        disk.write(Time::from_micros(20), ceiling(32));
+        disk.settle(Time::MAX);
+        assert_eq!(disk.boot().epoch_ceilings, [(GroupKey::SYSTEM, 32)]);
+    }
+}

@@ -1,0 +1,42 @@
+//! Many Consort nodes in virtual time.
+//!
+//! A [`Sim`] runs real [`consort_proto::Node`]s over a simulated network and simulated disks. Time
+//! is a number that jumps from one event to the next, so an hour takes seconds. One [`Seed`] decides
+//! everything; two runs of one seed are equal to the byte, which [`Sim::trace_hash`] shows.
+//!
+//! # How a run goes
+//! Make a group with [`Sim::builder`], start its devices, let time pass with [`Sim::run_for`] or
+//! wait for something with [`Sim::expect_within`], and break things in between: links, partitions,
+//! crashes, pauses, faults of plugins. Checkers watch every run, whatever the scenario; the first
+//! broken property, any ERROR in a node's log and any failed expectation end it with a panic that
+//! names the seed and the command to replay it.
+//!
+//! # Invariants
+//! - Every input to a node is followed by a full drain of what it gives, then its next wake-up is
+//!   planned; a node is never called in between.
+//! - Collections are ordered, events are ordered by (time, sequence), and every user of randomness
+//!   has a stream of its own.
+
+#![forbid(unsafe_code)]
+
+mod app;
+mod checker;
+mod device;
+mod disk;
+mod log;
+mod message;
+mod network;
+mod queue;
+mod seed;
+mod sim;
+mod toy;
+mod trace;
+
+pub use app::{App, AppRole, AppState, Refused, View};
+pub use checker::MessageReport;
+pub use device::DeviceConfig;
+pub use message::PAYLOAD_MIN;
+pub use network::{Burst, Link};
+pub use seed::{InvalidSeed, Seed, scenario};
+pub use sim::{Recorded, Sim, SimBuilder, Stats, spec};
+pub use toy::Toy;

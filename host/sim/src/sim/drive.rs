@@ -1,0 +1,313 @@
+//! The driver of every node: hands inputs over, drains the answers, plans wake-ups and writes.
+
+use core::time::Duration;
+
+use consort_proto::{
+    Address, Destination, Event, MAX_DATAGRAM, StoreRecord, StoreRequest, Time, Transmit,
+};
+use rand::RngExt;
+use tracing::Level;
+
+use super::{Happening, Recorded, Sim};
+use crate::checker::Observation;
+use crate::device::{Input, Output};
+
+/// How often in a row a node may ask to be woken at once.
+const OVERDUE_MAX: u32 = 100;
+/// How long a write takes: to the page cache, and to the disk.
+const WRITE_CACHED: Duration = Duration::from_micros(50);
+const WRITE_SYNCED: Duration = Duration::from_millis(4);
+/// How long a record lies in the page cache.
+const CACHE_AGE: Duration = Duration::from_secs(5);
+
+impl Sim {
+    pub(super) fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Start { node } => self.start(node),
+            Happening::Deliver { to, from, payload } => {
+                self.input(to, Input::Datagram { from, payload });
+            }
+            Happening::Wake { node, life } => {
+                if self.devices[node].life == life {
+                    self.wake(node);
+                }
+            }
+            Happening::Stored {
+                node,
+                life,
+                token,
+                record,
+                sync,
+            } => {
+                if self.devices[node].life == life {
+                    self.stored(node, token, record, sync);
+                }
+            }
+            Happening::Beat { index } => self.beat(index),
+        }
+    }
+
+    /// Gives one input to a node, unless it is down; while it is paused the input waits.
+    pub(super) fn input(&mut self, node: usize, input: Input) {
+        let now = self.now;
+        let Some(running) = &mut self.devices[node].running else {
+            return;
+        };
+        if let Some(backlog) = &mut running.backlog {
+            backlog.keep(input);
+            return;
+        }
+        if let Input::Datagram { from, payload } = &input {
+            let sender = match self.by_address.get(from) {
+                Some(index) => format!("n{index}"),
+                None => from.to_string(),
+            };
+            self.stats.arrived += 1;
+            self.trace.datagram(now, &sender, node, payload);
+        }
+        let output = self.log.during(|| running.handle(now, input));
+        self.dispose(node, output);
+    }
+
+    /// Carries out what a node gave, then plans its next wake-up.
+    fn dispose(&mut self, node: usize, output: Output) {
+        self.look_at_log(node);
+        for transmit in output.transmits {
+            self.transmit(node, transmit);
+        }
+        self.events(node, output.events);
+        for request in output.stores {
+            self.store(node, request);
+        }
+        let Some(running) = &self.devices[node].running else {
+            return;
+        };
+        if running.leaving && running.node.has_left() {
+            self.stop(node, "has left");
+        } else {
+            self.plan_wake(node);
+        }
+    }
+
+    fn look_at_log(&mut self, node: usize) {
+        for (level, line) in self.log.take() {
+            if level == Level::ERROR {
+                self.fail(&format!("n{node} logged {line}"));
+            }
+            self.trace.comment(&format!("{} n{node} {line}", self.now));
+        }
+    }
+
+    fn transmit(&mut self, from: usize, transmit: Transmit) {
+        let len = transmit.payload.len();
+        if len > MAX_DATAGRAM || len == 0 {
+            self.fail(&format!("n{from} sends a datagram of {len} bytes"));
+        }
+        self.devices[from].datagrams_sent += 1;
+        self.devices[from].bytes_sent += len as u64;
+        match transmit.to {
+            Destination::Address(address) => {
+                if let Some(to) = self.by_address.get(&address).copied() {
+                    self.carry(from, to, &transmit);
+                }
+            }
+            Destination::Everyone => {
+                let segment = self.devices[from].config.segment;
+                for to in 0..self.devices.len() {
+                    if self.devices[to].config.segment == segment {
+                        self.carry(from, to, &transmit);
+                    }
+                }
+            }
+        }
+    }
+
+    fn carry(&mut self, from: usize, to: usize, transmit: &Transmit) {
+        self.stats.datagrams += 1;
+        self.stats.bytes += transmit.payload.len() as u64;
+        if let Some(recording) = &mut self.recording {
+            let payload = transmit.payload.clone();
+            recording.push(Recorded {
+                at: self.now,
+                from,
+                to,
+                payload,
+            });
+        }
+        let source = self.devices[from].address;
+        for (delay, payload) in self
+            .network
+            .carry(self.now, from, to, &transmit.payload)
+            .into_iter()
+            .flatten()
+        {
+            self.queue.push(
+                self.now + delay,
+                Happening::Deliver {
+                    to,
+                    from: source,
+                    payload,
+                },
+            );
+        }
+    }
+
+    fn events(&mut self, node: usize, events: Vec<Event>) {
+        let (mut runs_back, mut set_back) = (None, false);
+        for event in events {
+            match event {
+                Event::Plugin { id, event } => self.told(node, &id, event),
+                Event::Clock(view) => {
+                    let device = &mut self.devices[node];
+                    let local = device
+                        .running
+                        .as_ref()
+                        .map(|running| running.local(self.now));
+                    if let (Some(local), Some(old)) = (local, device.clock) {
+                        let (before, after) = (old.group_time(local), view.group_time(local));
+                        if after + 1 < before {
+                            runs_back = Some(before - after);
+                        }
+                    }
+                    device.clock = Some(view);
+                    self.trace.detail(self.now, node, &format!("{view:?}"));
+                }
+                Event::ClockSetBack { by } => {
+                    set_back = true;
+                    self.note(&format!("n{node} sets group time back by {by:?}"));
+                }
+                Event::MemberAdded(device) => {
+                    self.note(&format!("n{node} has member {}", self.named(device)));
+                    self.observe(node, &Observation::MemberAdded(device));
+                    self.devices[node].members.insert(device);
+                }
+                Event::MemberRemoved { device, reason } => {
+                    self.note(&format!(
+                        "n{node} loses {} ({reason:?})",
+                        self.named(device)
+                    ));
+                    self.observe(node, &Observation::MemberRemoved(device));
+                    self.devices[node].members.remove(&device);
+                }
+            }
+        }
+        if let Some(by) = runs_back
+            && !set_back
+        {
+            self.fail(&format!(
+                "n{node}: group time runs back by {by} µs without a word"
+            ));
+        }
+    }
+
+    fn store(&mut self, node: usize, request: StoreRequest) {
+        let StoreRequest {
+            token,
+            record,
+            sync,
+        } = request;
+        self.trace
+            .detail(self.now, node, &format!("stores {record:?} sync={sync}"));
+        self.devices[node].disk.begin();
+        let takes = if sync { WRITE_SYNCED } else { WRITE_CACHED };
+        let jitter = self.rng.random_range(0..=consort_proto::micros(takes));
+        let at = self.now + takes + Duration::from_micros(jitter);
+        let life = self.devices[node].life;
+        self.queue.push(
+            at,
+            Happening::Stored {
+                node,
+                life,
+                token,
+                record,
+                sync,
+            },
+        );
+    }
+
+    fn stored(&mut self, node: usize, token: u64, record: StoreRecord, sync: bool) {
+        let now = self.now;
+        let disk = &mut self.devices[node].disk;
+        let result = if disk.full {
+            disk.fail();
+            Err("no space left on device".to_owned())
+        } else {
+            disk.write(if sync { now } else { now + CACHE_AGE }, record);
+            disk.settle(now);
+            Ok(())
+        };
+        self.input(node, Input::Stored { token, result });
+    }
+
+    /// A planned wake-up has come. The node is called only if its timeout is due by now.
+    fn wake(&mut self, node: usize) {
+        let now = self.now;
+        let Some(running) = &mut self.devices[node].running else {
+            return;
+        };
+        if running.wake_at != Some(now) {
+            return;
+        }
+        running.wake_at = None;
+        if running.backlog.is_some() {
+            return self.input(node, Input::Timeout);
+        }
+        let Some((at, reason)) = running.wants(now) else {
+            return;
+        };
+        if at > now {
+            return self.plan_wake(node);
+        }
+        let (last, times) = running.overdue;
+        running.overdue = if last == now {
+            (now, times + 1)
+        } else {
+            (now, 0)
+        };
+        if running.overdue.1 > OVERDUE_MAX {
+            self.fail(&format!(
+                "n{node} asks without end to be woken at once, for {reason:?}"
+            ));
+        }
+        self.trace.wake(now, node, reason);
+        self.input(node, Input::Timeout);
+    }
+
+    /// Plans the next wake-up, unless an earlier one is planned: that one will plan again.
+    fn plan_wake(&mut self, node: usize) {
+        let device = &mut self.devices[node];
+        let Some(running) = &mut device.running else {
+            return;
+        };
+        let Some((at, _)) = running.wants(self.now) else {
+            return;
+        };
+        if at < Time::MAX && running.wake_at.is_none_or(|planned| at < planned) {
+            running.wake_at = Some(at);
+            self.queue.push(
+                at,
+                Happening::Wake {
+                    node,
+                    life: device.life,
+                },
+            );
+        }
+    }
+
+    /// Gives a datagram to a node as if it came from `from`.
+    pub fn inject(&mut self, to: usize, from: Address, payload: impl Into<bytes::Bytes>) {
+        self.input(
+            to,
+            Input::Datagram {
+                from,
+                payload: payload.into(),
+            },
+        );
+    }
+
+    /// Every datagram sent so far, if [`crate::SimBuilder::record`] asked for it.
+    #[must_use]
+    pub fn recorded(&self) -> &[Recorded] {
+        self.recording.as_deref().unwrap_or_default()
+    }
+}

@@ -1,0 +1,263 @@
+//! Plugins: coming up, faulting, going, being told things, and acting.
+
+use core::time::Duration;
+
+use bytes::Bytes;
+use consort_proto::{Command, PluginCommand, PluginEvent, PluginId, PluginSpec};
+
+use super::{Beat, Happening, Sim};
+use crate::app::{App, AppRole, AppState, Refused, View};
+use crate::checker::Observation;
+use crate::device::Input;
+use crate::message;
+
+impl Sim {
+    /// A plugin's instance is ready on a device: the first time, after a fault, or after a reload
+    /// with another version.
+    pub fn plugin_up(&mut self, node: usize, spec: PluginSpec) {
+        self.note(&format!("n{node} {} {} is up", spec.id, spec.version));
+        let device = &mut self.devices[node];
+        device.installed.insert(spec.id.clone(), spec.clone());
+        let app = device
+            .apps
+            .entry(spec.id.clone())
+            .or_insert_with(|| App::new(spec.clone()));
+        let fresh = app.state == AppState::Down;
+        app.state = AppState::Up;
+        app.spec = spec.clone();
+        if fresh {
+            app.view = View::default();
+            self.observe(node, &Observation::PluginStarted { plugin: &spec.id });
+        }
+        self.input(node, Input::Command(Command::PluginUp(spec)));
+    }
+
+    /// A plugin's instance faulted; [`Sim::plugin_up`] brings it back.
+    pub fn plugin_fault(&mut self, node: usize, plugin: &PluginSpec) {
+        self.note(&format!("n{node} {} faults", plugin.id));
+        self.set_state(node, &plugin.id, AppState::Faulted);
+        self.input(
+            node,
+            Input::Command(Command::PluginFaulted(plugin.id.clone())),
+        );
+    }
+
+    /// A plugin is gone for now: unloaded or quarantined.
+    pub fn plugin_down(&mut self, node: usize, plugin: &PluginSpec) {
+        self.note(&format!("n{node} {} goes down", plugin.id));
+        self.devices[node].installed.remove(&plugin.id);
+        self.set_state(node, &plugin.id, AppState::Down);
+        self.input(node, Input::Command(Command::PluginDown(plugin.id.clone())));
+    }
+
+    fn set_state(&mut self, node: usize, plugin: &PluginId, state: AppState) {
+        if let Some(app) = self.devices[node].apps.get_mut(plugin) {
+            app.state = state;
+            self.changes += 1;
+        }
+    }
+
+    /// A payload for one message, of `len` bytes or as long as its number needs.
+    pub fn payload(&mut self, len: usize) -> Bytes {
+        self.next_message += 1;
+        message::payload(self.next_message, len)
+    }
+
+    /// A plugin acts. Its payload must come from [`Sim::payload`].
+    ///
+    /// # Errors
+    /// The plugin's host refuses the command.
+    pub fn command(
+        &mut self,
+        node: usize,
+        plugin: &PluginSpec,
+        command: PluginCommand,
+    ) -> Result<(), Refused> {
+        if self.devices[node].is_paused() || !self.devices[node].is_up() {
+            return Err(Refused::NotRunning);
+        }
+        let app = self.devices[node]
+            .apps
+            .remove(&plugin.id)
+            .ok_or(Refused::NotRunning)?;
+        let checked = app.check(&command);
+        if checked.is_ok() {
+            self.observe(
+                node,
+                &Observation::Sent {
+                    app: &app,
+                    command: &command,
+                },
+            );
+        }
+        self.devices[node].apps.insert(plugin.id.clone(), app);
+        checked?;
+        let id = plugin.id.clone();
+        self.input(node, Input::Command(Command::Plugin { id, command }));
+        Ok(())
+    }
+
+    /// Broadcasts `len` bytes as leader; the message's number.
+    ///
+    /// # Errors
+    /// The plugin's host refuses it.
+    pub fn broadcast(
+        &mut self,
+        node: usize,
+        plugin: &PluginSpec,
+        len: usize,
+    ) -> Result<u64, Refused> {
+        let payload = self.payload(len);
+        self.command(node, plugin, PluginCommand::Broadcast(payload))?;
+        Ok(self.next_message)
+    }
+
+    /// Sends `len` bytes to the leader; the message's number.
+    ///
+    /// # Errors
+    /// The plugin's host refuses it.
+    pub fn send_to_leader(
+        &mut self,
+        node: usize,
+        plugin: &PluginSpec,
+        len: usize,
+    ) -> Result<u64, Refused> {
+        let payload = self.payload(len);
+        self.command(node, plugin, PluginCommand::SendToLeader(payload))?;
+        Ok(self.next_message)
+    }
+
+    /// Sends `len` bytes to one member; the message's number.
+    ///
+    /// # Errors
+    /// The plugin's host refuses it.
+    pub fn send(
+        &mut self,
+        node: usize,
+        plugin: &PluginSpec,
+        to: usize,
+        len: usize,
+    ) -> Result<u64, Refused> {
+        let (to, payload) = (self.devices[to].id, self.payload(len));
+        self.command(node, plugin, PluginCommand::Send { to, payload })?;
+        Ok(self.next_message)
+    }
+
+    /// Sends `len` bytes to all members; the message's number.
+    ///
+    /// # Errors
+    /// The plugin's host refuses it.
+    pub fn send_to_all(
+        &mut self,
+        node: usize,
+        plugin: &PluginSpec,
+        len: usize,
+    ) -> Result<u64, Refused> {
+        let payload = self.payload(len);
+        self.command(node, plugin, PluginCommand::SendToAll(payload))?;
+        Ok(self.next_message)
+    }
+
+    /// From here on, whoever leads `plugin` broadcasts `len` bytes at every interval.
+    pub fn start_beat(&mut self, plugin: &PluginSpec, every: Duration, len: usize) {
+        let index = self.beats.len();
+        self.beats.push(Beat {
+            plugin: plugin.id.clone(),
+            every,
+            len,
+            stopped: false,
+        });
+        self.queue.push(self.now + every, Happening::Beat { index });
+    }
+
+    /// Ends all steady traffic.
+    pub fn stop_beats(&mut self) {
+        for beat in &mut self.beats {
+            beat.stopped = true;
+        }
+    }
+
+    pub(super) fn beat(&mut self, index: usize) {
+        let beat = &self.beats[index];
+        if beat.stopped {
+            return;
+        }
+        let (plugin, every, len) = (beat.plugin.clone(), beat.every, beat.len);
+        self.queue.push(self.now + every, Happening::Beat { index });
+        for node in 0..self.devices.len() {
+            let Some(app) = self.devices[node].apps.get(&plugin) else {
+                continue;
+            };
+            if !matches!(app.view.role, AppRole::Leader(_)) {
+                continue;
+            }
+            let expected = app.view.peers.len() as u64;
+            let spec = app.spec.clone();
+            match self.broadcast(node, &spec, len) {
+                Ok(_) => {
+                    self.stats.beats += 1;
+                    self.stats.deliveries_expected += expected;
+                }
+                Err(Refused::Busy) => self.stats.beats_busy += 1,
+                Err(
+                    Refused::NotRunning
+                    | Refused::NotLeader
+                    | Refused::NoLeader
+                    | Refused::UnknownPeer
+                    | Refused::TooLarge,
+                ) => {}
+            }
+        }
+    }
+
+    /// A node tells a plugin something: the checkers look first, then the plugin takes it in.
+    pub(super) fn told(&mut self, node: usize, plugin: &PluginId, event: PluginEvent) {
+        let Some(mut app) = self.devices[node].apps.remove(plugin) else {
+            self.fail(&format!(
+                "n{node} is told of {plugin}, which it never ran: {event:?}"
+            ));
+        };
+        self.trace_told(node, plugin, &event);
+        self.observe(
+            node,
+            &Observation::Told {
+                app: &app,
+                event: &event,
+            },
+        );
+        app.record(self.now, event);
+        self.devices[node].apps.insert(plugin.clone(), app);
+        self.changes += 1;
+    }
+
+    fn trace_told(&mut self, node: usize, plugin: &PluginId, event: &PluginEvent) {
+        let line = match event {
+            PluginEvent::PeerAdded(peer) => format!("peer {} added", self.named(peer.device)),
+            PluginEvent::PeerRemoved(peer) => format!("peer {} removed", self.named(peer.device)),
+            PluginEvent::PromoteLeader(tenure) => format!("LEADS in term {}", tenure.term),
+            PluginEvent::PromoteFollower(tenure) => {
+                format!(
+                    "follows {} in term {}",
+                    self.named(tenure.leader.device),
+                    tenure.term
+                )
+            }
+            PluginEvent::DemoteLeader
+            | PluginEvent::DemoteFollower
+            | PluginEvent::TermChanged { .. }
+            | PluginEvent::BroadcastsHeld(_) => format!("{event:?}"),
+            PluginEvent::PeerUpdated(peer) => {
+                let name = self.named(peer.device);
+                let line = format!("{plugin}: {name} {} {}", peer.clock_delta, peer.round_trip);
+                return self.trace.detail(self.now, node, &line);
+            }
+            PluginEvent::LeaderMessage { payload, .. }
+            | PluginEvent::PeerMessage { payload, .. } => {
+                let number = message::number(payload);
+                let line = format!("{plugin}: message {number:?} of {} B", payload.len());
+                return self.trace.detail(self.now, node, &line);
+            }
+        };
+        self.note(&format!("n{node} {plugin}: {line}"));
+    }
+}

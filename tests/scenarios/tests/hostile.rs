@@ -1,0 +1,195 @@
+//! Strangers on the network: garbage, pieces, replays, forged sources, spoilt bits.
+
+use bytes::Bytes;
+use consort_proto::Address;
+use consort_scenarios::{all, app, form, group, ms, secs, settle};
+use consort_sim::{Link, Sim, SimBuilder, scenario};
+use rand::{Rng, RngExt};
+
+/// Where a stranger sends from.
+fn stranger() -> Address {
+    SimBuilder::address(60_000)
+}
+
+/// Whatever happened must not have changed a role or a peer.
+fn expect_undisturbed(sim: &Sim, before: (usize, u64)) {
+    sim.expect(
+        sim.agree(&app(), &all(sim.device_count())) == Some(before),
+        "same leader and term",
+    );
+    sim.expect(
+        sim.all_see_all(&app(), &all(sim.device_count())),
+        "same peers",
+    );
+    sim.expect(sim.promotions(&app()) == 0, "no promotion");
+}
+
+#[test]
+fn garbage_disturbs_nothing() {
+    let name = "garbage_disturbs_nothing";
+    scenario(name, 5, |seed| {
+        let mut sim = group(name, seed, 4).build();
+        let before = form(&mut sim);
+        sim.start_beat(&app(), ms(100), 64);
+        let mut rng = seed.stream("garbage", 0);
+        for round in 0..3_000u32 {
+            let mut datagram = vec![0; rng.random_range(0..1_500)];
+            rng.fill_bytes(&mut datagram);
+            if let Some(kind) = datagram.first_mut() {
+                // Most first bytes name no kind of packet; try those that do as well.
+                *kind = if round % 2 == 0 {
+                    rng.random_range(0..16)
+                } else {
+                    *kind
+                };
+            }
+            let from = if round % 3 == 0 {
+                sim.address(1)
+            } else {
+                stranger()
+            };
+            sim.inject(rng.random_range(0..4), from, datagram);
+            sim.run_for(ms(5));
+        }
+        expect_undisturbed(&sim, before);
+        sim.stop_beats();
+        sim.run_for(secs(1));
+        assert_eq!(
+            sim.messages(&app()),
+            sim.stats().deliveries_expected,
+            "nothing was lost"
+        );
+    });
+}
+
+#[test]
+fn pieces_and_changed_copies_of_real_datagrams_disturb_nothing() {
+    let name = "pieces_and_changed_copies_of_real_datagrams_disturb_nothing";
+    scenario(name, 5, |seed| {
+        let mut sim = group(name, seed, 4).record().build();
+        let before = form(&mut sim);
+        sim.start_beat(&app(), ms(200), 64);
+        sim.run_for(secs(5));
+        let real: Vec<_> = sim.recorded().to_vec();
+        let mut rng = seed.stream("pieces", 0);
+        for _ in 0..4_000 {
+            let copy = &real[rng.random_range(0..real.len())];
+            let mut datagram = copy.payload.to_vec();
+            match rng.random_range(0..3) {
+                0 => datagram.truncate(rng.random_range(0..datagram.len())),
+                1 => {
+                    let byte = rng.random_range(0..datagram.len());
+                    datagram[byte] ^= 1 << rng.random_range(0..8);
+                }
+                _ => datagram.push(rng.random()),
+            }
+            let from = if rng.random_bool(0.5) {
+                sim.address(copy.from)
+            } else {
+                stranger()
+            };
+            sim.inject(copy.to, from, datagram);
+            sim.run_for(ms(2));
+        }
+        sim.run_for(secs(10));
+        expect_undisturbed(&sim, before);
+    });
+}
+
+#[test]
+fn replayed_datagrams_deliver_nothing() {
+    let name = "replayed_datagrams_deliver_nothing";
+    scenario(name, 5, |seed| {
+        let mut sim = group(name, seed, 4).record().build();
+        let before = form(&mut sim);
+        sim.start_beat(&app(), ms(200), 64);
+        sim.run_for(secs(10));
+        sim.stop_beats();
+        sim.run_for(secs(1));
+        let (delivered, old) = (sim.messages(&app()), sim.recorded().to_vec());
+        for forged in [false, true] {
+            for datagram in &old {
+                let from = if forged {
+                    stranger()
+                } else {
+                    sim.address(datagram.from)
+                };
+                sim.inject(datagram.to, from, datagram.payload.clone());
+                sim.run_for(ms(1));
+            }
+        }
+        assert_eq!(
+            sim.messages(&app()),
+            delivered,
+            "the past brings no message"
+        );
+        expect_undisturbed(&sim, before);
+        let number = sim.broadcast(before.0, &app(), 64).expect("it leads");
+        sim.run_for(ms(50));
+        assert_eq!(sim.receivers(number), all(4), "sessions go where they went");
+    });
+}
+
+#[test]
+fn datagrams_of_earlier_lives_and_to_others_deliver_nothing() {
+    let name = "datagrams_of_earlier_lives_and_to_others_deliver_nothing";
+    scenario(name, 3, |seed| {
+        let mut sim = group(name, seed, 3).record().build();
+        form(&mut sim);
+        sim.start_beat(&app(), ms(200), 64);
+        sim.run_for(secs(5));
+        sim.stop_beats();
+        let old: Vec<(usize, usize, Bytes)> = sim
+            .recorded()
+            .iter()
+            .map(|d| (d.from, d.to, d.payload.clone()))
+            .collect();
+        for node in 0..3 {
+            sim.restart(node, ms(100));
+        }
+        settle(&mut sim, &all(3), secs(12));
+        sim.run_for(secs(1));
+        let delivered = sim.messages(&app());
+        for (from, to, payload) in old {
+            for other in [to, (to + 1) % 3] {
+                let source = sim.address(from);
+                sim.inject(other, source, payload.clone());
+            }
+            sim.run_for(ms(1));
+        }
+        sim.run_for(secs(5));
+        assert_eq!(
+            sim.messages(&app()),
+            delivered,
+            "the past brings no message"
+        );
+        sim.expect(sim.agree(&app(), &all(3)).is_some(), "one leader");
+        sim.expect(sim.all_see_all(&app(), &all(3)), "same peers");
+    });
+}
+
+#[test]
+fn spoilt_bits_are_refused() {
+    let name = "spoilt_bits_are_refused";
+    scenario(name, 5, |seed| {
+        let link = Link {
+            corrupt: 0.1,
+            ..Link::lan()
+        };
+        let mut sim = group(name, seed, 4).link(link).build();
+        sim.start_all(ms(500));
+        settle(&mut sim, &all(4), secs(15));
+        sim.start_beat(&app(), ms(100), 200);
+        sim.run_for(secs(60));
+        sim.expect(sim.agree(&app(), &all(4)).is_some(), "one leader");
+        let refused: u64 = (0..4)
+            .map(|node| {
+                sim.status(node)
+                    .expect("it runs")
+                    .counters
+                    .datagrams_refused
+            })
+            .sum();
+        assert!(refused > 100, "only {refused} refusals were counted");
+    });
+}
