@@ -1,0 +1,171 @@
+//! A compiled plugin, ready to be instantiated any number of times.
+//!
+//! Every interface but `lifecycle` is optional: it is absent as a whole or complete. The presence
+//! is asked of the component itself, since loading alone would take a broken interface for an
+//! absent one.
+
+use thiserror::Error;
+use wasmtime::Store;
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, InstancePre};
+
+use crate::bindings::exports::consort::plugin::{
+    handover, lifecycle, message_events, peer_events, role, timers,
+};
+use crate::compile::{CompileError, compile, innermost};
+use crate::engine::Runtime;
+use crate::guest::Guest;
+
+const LIFECYCLE: &str = "consort:plugin/lifecycle@0.1.0";
+
+/// A compiled plugin.
+#[derive(Clone)]
+pub struct Code {
+    pre: InstancePre<Guest>,
+    lifecycle: lifecycle::GuestIndices,
+    role: Option<role::GuestIndices>,
+    peer_events: Option<peer_events::GuestIndices>,
+    message_events: Option<message_events::GuestIndices>,
+    timers: Option<timers::GuestIndices>,
+    handover: Option<handover::GuestIndices>,
+}
+
+impl std::fmt::Debug for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Code(..)")
+    }
+}
+
+/// Why a file gives no plugin.
+#[derive(Debug, Error)]
+pub enum CodeError {
+    /// It gives no component.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The component is for something else.
+    #[error(
+        "the component is for another world: it does not export {LIFECYCLE}; it exports {exports}"
+    )]
+    OtherWorld {
+        /// What it exports, to recognise it.
+        exports: String,
+    },
+    /// It needs something that this host does not offer.
+    #[error("the component asks for what this host does not offer: {0}")]
+    Imports(String),
+    /// One of its interfaces is incomplete.
+    #[error("an exported interface does not fit consort:plugin@0.1.0: {0}")]
+    Exports(String),
+}
+
+impl Code {
+    /// Compiles a plugin's file.
+    ///
+    /// # Errors
+    /// The file is no plugin; the text says what it is instead.
+    pub fn new(runtime: &Runtime, bytes: &[u8]) -> Result<Self, CodeError> {
+        let component = compile(&runtime.engine, bytes)?;
+        if component.get_export_index(None, LIFECYCLE).is_none() {
+            return Err(CodeError::OtherWorld {
+                exports: names_of_exports(runtime, &component),
+            });
+        }
+        let pre = runtime
+            .linker
+            .instantiate_pre(&component)
+            .map_err(|error| CodeError::Imports(innermost(&error)))?;
+        Self::find_exports(&component, pre).map_err(|error| CodeError::Exports(innermost(&error)))
+    }
+
+    fn find_exports(component: &Component, pre: InstancePre<Guest>) -> wasmtime::Result<Self> {
+        let has = |interface: &str| {
+            component
+                .get_export_index(None, format!("consort:plugin/{interface}@0.1.0"))
+                .is_some()
+        };
+        Ok(Self {
+            lifecycle: lifecycle::GuestIndices::new(&pre)?,
+            role: has("role")
+                .then(|| role::GuestIndices::new(&pre))
+                .transpose()?,
+            peer_events: has("peer-events")
+                .then(|| peer_events::GuestIndices::new(&pre))
+                .transpose()?,
+            message_events: has("message-events")
+                .then(|| message_events::GuestIndices::new(&pre))
+                .transpose()?,
+            timers: has("timers")
+                .then(|| timers::GuestIndices::new(&pre))
+                .transpose()?,
+            handover: has("handover")
+                .then(|| handover::GuestIndices::new(&pre))
+                .transpose()?,
+            pre,
+        })
+    }
+
+    /// Makes an instance in `store` and checks the types of all it exports.
+    pub(crate) fn instantiate(&self, store: &mut Store<Guest>) -> wasmtime::Result<Exports> {
+        let instance = self.pre.instantiate(&mut *store)?;
+        Ok(Exports {
+            lifecycle: self.lifecycle.load(&mut *store, &instance)?,
+            role: self
+                .role
+                .as_ref()
+                .map(|i| i.load(&mut *store, &instance))
+                .transpose()?,
+            peer_events: self
+                .peer_events
+                .as_ref()
+                .map(|i| i.load(&mut *store, &instance))
+                .transpose()?,
+            message_events: self
+                .message_events
+                .as_ref()
+                .map(|i| i.load(&mut *store, &instance))
+                .transpose()?,
+            timers: self
+                .timers
+                .as_ref()
+                .map(|i| i.load(&mut *store, &instance))
+                .transpose()?,
+            handover: self
+                .handover
+                .as_ref()
+                .map(|i| i.load(&mut *store, &instance))
+                .transpose()?,
+        })
+    }
+
+    pub(crate) fn engine(&self) -> &wasmtime::Engine {
+        self.pre.engine()
+    }
+}
+
+/// What an instance exports.
+pub(crate) struct Exports {
+    pub(crate) lifecycle: lifecycle::Guest,
+    pub(crate) role: Option<role::Guest>,
+    pub(crate) peer_events: Option<peer_events::Guest>,
+    pub(crate) message_events: Option<message_events::Guest>,
+    pub(crate) timers: Option<timers::Guest>,
+    pub(crate) handover: Option<handover::Guest>,
+}
+
+fn names_of_exports(runtime: &Runtime, component: &Component) -> String {
+    const SHOWN: usize = 5;
+    let component_type = component.component_type();
+    let names: Vec<String> = component_type
+        .exports(&runtime.engine)
+        .map(|(name, item)| match item.ty {
+            ComponentItem::ComponentFunc(_) => format!("the function {name}"),
+            _ => name.to_owned(),
+        })
+        .take(SHOWN)
+        .collect();
+    if names.is_empty() {
+        "nothing".to_owned()
+    } else {
+        names.join(", ")
+    }
+}

@@ -1,0 +1,107 @@
+//! What the host keeps for one guest: the data of its store, which the imports act on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use consort_proto::PluginCommand;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::bucket::Bucket;
+use crate::clock::GuestClock;
+use crate::limits::{CpuBudget, HANDLES_MAX, Limits, MemoryBudget};
+use crate::plugin_log::SharedLog;
+use crate::timers::Timers;
+use crate::view::View;
+
+/// The most commands that one callback may issue, whatever its quota.
+const OUTBOX_MAX: usize = 4096;
+
+/// The data of a store.
+pub(crate) struct Guest {
+    pub(crate) config: Arc<BTreeMap<String, String>>,
+    pub(crate) view: View,
+    pub(crate) clock: GuestClock,
+    pub(crate) timers: Timers,
+    pub(crate) outbox: Outbox,
+    pub(crate) log: SharedLog,
+    pub(crate) memory: MemoryBudget,
+    pub(crate) cpu: CpuBudget,
+    pub(crate) wasi: WasiCtx,
+    pub(crate) table: ResourceTable,
+}
+
+impl Guest {
+    pub(crate) fn new(
+        config: Arc<BTreeMap<String, String>>,
+        view: View,
+        clock: GuestClock,
+        limits: &Limits,
+        log: SharedLog,
+        wasi: WasiCtx,
+    ) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(HANDLES_MAX);
+        Self {
+            config,
+            view,
+            clock,
+            timers: Timers::default(),
+            outbox: Outbox::new(limits),
+            log,
+            memory: MemoryBudget::new(limits.memory_bytes),
+            cpu: CpuBudget::default(),
+            wasi,
+            table,
+        }
+    }
+
+    /// Prepares for a call.
+    pub(crate) fn start_call(&mut self, reading: crate::ClockReading, budget: Duration) {
+        self.clock.start_call(reading);
+        self.log.lock().set_now(self.clock.group_time());
+        self.memory.start_call();
+        self.cpu.start(budget);
+    }
+
+    /// Takes what a call left behind.
+    pub(crate) fn end_call(&mut self) -> Vec<PluginCommand> {
+        self.log.lock().flush();
+        std::mem::take(&mut self.outbox.commands)
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// The commands of the call under way, and the quota for them.
+pub(crate) struct Outbox {
+    commands: Vec<PluginCommand>,
+    quota: Bucket,
+}
+
+impl Outbox {
+    fn new(limits: &Limits) -> Self {
+        let quota = Bucket::new(limits.messages_per_second, limits.message_burst);
+        Self {
+            commands: Vec::new(),
+            quota,
+        }
+    }
+
+    /// Appends a command if the quota allows it.
+    pub(crate) fn push(&mut self, now_us: u64, command: PluginCommand) -> bool {
+        let accepted = self.commands.len() < OUTBOX_MAX && self.quota.take(now_us, 1);
+        if accepted {
+            self.commands.push(command);
+        }
+        accepted
+    }
+}

@@ -1,0 +1,184 @@
+//! All plugins of one folder.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use consort_proto::{Peer, PluginEvent, PluginId};
+use thiserror::Error;
+use tracing::warn;
+
+use crate::ShutdownReason;
+use crate::engine::{Runtime, RuntimeError};
+use crate::keeper::{Actor, Keeper, Plugins};
+use crate::manifest::Overlay;
+use crate::status::{GroupClock, HostEvent, PluginHostStatus};
+use crate::supervisor::{Control, Surroundings};
+use crate::watch::{Bell, FolderWatch, Settler};
+
+/// How often a stopping host looks whether its threads have ended.
+const STOP_LOOK: Duration = Duration::from_millis(5);
+
+/// What a host is made with.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// The folder that holds the plugins. It may be missing, and come later.
+    pub plugins_dir: PathBuf,
+    /// Where compiled code is kept; made private to this user.
+    pub cache_dir: PathBuf,
+    /// This device, as plugins see it.
+    pub this_device: Peer,
+    /// What the operator says about plugins, by id.
+    pub overlays: BTreeMap<PluginId, Overlay>,
+    /// From a cryptographic generator, new at every start: plugins draw from it.
+    pub seed: [u8; 32],
+}
+
+/// Why no host was started. Nothing is left running.
+#[derive(Debug, Error)]
+pub enum StartHostError {
+    /// The machine lacks what plugins need.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The operating system gives no thread.
+    #[error("no thread can be started for the plugins folder: {0}")]
+    Thread(io::Error),
+}
+
+/// Runs the plugins of a folder, each on a thread of its own.
+pub struct PluginHost {
+    plugins: Arc<Plugins>,
+    stopping: Arc<AtomicBool>,
+    bell: Bell,
+    /// Taken by the first shutdown.
+    keeper: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for PluginHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PluginHost")
+            .field("plugins", &self.status())
+            .finish_non_exhaustive()
+    }
+}
+
+impl PluginHost {
+    /// Starts all plugins of the folder and watches it. `out` is called from the plugins' threads,
+    /// in order for each plugin; it must not wait for this host.
+    ///
+    /// # Errors
+    /// The cache folder or the machine cannot be used. A missing plugins folder is no error.
+    pub fn start(
+        config: HostConfig,
+        clock: Arc<dyn GroupClock>,
+        out: Arc<dyn Fn(HostEvent) + Send + Sync>,
+    ) -> Result<Self, StartHostError> {
+        let surroundings = Arc::new(Surroundings {
+            runtime: Runtime::new(&config.cache_dir)?,
+            clock,
+            out,
+            this_device: config.this_device,
+            seed: config.seed,
+            runs: AtomicU64::new(0),
+        });
+        let plugins = Arc::new(Plugins::default());
+        let stopping = Arc::new(AtomicBool::new(false));
+        let watch = FolderWatch::new(config.plugins_dir.clone());
+        let bell = watch.bell();
+        let keeper = Keeper {
+            folder: config.plugins_dir,
+            overlays: config.overlays,
+            surroundings,
+            plugins: Arc::clone(&plugins),
+            watch,
+            stopping: Arc::clone(&stopping),
+            settler: Settler::default(),
+            hashes: BTreeMap::new(),
+            said: BTreeSet::new(),
+        };
+        let keeper = thread::Builder::new()
+            .name("plugins-folder".into())
+            .spawn(move || keeper.run())
+            .map_err(StartHostError::Thread)?;
+        Ok(Self {
+            plugins,
+            stopping,
+            bell,
+            keeper: Mutex::new(Some(keeper)),
+        })
+    }
+
+    /// Hands an event to a plugin. Never waits for the plugin; an unknown plugin's event is lost.
+    pub fn deliver(&self, id: &PluginId, event: PluginEvent) {
+        if let Some(actor) = self
+            .plugins
+            .lock()
+            .get(id)
+            .and_then(|entry| entry.actor.as_ref())
+        {
+            actor.mailbox.push(event);
+        }
+    }
+
+    /// Group time was set back: every plugin gets a new instance and what it ought to know.
+    pub fn clock_set_back(&self) {
+        self.each_actor(|actor| actor.mailbox.control(Control::SetBack));
+    }
+
+    /// Group time runs differently: timers are to be looked at again.
+    pub fn clock_changed(&self) {
+        self.each_actor(|actor| actor.mailbox.poke());
+    }
+
+    /// All plugins, ordered by id.
+    #[must_use]
+    pub fn status(&self) -> Vec<PluginHostStatus> {
+        let plugins = self.plugins.lock();
+        let status = plugins.values().map(|entry| {
+            let mut status = entry.board.lock().clone();
+            if let Some(actor) = &entry.actor {
+                status.dropped_messages = actor.mailbox.messages_dropped();
+            }
+            status
+        });
+        status.collect()
+    }
+
+    /// Unloads all plugins: demotion, `shutdown(stop)`, [`HostEvent::Down`]. What takes longer than
+    /// `within` is left behind with a warning. A second call finds nothing to do.
+    pub fn shutdown(&self, within: Duration) {
+        let deadline = Instant::now() + within;
+        self.stopping.store(true, Ordering::Release);
+        self.bell.ring();
+        self.each_actor(|actor| actor.mailbox.control(Control::Stop(ShutdownReason::Stop)));
+        let entries = std::mem::take(&mut *self.plugins.lock());
+        let mut threads: Vec<_> = entries
+            .into_iter()
+            .filter_map(|(id, entry)| entry.actor.map(|actor| (id.to_string(), actor.thread)))
+            .collect();
+        let keeper = self
+            .keeper
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        threads.extend(keeper.map(|keeper| ("the plugins folder".to_owned(), keeper)));
+        while threads.iter().any(|(_, thread)| !thread.is_finished()) && Instant::now() < deadline {
+            thread::sleep(STOP_LOOK);
+        }
+        for (name, _) in threads.iter().filter(|(_, thread)| !thread.is_finished()) {
+            warn!(plugin = %name, "did not stop in time; left behind");
+        }
+    }
+
+    fn each_actor(&self, act: impl Fn(&Actor)) {
+        self.plugins
+            .lock()
+            .values()
+            .filter_map(|entry| entry.actor.as_ref())
+            .for_each(act);
+    }
+}

@@ -1,0 +1,62 @@
+use bytes::Bytes;
+use consort_proto::{DeviceId, MAX_PAYLOAD, PluginCommand};
+
+use crate::bindings::consort::plugin::messages::{self, SendError};
+use crate::guest::Guest;
+
+impl messages::Host for Guest {
+    fn broadcast(&mut self, payload: Vec<u8>) -> wasmtime::Result<Result<(), SendError>> {
+        if !self.view.is_leader() {
+            return Ok(Err(SendError::NotLeader));
+        }
+        if self.view.broadcasts_held() {
+            return Ok(checked(&payload).and(Err(SendError::Busy)));
+        }
+        Ok(self.send_checked(payload, PluginCommand::Broadcast))
+    }
+
+    fn send_to_leader(&mut self, payload: Vec<u8>) -> wasmtime::Result<Result<(), SendError>> {
+        if self.view.leadership().is_none() {
+            return Ok(Err(SendError::NoLeader));
+        }
+        Ok(self.send_checked(payload, PluginCommand::SendToLeader))
+    }
+
+    fn send(&mut self, to: String, payload: Vec<u8>) -> wasmtime::Result<Result<(), SendError>> {
+        let Some(to) = to
+            .parse::<DeviceId>()
+            .ok()
+            .filter(|to| self.view.has_peer(to))
+        else {
+            return Ok(Err(SendError::UnknownPeer));
+        };
+        Ok(self.send_checked(payload, |payload| PluginCommand::Send { to, payload }))
+    }
+
+    fn send_to_all(&mut self, payload: Vec<u8>) -> wasmtime::Result<Result<(), SendError>> {
+        Ok(self.send_checked(payload, PluginCommand::SendToAll))
+    }
+}
+
+impl Guest {
+    fn send_checked(
+        &mut self,
+        payload: Vec<u8>,
+        command: impl FnOnce(Bytes) -> PluginCommand,
+    ) -> Result<(), SendError> {
+        checked(&payload)?;
+        let now = self.clock.group_time();
+        if self.outbox.push(now, command(payload.into())) {
+            Ok(())
+        } else {
+            Err(SendError::Busy)
+        }
+    }
+}
+
+fn checked(payload: &[u8]) -> Result<(), SendError> {
+    if payload.len() > MAX_PAYLOAD {
+        return Err(SendError::TooLarge(MAX_PAYLOAD as u32));
+    }
+    Ok(())
+}

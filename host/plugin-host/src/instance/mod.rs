@@ -1,0 +1,351 @@
+//! One running plugin: a pure, synchronous actor.
+//!
+//! An instance is made from compiled code, settings and a seed. It is given events together with
+//! readings of group time, and gives back commands. It has no thread, reads no clock and does no
+//! input or output, so its run is a function of (code, settings, events with their times): what
+//! drives it may be a thread in real time or a simulator in virtual time. The one thing that
+//! depends on the machine is when a callback that overruns its CPU budget is stopped.
+//!
+//! After a fault the instance is dead and must be dropped.
+
+mod deliver;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use consort_proto::{Peer, PluginCommand, PluginId, Version};
+use thiserror::Error;
+use wasmtime::{Store, Trap};
+
+use crate::ClockReading;
+use crate::bindings::exports::consort::plugin::lifecycle;
+use crate::clock::GuestClock;
+use crate::code::{Code, Exports};
+use crate::compile::innermost;
+use crate::fault::{Fault, HostFault};
+use crate::guest::Guest;
+use crate::limits::{self, Limits};
+use crate::plugin_log::{LogSink, SharedLog};
+use crate::view::View;
+use crate::wasi::{self, RandomSource};
+
+/// The most timers that one [`Instance::fire_timers`] fires.
+const TIMERS_PER_BATCH: usize = 32;
+
+/// What an instance is made with.
+pub struct InstanceSettings {
+    /// Which plugin.
+    pub plugin: PluginId,
+    /// This device.
+    pub this_device: Peer,
+    /// What `config` answers.
+    pub config: Arc<BTreeMap<String, String>>,
+    /// What it may use.
+    pub limits: Limits,
+    /// With the device, the plugin and `run` it decides all that is random.
+    pub seed: [u8; 32],
+    /// Counts the instances of this plugin since the seed was made.
+    pub run: u64,
+    /// Where its log goes.
+    pub log: Box<dyn LogSink>,
+}
+
+impl std::fmt::Debug for InstanceSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InstanceSettings")
+            .field("plugin", &self.plugin)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a callback left behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// What the plugin asks of its group, in order.
+    pub commands: Vec<PluginCommand>,
+}
+
+/// Why an instance does not start or take over.
+#[derive(Clone, Debug, Error)]
+pub enum StartError {
+    /// The plugin's types do not fit the contract, or it is larger than its limits allow.
+    #[error("it does not fit: {0}")]
+    Contract(String),
+    /// `setup` or `restore` returned an error.
+    #[error("{callback} failed: {text}")]
+    Refused {
+        /// Which of them.
+        callback: &'static str,
+        /// The plugin's own words.
+        text: String,
+    },
+    /// It trapped or overran a limit.
+    #[error("{0}")]
+    Fault(Fault),
+}
+
+impl From<Fault> for StartError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// Why an instance is told to shut down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShutdownReason {
+    /// The host stops.
+    Stop,
+    /// Another generation took over.
+    Reload,
+    /// Its file was removed.
+    Remove,
+}
+
+/// One running plugin.
+pub struct Instance {
+    store: Store<Guest>,
+    exports: Exports,
+    limits: Limits,
+}
+
+impl std::fmt::Debug for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Instance")
+            .field("view", &self.store.data().view)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Instance {
+    /// Instantiates a plugin. [`Instance::setup`] must follow.
+    ///
+    /// # Errors
+    /// The plugin does not fit the contract, or its start function faults.
+    pub fn new(
+        code: &Code,
+        settings: InstanceSettings,
+        reading: ClockReading,
+    ) -> Result<Self, StartError> {
+        let limits = settings.limits.clone();
+        let mut store = Store::new(code.engine(), guest(settings));
+        limits::install(&mut store);
+        store.data_mut().start_call(reading, limits.setup_cpu);
+        store.set_epoch_deadline(1);
+        let exports = match code.instantiate(&mut store) {
+            Ok(exports) => exports,
+            Err(error) => {
+                store.data_mut().end_call();
+                return Err(instantiation_error(&error, &store));
+            }
+        };
+        Ok(Self {
+            store,
+            exports,
+            limits,
+        })
+    }
+
+    /// The first callback.
+    ///
+    /// # Errors
+    /// The plugin refuses to run here, or faults.
+    pub fn setup(&mut self, reading: ClockReading) -> Result<Outcome, StartError> {
+        let budget = self.limits.setup_cpu;
+        let (result, outcome) = self.call("setup", budget, reading, |exports, store| {
+            exports.lifecycle.call_setup(store)
+        })?;
+        result.map_err(|text| StartError::Refused {
+            callback: "setup",
+            text,
+        })?;
+        Ok(outcome)
+    }
+
+    /// When the next timer is due, in group time.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<u64> {
+        self.store.data().timers.next_due()
+    }
+
+    /// Fires the timers that are due, earliest first, up to a batch; [`Instance::next_timer`]
+    /// says whether there are more.
+    ///
+    /// # Errors
+    /// A callback faulted; the instance is dead.
+    pub fn fire_timers(&mut self, reading: ClockReading) -> Result<Outcome, Fault> {
+        let now = reading.group_time_us;
+        let mut all = Outcome::default();
+        for token in self.store.data().timers.due(now, TIMERS_PER_BATCH) {
+            // An earlier callback of the batch may have cancelled it or set it anew.
+            let Some(due) = self.store.data_mut().timers.take(token, now) else {
+                continue;
+            };
+            let outcome = self.callback("on-timer", reading, |exports, store| {
+                match &exports.timers {
+                    Some(timers) => timers.call_on_timer(store, token, due),
+                    None => Ok(()),
+                }
+            })?;
+            all.commands.extend(outcome.commands);
+        }
+        Ok(all)
+    }
+
+    /// Whether the plugin hands anything to its successor.
+    #[must_use]
+    pub fn has_handover(&self) -> bool {
+        self.exports.handover.is_some()
+    }
+
+    /// What the plugin hands to its successor; none if it exports no `handover`.
+    ///
+    /// # Errors
+    /// The callback faulted; the instance is dead.
+    pub fn save(&mut self, reading: ClockReading) -> Result<Option<(Bytes, Outcome)>, Fault> {
+        if self.exports.handover.is_none() {
+            return Ok(None);
+        }
+        let budget = self.limits.cpu;
+        let (saved, outcome) = self.call("save", budget, reading, |exports, store| {
+            exports
+                .handover
+                .as_ref()
+                .map(|handover| handover.call_save(store))
+                .transpose()
+        })?;
+        Ok(saved.map(|saved| (saved.into(), outcome)))
+    }
+
+    /// Takes over what a predecessor saved. Without a `handover` export nothing happens.
+    ///
+    /// # Errors
+    /// The plugin cannot use it, or faults.
+    pub fn restore(
+        &mut self,
+        saved: &[u8],
+        from: Version,
+        reading: ClockReading,
+    ) -> Result<Outcome, StartError> {
+        let budget = self.limits.setup_cpu;
+        let (result, outcome) =
+            self.call(
+                "restore",
+                budget,
+                reading,
+                |exports, store| match &exports.handover {
+                    Some(handover) => handover.call_restore(store, saved, &from.to_string()),
+                    None => Ok(Ok(())),
+                },
+            )?;
+        result.map_err(|text| StartError::Refused {
+            callback: "restore",
+            text,
+        })?;
+        Ok(outcome)
+    }
+
+    /// Ends the tenure under way, if there is one, as before an unload.
+    ///
+    /// # Errors
+    /// The callback faulted; the instance is dead.
+    pub fn demote(&mut self, reading: ClockReading) -> Result<Outcome, Fault> {
+        match self.view().demotion() {
+            Some(demotion) => self.deliver(&demotion, reading),
+            None => Ok(Outcome::default()),
+        }
+    }
+
+    /// The last callback.
+    ///
+    /// # Errors
+    /// The callback faulted.
+    pub fn shutdown(
+        mut self,
+        reason: ShutdownReason,
+        reading: ClockReading,
+    ) -> Result<Outcome, Fault> {
+        let reason = match reason {
+            ShutdownReason::Stop => lifecycle::Reason::Stop,
+            ShutdownReason::Reload => lifecycle::Reason::Reload,
+            ShutdownReason::Remove => lifecycle::Reason::Remove,
+        };
+        self.callback("shutdown", reading, |exports, store| {
+            exports.lifecycle.call_shutdown(store, reason)
+        })
+    }
+
+    /// What the plugin knows of its group.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.store.data().view
+    }
+
+    /// A callback with the ordinary budget and no result.
+    fn callback(
+        &mut self,
+        name: &'static str,
+        reading: ClockReading,
+        run: impl FnOnce(&Exports, &mut Store<Guest>) -> wasmtime::Result<()>,
+    ) -> Result<Outcome, Fault> {
+        self.call(name, self.limits.cpu, reading, run)
+            .map(|((), outcome)| outcome)
+    }
+
+    /// Arms the limits, calls, and takes what the call left behind.
+    fn call<R>(
+        &mut self,
+        name: &'static str,
+        budget: Duration,
+        reading: ClockReading,
+        run: impl FnOnce(&Exports, &mut Store<Guest>) -> wasmtime::Result<R>,
+    ) -> Result<(R, Outcome), Fault> {
+        let Self { store, exports, .. } = self;
+        store.data_mut().start_call(reading, budget);
+        store.set_epoch_deadline(1);
+        let result = run(exports, store);
+        let commands = store.data_mut().end_call();
+        match result {
+            Ok(value) => Ok((value, Outcome { commands })),
+            Err(error) => Err(Fault::new(
+                name,
+                &error,
+                store.data().memory.refused_beyond(),
+            )),
+        }
+    }
+}
+
+fn guest(settings: InstanceSettings) -> Guest {
+    let InstanceSettings {
+        plugin,
+        this_device,
+        config,
+        limits,
+        seed,
+        run,
+        log,
+    } = settings;
+    let clock = GuestClock::new(limits.waiting);
+    let log = SharedLog::new(log, limits.log_bytes_per_second);
+    let random = RandomSource {
+        seed: &seed,
+        device: this_device.device,
+        plugin: &plugin,
+        run,
+    };
+    let wasi = wasi::context(&clock.wasi(), &random, &log);
+    Guest::new(config, View::new(this_device), clock, &limits, log, wasi)
+}
+
+/// A trap in the start function is a fault like any other; everything else is the file's.
+fn instantiation_error(error: &wasmtime::Error, store: &Store<Guest>) -> StartError {
+    let ran = error.downcast_ref::<Trap>().is_some()
+        || error.downcast_ref::<HostFault>().is_some()
+        || error.downcast_ref::<wasmtime_wasi::I32Exit>().is_some();
+    if ran {
+        return Fault::new("start", error, store.data().memory.refused_beyond()).into();
+    }
+    StartError::Contract(innermost(error))
+}

@@ -1,0 +1,49 @@
+//! Runs Consort plugins on wasmtime.
+//!
+//! An [`Instance`] is one plugin as a pure actor: events and readings of group time go in,
+//! commands come out. A [`PluginHost`] keeps one instance per plugin of a folder on a thread of
+//! its own, restarts those that fault, and reloads those whose file changes.
+//!
+//! Invariants: a fault costs one instance and nothing else; a store that trapped is never called
+//! again; nothing a plugin does reaches this machine other than by the imports of the contract;
+//! a reload either completes or leaves the old generation as it was.
+
+mod backoff;
+mod bindings;
+mod bucket;
+mod clock;
+mod code;
+mod compile;
+mod engine;
+mod fault;
+mod folder;
+mod guest;
+mod host;
+mod imports;
+mod instance;
+mod keeper;
+mod limits;
+mod mailbox;
+mod manifest;
+mod plugin_log;
+mod status;
+mod supervisor;
+mod timers;
+mod view;
+mod wasi;
+mod watch;
+
+pub use clock::ClockReading;
+pub use code::{Code, CodeError};
+pub use compile::{CompileError, FILE_BYTES_MAX, compile};
+pub use engine::{Runtime, RuntimeError};
+pub use fault::Fault;
+pub use folder::ReadError;
+pub use host::{HostConfig, PluginHost, StartHostError};
+pub use instance::{Instance, InstanceSettings, Outcome, ShutdownReason, StartError};
+pub use limits::Limits;
+pub use manifest::{ManifestError, Overlay};
+pub use plugin_log::{Level, LogSink};
+pub use status::{GroupClock, HostEvent, PluginHostStatus};
+pub use timers::TimerError;
+pub use view::View;

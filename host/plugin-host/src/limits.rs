@@ -1,0 +1,210 @@
+//! What a plugin may use of this device, and the parts of it that wasmtime enforces.
+//!
+//! Memory is summed over all memories and tables of an instance. CPU time is counted by the
+//! thread's own CPU clock: the engine's epochs only say when to look, since they count wall time
+//! and a busy machine would make them strike too early.
+
+use std::time::Duration;
+
+use wasmtime::{ResourceLimiter, Store, StoreContextMut, UpdateDeadline};
+
+use crate::fault::HostFault;
+use crate::guest::Guest;
+
+/// Bytes that a guest may pass to the host in one host call.
+const HOSTCALL_FUEL: usize = 4 << 20;
+
+/// Resource handles that a guest may hold.
+pub(crate) const HANDLES_MAX: usize = 1024;
+
+/// Core instances, memories and tables of one component; interpreters need more than eight.
+const CORE_ITEMS_MAX: usize = 64;
+
+/// What one table element is counted as.
+const TABLE_ELEMENT_BYTES: usize = 8;
+
+/// What a plugin may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes in all its memories and tables. 64 MiB.
+    pub memory_bytes: usize,
+    /// CPU time of one callback. 100 ms.
+    pub cpu: Duration,
+    /// CPU time of `setup` (with instantiation) and of `restore`. 5 s.
+    pub setup_cpu: Duration,
+    /// Virtual waiting in one callback. 5 s.
+    pub waiting: Duration,
+    /// Messages waiting for it; beyond, the oldest is dropped. 256.
+    pub mailbox: usize,
+    /// Messages it may send in the long run. 300.
+    pub messages_per_second: u32,
+    /// Messages it may send at once. 300.
+    pub message_burst: u32,
+    /// Bytes it may log per second. 64 KiB.
+    pub log_bytes_per_second: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 64 << 20,
+            cpu: Duration::from_millis(100),
+            setup_cpu: Duration::from_secs(5),
+            waiting: Duration::from_secs(5),
+            mailbox: 256,
+            messages_per_second: 300,
+            message_burst: 300,
+            log_bytes_per_second: 64 << 10,
+        }
+    }
+}
+
+/// Puts the limits on a store; [`CpuBudget::start`] arms them for a call.
+pub(crate) fn install(store: &mut Store<Guest>) {
+    store.limiter(|guest| &mut guest.memory);
+    store.set_hostcall_fuel(HOSTCALL_FUEL);
+    store.set_max_component_handles(HANDLES_MAX);
+    store.epoch_deadline_callback(|context: StoreContextMut<'_, Guest>| {
+        context.data().cpu.check()?;
+        Ok(UpdateDeadline::Continue(1))
+    });
+}
+
+/// The CPU time of the call under way.
+#[derive(Debug, Default)]
+pub(crate) struct CpuBudget {
+    started_at: Duration,
+    budget: Duration,
+}
+
+impl CpuBudget {
+    /// Begins to count.
+    pub(crate) fn start(&mut self, budget: Duration) {
+        self.started_at = thread_cpu_time();
+        self.budget = budget;
+    }
+
+    fn check(&self) -> Result<(), HostFault> {
+        if thread_cpu_time().saturating_sub(self.started_at) < self.budget {
+            return Ok(());
+        }
+        Err(HostFault::OverCpu {
+            budget: self.budget,
+        })
+    }
+}
+
+/// CPU time that this thread has used.
+fn thread_cpu_time() -> Duration {
+    let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
+    Duration::from(nix::time::clock_gettime(clock).expect("every Linux has this clock"))
+}
+
+/// Sums an instance's memories and tables.
+#[derive(Debug)]
+pub(crate) struct MemoryBudget {
+    used: usize,
+    limit: usize,
+    /// Whether a growth was refused since the call began, which explains the trap that follows.
+    refused: bool,
+}
+
+impl MemoryBudget {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            used: 0,
+            limit,
+            refused: false,
+        }
+    }
+
+    pub(crate) fn start_call(&mut self) {
+        self.refused = false;
+    }
+
+    /// The limit, if the call under way ran into it.
+    pub(crate) fn refused_beyond(&self) -> Option<usize> {
+        self.refused.then_some(self.limit)
+    }
+
+    fn grow(&mut self, bytes: usize) -> bool {
+        match self.used.checked_add(bytes) {
+            Some(sum) if sum <= self.limit => {
+                self.used = sum;
+                true
+            }
+            Some(_) | None => {
+                self.refused = true;
+                false
+            }
+        }
+    }
+}
+
+impl ResourceLimiter for MemoryBudget {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        // wasmtime asks even where the memory's own maximum forbids it; counting that would make
+        // the sum drift.
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        Ok(self.grow(desired.saturating_sub(current)))
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let elements = desired.saturating_sub(current);
+        Ok(self.grow(elements.saturating_mul(TABLE_ELEMENT_BYTES)))
+    }
+
+    fn instances(&self) -> usize {
+        CORE_ITEMS_MAX
+    }
+
+    fn tables(&self) -> usize {
+        CORE_ITEMS_MAX
+    }
+
+    fn memories(&self) -> usize {
+        CORE_ITEMS_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memories_are_summed_and_refusals_do_not_drift() {
+        let mut budget = MemoryBudget::new(1000);
+        assert!(budget.memory_growing(0, 600, None).expect("no error"));
+        assert!(
+            !budget.memory_growing(0, 600, None).expect("no error"),
+            "600 + 600"
+        );
+        assert_eq!(budget.refused_beyond(), Some(1000));
+        budget.start_call();
+        assert!(
+            !budget.memory_growing(0, 200, Some(100)).expect("no error"),
+            "own maximum"
+        );
+        assert_eq!(budget.refused_beyond(), None);
+        assert!(
+            budget.table_growing(0, 50, None).expect("no error"),
+            "400 bytes are left"
+        );
+        assert!(!budget.memory_growing(600, 601, None).expect("no error"));
+    }
+}

@@ -1,0 +1,272 @@
+//! What waits for a plugin's thread: controls from the host, and events in their order.
+//!
+//! Invariants: messages are bounded, the oldest is dropped first and counted; role and peer events
+//! are never dropped; updates of one peer are merged where nothing about that peer came between.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use consort_proto::PluginEvent;
+
+/// The most events that are handed over at once.
+const BATCH_MAX: usize = 32;
+
+/// One plugin's mailbox. `C` is what the host itself has to say.
+pub(crate) struct Mailbox<C> {
+    waiting: Mutex<Waiting<C>>,
+    arrival: Condvar,
+}
+
+struct Waiting<C> {
+    controls: VecDeque<C>,
+    events: VecDeque<PluginEvent>,
+    messages: usize,
+    messages_max: usize,
+    messages_dropped: u64,
+    poked: bool,
+}
+
+/// What was taken from a mailbox.
+pub(crate) enum Taken<C> {
+    /// Controls go before events.
+    Control(C),
+    /// At least one event.
+    Events(Vec<PluginEvent>),
+    /// The deadline passed, or somebody wants deadlines to be looked at again.
+    Nothing,
+}
+
+impl<C> Mailbox<C> {
+    pub(crate) fn new(messages_max: usize) -> Self {
+        let waiting = Waiting {
+            controls: VecDeque::new(),
+            events: VecDeque::new(),
+            messages: 0,
+            messages_max,
+            messages_dropped: 0,
+            poked: false,
+        };
+        Self {
+            waiting: Mutex::new(waiting),
+            arrival: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn set_messages_max(&self, messages_max: usize) {
+        self.lock().messages_max = messages_max;
+    }
+
+    /// Adds an event.
+    pub(crate) fn push(&self, event: PluginEvent) {
+        self.lock().push(event);
+        self.arrival.notify_one();
+    }
+
+    /// Adds a control.
+    pub(crate) fn control(&self, control: C) {
+        self.lock().controls.push_back(control);
+        self.arrival.notify_one();
+    }
+
+    /// Makes the plugin's thread look at its deadlines again.
+    pub(crate) fn poke(&self) {
+        self.lock().poked = true;
+        self.arrival.notify_one();
+    }
+
+    /// Messages dropped so far.
+    pub(crate) fn messages_dropped(&self) -> u64 {
+        self.lock().messages_dropped
+    }
+
+    /// Counts messages that were taken but reached no instance.
+    pub(crate) fn count_dropped(&self, messages: u64) {
+        self.lock().messages_dropped += messages;
+    }
+
+    /// Waits for something, at most until `deadline`.
+    pub(crate) fn take(&self, deadline: Option<Instant>) -> Taken<C> {
+        let mut waiting = self.lock();
+        loop {
+            if let Some(taken) = waiting.take() {
+                return taken;
+            }
+            waiting = match deadline {
+                None => self
+                    .arrival
+                    .wait(waiting)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let rest = deadline.saturating_duration_since(Instant::now());
+                    if rest.is_zero() {
+                        return Taken::Nothing;
+                    }
+                    let woken = self.arrival.wait_timeout(waiting, rest);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting<C>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C> Waiting<C> {
+    fn take(&mut self) -> Option<Taken<C>> {
+        if let Some(control) = self.controls.pop_front() {
+            return Some(Taken::Control(control));
+        }
+        if !self.events.is_empty() {
+            let batch: Vec<_> = self
+                .events
+                .drain(..self.events.len().min(BATCH_MAX))
+                .collect();
+            self.messages -= batch.iter().filter(|event| is_message(event)).count();
+            return Some(Taken::Events(batch));
+        }
+        std::mem::take(&mut self.poked).then_some(Taken::Nothing)
+    }
+
+    fn push(&mut self, event: PluginEvent) {
+        match &event {
+            PluginEvent::LeaderMessage { .. } | PluginEvent::PeerMessage { .. } => {
+                if self.messages >= self.messages_max {
+                    self.drop_oldest_message();
+                }
+                self.messages += 1;
+            }
+            PluginEvent::PeerUpdated(peer) => {
+                let last = self.events.iter_mut().rev().find(|queued| match queued {
+                    PluginEvent::PeerAdded(other)
+                    | PluginEvent::PeerUpdated(other)
+                    | PluginEvent::PeerRemoved(other) => other.device == peer.device,
+                    PluginEvent::PromoteLeader(leadership)
+                    | PluginEvent::PromoteFollower(leadership) => {
+                        leadership.leader.device == peer.device
+                    }
+                    PluginEvent::DemoteLeader
+                    | PluginEvent::DemoteFollower
+                    | PluginEvent::TermChanged { .. }
+                    | PluginEvent::BroadcastsHeld(_)
+                    | PluginEvent::LeaderMessage { .. }
+                    | PluginEvent::PeerMessage { .. } => false,
+                });
+                if let Some(PluginEvent::PeerUpdated(queued)) = last {
+                    queued.clone_from(peer);
+                    return;
+                }
+            }
+            PluginEvent::PeerAdded(_)
+            | PluginEvent::PeerRemoved(_)
+            | PluginEvent::PromoteLeader(_)
+            | PluginEvent::DemoteLeader
+            | PluginEvent::PromoteFollower(_)
+            | PluginEvent::DemoteFollower
+            | PluginEvent::TermChanged { .. }
+            | PluginEvent::BroadcastsHeld(_) => {}
+        }
+        self.events.push_back(event);
+    }
+
+    fn drop_oldest_message(&mut self) {
+        if let Some(oldest) = self.events.iter().position(is_message) {
+            self.events.remove(oldest);
+            self.messages -= 1;
+            self.messages_dropped += 1;
+        }
+    }
+}
+
+/// Whether an event may be dropped.
+pub(crate) fn is_message(event: &PluginEvent) -> bool {
+    matches!(
+        event,
+        PluginEvent::LeaderMessage { .. } | PluginEvent::PeerMessage { .. }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use consort_proto::{Peer, PublicKey};
+
+    use super::*;
+
+    fn peer(round_trip: u32) -> Peer {
+        Peer {
+            device: PublicKey::new([9; 32])
+                .expect("no point of low order")
+                .device_id(),
+            name: "nine".into(),
+            address: "10.0.0.9".into(),
+            is_self: false,
+            clock_delta: 0,
+            round_trip,
+        }
+    }
+
+    fn message(number: u8) -> PluginEvent {
+        PluginEvent::PeerMessage {
+            sender: peer(1),
+            payload: vec![number].into(),
+        }
+    }
+
+    fn take(mailbox: &Mailbox<()>) -> Vec<PluginEvent> {
+        match mailbox.take(Some(Instant::now())) {
+            Taken::Events(events) => events,
+            Taken::Control(()) | Taken::Nothing => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_oldest_message_is_dropped_and_counted() {
+        let mailbox = Mailbox::<()>::new(2);
+        mailbox.push(message(1));
+        mailbox.push(PluginEvent::DemoteFollower);
+        mailbox.push(message(2));
+        mailbox.push(message(3));
+        assert_eq!(mailbox.messages_dropped(), 1);
+        assert_eq!(
+            take(&mailbox),
+            [PluginEvent::DemoteFollower, message(2), message(3)]
+        );
+        mailbox.push(message(4));
+        mailbox.push(message(5));
+        assert_eq!(mailbox.messages_dropped(), 1, "there is room again");
+    }
+
+    #[test]
+    fn updates_merge_and_nothing_else_is_lost() {
+        let mailbox = Mailbox::<()>::new(2);
+        for round_trip in 0..1000 {
+            mailbox.push(PluginEvent::PeerUpdated(peer(round_trip)));
+        }
+        mailbox.push(PluginEvent::PeerRemoved(peer(7)));
+        mailbox.push(PluginEvent::PeerAdded(peer(8)));
+        mailbox.push(PluginEvent::PeerUpdated(peer(9)));
+        let expected = [
+            PluginEvent::PeerUpdated(peer(999)),
+            PluginEvent::PeerRemoved(peer(7)),
+            PluginEvent::PeerAdded(peer(8)),
+            PluginEvent::PeerUpdated(peer(9)),
+        ];
+        assert_eq!(take(&mailbox), expected);
+    }
+
+    #[test]
+    fn controls_go_first_and_events_come_in_batches() {
+        let mailbox = Mailbox::<u8>::new(100);
+        for number in 0..40 {
+            mailbox.push(message(number));
+        }
+        mailbox.control(7);
+        assert!(matches!(mailbox.take(None), Taken::Control(7)));
+        assert!(matches!(mailbox.take(None), Taken::Events(events) if events.len() == BATCH_MAX));
+        assert!(matches!(mailbox.take(None), Taken::Events(events) if events.len() == 8));
+        mailbox.poke();
+        assert!(matches!(mailbox.take(None), Taken::Nothing));
+    }
+}

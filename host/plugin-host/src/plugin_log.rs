@@ -1,0 +1,210 @@
+//! A plugin's own log: what it writes through `log`, and what it prints on stdout and stderr.
+//!
+//! Each line is bounded, freed from control bytes and counted against a budget on group time.
+//! What exceeds the budget is dropped and counted; the log says so.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::bucket::Bucket;
+
+/// The longest line in bytes; the rest is cut.
+const LINE_BYTES_MAX: usize = 8 << 10;
+
+/// How serious a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The finest.
+    Trace,
+    /// For the author.
+    Debug,
+    /// For the operator.
+    Info,
+    /// Something is off.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+/// Where a plugin's lines go.
+pub trait LogSink: Send {
+    /// Takes one line without control bytes.
+    fn line(&mut self, level: Level, text: &str);
+}
+
+/// Shared between a store's data and the streams that capture stdout and stderr.
+#[derive(Clone)]
+pub(crate) struct SharedLog(Arc<Mutex<PluginLog>>);
+
+impl SharedLog {
+    pub(crate) fn new(sink: Box<dyn LogSink>, bytes_per_second: u32) -> Self {
+        Self(Arc::new(Mutex::new(PluginLog {
+            sink,
+            budget: Bucket::new(bytes_per_second, bytes_per_second),
+            now_us: 0,
+            suppressed: 0,
+            partial: [const { Vec::new() }; 2],
+        })))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, PluginLog> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a guest prints on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Stream {
+    fn level(self) -> Level {
+        match self {
+            Self::Stdout => Level::Info,
+            Self::Stderr => Level::Warn,
+        }
+    }
+}
+
+/// One instance's log.
+pub(crate) struct PluginLog {
+    sink: Box<dyn LogSink>,
+    budget: Bucket,
+    now_us: u64,
+    /// Lines dropped since the budget was exceeded.
+    suppressed: u64,
+    /// What came on stdout and stderr after the last line end.
+    partial: [Vec<u8>; 2],
+}
+
+impl PluginLog {
+    pub(crate) fn set_now(&mut self, now_us: u64) {
+        self.now_us = now_us;
+    }
+
+    /// Writes one line.
+    pub(crate) fn write(&mut self, level: Level, text: &str) {
+        let line = printable(text);
+        if !self.budget.take(self.now_us, line.len() as u64 + 1) {
+            if self.suppressed == 0 {
+                self.sink
+                    .line(Level::Warn, "log budget exceeded: lines are suppressed");
+            }
+            self.suppressed += 1;
+            return;
+        }
+        if self.suppressed > 0 {
+            let note = format!("{} log lines were suppressed", self.suppressed);
+            self.suppressed = 0;
+            self.sink.line(Level::Warn, &note);
+        }
+        self.sink.line(level, &line);
+    }
+
+    /// Takes bytes of a stream; each line end gives a line.
+    pub(crate) fn print(&mut self, stream: Stream, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let partial = &mut self.partial[stream as usize];
+            partial.extend_from_slice(piece.strip_suffix(b"\n").unwrap_or(piece));
+            if piece.ends_with(b"\n") || partial.len() >= LINE_BYTES_MAX {
+                self.end_line(stream);
+            }
+        }
+    }
+
+    /// Writes what was printed without a line end.
+    pub(crate) fn flush(&mut self) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            if !self.partial[stream as usize].is_empty() {
+                self.end_line(stream);
+            }
+        }
+    }
+
+    fn end_line(&mut self, stream: Stream) {
+        let line = std::mem::take(&mut self.partial[stream as usize]);
+        self.write(stream.level(), &String::from_utf8_lossy(&line));
+    }
+}
+
+/// Escapes control characters and cuts what is too long.
+fn printable(text: &str) -> String {
+    let text = text.trim_end_matches(['\n', '\r']);
+    let mut line = String::with_capacity(text.len().min(LINE_BYTES_MAX));
+    for c in text.chars() {
+        if line.len() >= LINE_BYTES_MAX {
+            line.push_str(" (cut)");
+            break;
+        }
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<(Level, String)>>>);
+
+    impl LogSink for Lines {
+        fn line(&mut self, level: Level, text: &str) {
+            self.0
+                .lock()
+                .expect("no panic")
+                .push((level, text.to_owned()));
+        }
+    }
+
+    impl Lines {
+        fn take(&self) -> Vec<String> {
+            self.0
+                .lock()
+                .expect("no panic")
+                .drain(..)
+                .map(|(_, text)| text)
+                .collect()
+        }
+    }
+
+    #[test]
+    fn streams_become_lines() {
+        let lines = Lines::default();
+        let log = SharedLog::new(Box::new(lines.clone()), 65_536);
+        log.lock().print(Stream::Stdout, b"one\ntw");
+        log.lock().print(Stream::Stderr, b"other\n");
+        log.lock().print(Stream::Stdout, b"o\nthree");
+        assert_eq!(lines.take(), ["one", "other", "two"]);
+        log.lock().flush();
+        assert_eq!(lines.take(), ["three"]);
+    }
+
+    #[test]
+    fn control_bytes_are_escaped_and_lines_cut() {
+        assert_eq!(printable("a\u{1b}[31mb\nc\n"), "a\\u{1b}[31mb\\nc");
+        let long = printable(&"x".repeat(20_000));
+        assert_eq!(long.len(), LINE_BYTES_MAX + " (cut)".len());
+    }
+
+    #[test]
+    fn a_flood_is_suppressed_and_counted() {
+        let lines = Lines::default();
+        let log = SharedLog::new(Box::new(lines.clone()), 100);
+        let mut log = log.lock();
+        for _ in 0..20 {
+            log.write(Level::Info, "123456789");
+        }
+        let seen = lines.take();
+        assert_eq!(seen.len(), 11, "ten lines and the note: {seen:?}");
+        assert!(seen[10].contains("suppressed"), "{seen:?}");
+        log.set_now(1_000_000);
+        log.write(Level::Info, "again");
+        assert_eq!(lines.take(), ["10 log lines were suppressed", "again"]);
+    }
+}

@@ -1,0 +1,74 @@
+//! What the host shows of a plugin, and what it tells the daemon.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use consort_proto::{PluginCommand, PluginId, PluginSpec, Version};
+
+use crate::ClockReading;
+
+/// Group time, asked by plugin threads.
+pub trait GroupClock: Send + Sync {
+    /// Group time at this instant.
+    fn reading(&self) -> ClockReading;
+}
+
+/// What the host tells the daemon. Events of one plugin come in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostEvent {
+    /// An instance passed `setup`: the first one, one after a fault, or one of another version or
+    /// priority after a reload.
+    Up(PluginSpec),
+    /// The instance was lost; the next one is on its way.
+    Faulted(PluginId),
+    /// There is no instance and none on its way.
+    Down(PluginId),
+    /// A callback's commands.
+    Commands {
+        /// Whose.
+        id: PluginId,
+        /// In the order they were issued.
+        commands: Vec<PluginCommand>,
+    },
+}
+
+/// One plugin as the host sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginHostStatus {
+    /// Which plugin.
+    pub id: PluginId,
+    /// `disabled`, `discovered`, `compiling`, `setup`, `running`, `reloading`, `back-off`,
+    /// `quarantined`, `rejected` or `stopped`.
+    pub state: &'static str,
+    /// The version of the generation that counts, once there is one.
+    pub version: Option<Version>,
+    /// How many contents of its file were taken so far.
+    pub generation: u64,
+    /// The beginning of the SHA-256 of that content.
+    pub hash: Option<String>,
+    /// Why it last faulted, or why its file was last refused.
+    pub last_fault: Option<String>,
+    /// Messages that were dropped because the plugin was too slow or not running.
+    pub dropped_messages: u64,
+}
+
+/// A plugin's status, written by its thread and read by anyone.
+#[derive(Clone)]
+pub(crate) struct Board(Arc<Mutex<PluginHostStatus>>);
+
+impl Board {
+    pub(crate) fn new(id: PluginId, state: &'static str) -> Self {
+        Self(Arc::new(Mutex::new(PluginHostStatus {
+            id,
+            state,
+            version: None,
+            generation: 0,
+            hash: None,
+            last_fault: None,
+            dropped_messages: 0,
+        })))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, PluginHostStatus> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

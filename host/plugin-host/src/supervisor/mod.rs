@@ -1,0 +1,319 @@
+//! One plugin's thread: it owns the plugin's instance, feeds it, and replaces it.
+//!
+//! Invariants: only this thread touches the instance; `view` is what the plugin ought to know, so
+//! it is kept up to date whether an instance runs or not, and a new instance is brought up to it
+//! by a replay; what the daemon is told of one plugin comes from this thread alone, so it comes in
+//! order.
+
+mod life;
+mod reload;
+mod start;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use consort_proto::{Peer, PluginCommand, PluginEvent, PluginId};
+use sha2::{Digest, Sha256};
+use tracing::{debug, info, warn};
+
+use self::life::{Announced, Life};
+use crate::backoff::Backoff;
+use crate::engine::Runtime;
+use crate::folder::ContentHash;
+use crate::mailbox::{Mailbox, Taken, is_message};
+use crate::manifest::Settings;
+use crate::status::{Board, GroupClock, HostEvent};
+use crate::view::{Effect, View};
+use crate::{ClockReading, Code, Fault, Instance, Outcome, ShutdownReason};
+
+/// The longest sleep; group time may run a little faster than this machine's clock.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// What all plugins of a host share.
+pub(crate) struct Surroundings {
+    pub(crate) runtime: Runtime,
+    pub(crate) clock: Arc<dyn GroupClock>,
+    pub(crate) out: Arc<dyn Fn(HostEvent) + Send + Sync>,
+    pub(crate) this_device: Peer,
+    pub(crate) seed: [u8; 32],
+    /// Instances made so far; each has random streams of its own.
+    pub(crate) runs: AtomicU64,
+}
+
+/// What the host tells a plugin's thread.
+pub(crate) enum Control {
+    /// A content of its file is being compiled.
+    Compiling,
+    /// A content of its file is usable.
+    Load(Box<Candidate>),
+    /// A content of its file is not usable.
+    Refused {
+        /// Which file, or which of two.
+        file: PathBuf,
+        /// Which content.
+        hash: String,
+        /// Why.
+        cause: String,
+    },
+    /// Group time was set back.
+    SetBack,
+    /// Unload and end.
+    Stop(ShutdownReason),
+}
+
+/// A content of a plugin's files that compiled.
+pub(crate) struct Candidate {
+    pub(crate) settings: Settings,
+    pub(crate) code: Code,
+    pub(crate) file: PathBuf,
+    pub(crate) hash: ContentHash,
+}
+
+/// One plugin's supervisor; [`Supervisor::run`] is the thread's body.
+pub(crate) struct Supervisor {
+    id: PluginId,
+    surroundings: Arc<Surroundings>,
+    mailbox: Arc<Mailbox<Control>>,
+    board: Board,
+    view: View,
+    life: Life,
+    announced: Announced,
+    candidate: Option<Arc<Candidate>>,
+    generation: u64,
+    backoff: Backoff,
+}
+
+impl Supervisor {
+    pub(crate) fn new(
+        id: PluginId,
+        surroundings: Arc<Surroundings>,
+        mailbox: Arc<Mailbox<Control>>,
+        board: Board,
+    ) -> Self {
+        let seed = Sha256::new()
+            .chain_update(b"consort plugin back-off v1")
+            .chain_update(surroundings.seed)
+            .chain_update(id.as_str());
+        Self {
+            view: View::new(surroundings.this_device.clone()),
+            life: Life::Discovered,
+            announced: Announced::Down,
+            candidate: None,
+            generation: 0,
+            backoff: Backoff::new(seed.finalize().into()),
+            id,
+            surroundings,
+            mailbox,
+            board,
+        }
+    }
+
+    /// Serves the plugin until it is stopped.
+    pub(crate) fn run(mut self) {
+        info!(plugin = %self.id, "plugin discovered");
+        loop {
+            match self.mailbox.take(self.wake_at()) {
+                Taken::Control(Control::Stop(reason)) => return self.stop(reason),
+                Taken::Control(control) => self.handle_control(control),
+                Taken::Events(events) => {
+                    for event in events {
+                        self.handle_event(&event);
+                    }
+                }
+                Taken::Nothing => {}
+            }
+            self.handle_deadline();
+        }
+    }
+
+    /// When to look at back-off and timers again.
+    fn wake_at(&self) -> Option<Instant> {
+        match &self.life {
+            Life::BackOff { until } => Some(*until),
+            Life::Running(running) => {
+                let due = running.instance.next_timer()?;
+                let wait = due.saturating_sub(self.reading().group_time_us);
+                Some(Instant::now() + Duration::from_micros(wait).min(SLEEP_MAX))
+            }
+            Life::Discovered
+            | Life::Compiling
+            | Life::Setup
+            | Life::Reloading
+            | Life::Quarantined
+            | Life::Rejected
+            | Life::Stopped => None,
+        }
+    }
+
+    fn handle_deadline(&mut self) {
+        match &mut self.life {
+            Life::BackOff { until } if Instant::now() >= *until => self.restart(),
+            Life::Running(running) => {
+                let reading = self.surroundings.clock.reading();
+                if running
+                    .instance
+                    .next_timer()
+                    .is_some_and(|due| due <= reading.group_time_us)
+                {
+                    let result = running.instance.fire_timers(reading);
+                    self.finish(result);
+                }
+            }
+            Life::BackOff { .. }
+            | Life::Discovered
+            | Life::Compiling
+            | Life::Setup
+            | Life::Reloading
+            | Life::Quarantined
+            | Life::Rejected
+            | Life::Stopped => {}
+        }
+    }
+
+    fn handle_event(&mut self, event: &PluginEvent) {
+        if self.view.apply(event) == Effect::Contradiction {
+            debug!(plugin = %self.id, ?event, "event does not fit the plugin's view; ignored");
+        }
+        if matches!(self.life, Life::Running(_)) {
+            self.deliver(event);
+        } else if is_message(event) {
+            self.mailbox.count_dropped(1);
+        }
+    }
+
+    fn handle_control(&mut self, control: Control) {
+        match control {
+            Control::Compiling => {
+                if matches!(self.life, Life::Discovered | Life::Rejected) {
+                    self.enter(Life::Compiling);
+                }
+            }
+            Control::Load(candidate) => self.load(*candidate),
+            Control::Refused { file, hash, cause } => {
+                let kept = self.kept();
+                warn!(plugin = %self.id, file = %file.display(), %hash, %cause, "plugin file refused{kept}");
+                self.board.lock().last_fault = Some(cause);
+                if matches!(self.life, Life::Discovered | Life::Compiling) {
+                    self.enter(Life::Rejected);
+                }
+            }
+            Control::SetBack => self.set_back(),
+            // The loop itself ends on this one.
+            Control::Stop(_) => {}
+        }
+    }
+
+    /// Calls the instance, if it still runs.
+    fn deliver(&mut self, event: &PluginEvent) {
+        let reading = self.reading();
+        if let Life::Running(running) = &mut self.life {
+            let result = running.instance.deliver(event, reading);
+            self.finish(result);
+        }
+    }
+
+    fn finish(&mut self, result: Result<Outcome, Fault>) {
+        match result {
+            Ok(outcome) => self.send(outcome.commands),
+            Err(fault) => self.fault(&fault),
+        }
+    }
+
+    fn stop(mut self, reason: ShutdownReason) {
+        let life = std::mem::replace(&mut self.life, Life::Stopped);
+        if let Life::Running(running) = life {
+            self.unload(*running.instance, reason);
+        }
+        self.announce_down();
+        self.enter(Life::Stopped);
+    }
+
+    /// Ends an instance in order. A fault in its last callbacks changes nothing any more.
+    fn unload(&self, mut instance: Instance, reason: ShutdownReason) {
+        let result = instance.demote(self.reading()).and_then(|outcome| {
+            self.send(outcome.commands);
+            instance.shutdown(reason, self.reading())
+        });
+        match result {
+            Ok(outcome) => self.send(outcome.commands),
+            Err(fault) => {
+                warn!(plugin = %self.id, file = %self.file(), cause = %fault, "plugin faulted while it was unloaded");
+            }
+        }
+    }
+
+    fn announce_up(&mut self) {
+        let Some(candidate) = &self.candidate else {
+            return;
+        };
+        let spec = &candidate.settings.spec;
+        if self.announced != Announced::Up(spec.clone()) {
+            self.announced = Announced::Up(spec.clone());
+            (self.surroundings.out)(HostEvent::Up(spec.clone()));
+        }
+    }
+
+    fn announce_down(&mut self) {
+        if self.announced != Announced::Down {
+            self.announced = Announced::Down;
+            (self.surroundings.out)(HostEvent::Down(self.id.clone()));
+        }
+    }
+
+    fn send(&self, commands: Vec<PluginCommand>) {
+        if !commands.is_empty() {
+            (self.surroundings.out)(HostEvent::Commands {
+                id: self.id.clone(),
+                commands,
+            });
+        }
+    }
+
+    /// The one place where the life changes and says so.
+    fn enter(&mut self, life: Life) {
+        self.board.lock().state = life.name();
+        // Before the first content of the file was taken there is nothing to name.
+        let content = self.candidate.as_ref();
+        info!(
+            plugin = %self.id,
+            file = content.map(|content| display(content.file.display())),
+            hash = content.map(|content| display(content.hash.short())),
+            generation = content.map(|_| self.generation),
+            "plugin {}",
+            life.name()
+        );
+        self.life = life;
+    }
+
+    fn reading(&self) -> ClockReading {
+        self.surroundings.clock.reading()
+    }
+
+    fn file(&self) -> String {
+        self.candidate
+            .as_ref()
+            .map(|c| c.file.display().to_string())
+            .unwrap_or_default()
+    }
+
+    fn hash(&self) -> String {
+        self.candidate
+            .as_ref()
+            .map(|c| c.hash.short())
+            .unwrap_or_default()
+    }
+
+    /// What a refused file leaves in place, for the log.
+    fn kept(&self) -> String {
+        match self.candidate {
+            Some(_) => format!(
+                "; generation {} stays {}",
+                self.generation,
+                self.life.name()
+            ),
+            None => String::new(),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! One generation hands over to the next.
+//!
+//! Order: new setup → (events wait) → old save → new restore → commit → old demotion, old shutdown
+//! → new peers, new role → the events that waited. Until the commit the new one's commands are
+//! kept back and any failure leaves the old one as it was. The group notices nothing, unless the
+//! version changed.
+
+use consort_proto::PluginCommand;
+use tracing::{info, warn};
+
+use super::life::{Life, Running};
+use super::start::as_fault;
+use super::{Candidate, Supervisor};
+use crate::{Instance, ShutdownReason, StartError};
+
+/// A new generation before the commit.
+struct Successor {
+    instance: Instance,
+    /// What it asked for so far.
+    kept_back: Vec<PluginCommand>,
+    /// The old one faulted in its `save`: it can neither run on nor be unloaded in order.
+    predecessor_lost: bool,
+}
+
+impl Supervisor {
+    /// Replaces a running generation by `candidate`, or keeps it.
+    pub(super) fn reload(&mut self, mut old: Running, candidate: Candidate) {
+        let (from, to) = (self.hash(), candidate.hash.short());
+        self.enter(Life::Reloading);
+        match self.prepare(&mut old.instance, &candidate) {
+            Ok(successor) => {
+                self.backoff.clear();
+                self.commit(old, successor, Some(candidate));
+                info!(
+                    plugin = %self.id, from, to, generation = self.generation, "plugin reloaded"
+                );
+            }
+            Err(error) => {
+                warn!(
+                    plugin = %self.id, file = %candidate.file.display(), hash = to, cause = %error,
+                    "reload failed; generation {} stays running", self.generation
+                );
+                self.board.lock().last_fault = Some(error.to_string());
+                self.enter(Life::Running(old));
+            }
+        }
+    }
+
+    /// Group time was set back: a new instance of the same code takes over, so that time never
+    /// runs back within one.
+    pub(super) fn set_back(&mut self) {
+        let Some(candidate) = self.candidate.clone() else {
+            return;
+        };
+        match std::mem::replace(&mut self.life, Life::Reloading) {
+            Life::Running(mut old) => {
+                self.enter(Life::Reloading);
+                match self.prepare(&mut old.instance, &candidate) {
+                    Ok(successor) => self.commit(old, successor, None),
+                    Err(error) => self.fault(&as_fault(error)),
+                }
+            }
+            // Whatever starts later reads the new time.
+            other => self.life = other,
+        }
+    }
+
+    /// Everything before the commit.
+    fn prepare(&self, old: &mut Instance, candidate: &Candidate) -> Result<Successor, StartError> {
+        let (mut instance, setup) = self.launch(candidate)?;
+        let mut kept_back = setup.commands;
+        let mut predecessor_lost = false;
+        if instance.has_handover() {
+            match old.save(self.reading()) {
+                Ok(None) => {}
+                Ok(Some((saved, outcome))) => {
+                    self.send(outcome.commands);
+                    let from = self.candidate.as_ref().map(|c| c.settings.spec.version);
+                    let restored =
+                        instance.restore(&saved, from.unwrap_or_default(), self.reading())?;
+                    kept_back.extend(restored.commands);
+                }
+                Err(fault) => {
+                    warn!(
+                        plugin = %self.id, file = %self.file(), hash = %self.hash(), cause = %fault,
+                        "the old generation faulted while saving; the new one starts without its state"
+                    );
+                    predecessor_lost = true;
+                }
+            }
+        }
+        Ok(Successor {
+            instance,
+            kept_back,
+            predecessor_lost,
+        })
+    }
+
+    /// The new generation is the one that counts from here on.
+    fn commit(&mut self, old: Running, successor: Successor, candidate: Option<Candidate>) {
+        if !successor.predecessor_lost {
+            self.unload(*old.instance, ShutdownReason::Reload);
+        }
+        if let Some(candidate) = candidate {
+            self.adopt(candidate);
+        }
+        let setup = crate::Outcome {
+            commands: successor.kept_back,
+        };
+        self.activate(successor.instance, setup);
+    }
+}

@@ -1,0 +1,170 @@
+//! Instances come and go: the first one, the next one after a fault, and the end of the attempts.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use consort_proto::PluginId;
+use tracing::{debug, warn};
+
+use super::life::{Announced, Life, Running};
+use super::{Candidate, Supervisor};
+use crate::plugin_log::{Level, LogSink};
+use crate::status::HostEvent;
+use crate::{Fault, Instance, InstanceSettings, Outcome, StartError};
+
+impl Supervisor {
+    /// Takes a new content of the plugin's files.
+    pub(super) fn load(&mut self, candidate: Candidate) {
+        let life = std::mem::replace(&mut self.life, Life::Setup);
+        if let Life::Running(running) = life {
+            return self.reload(running, candidate);
+        }
+        self.enter(Life::Setup);
+        let error = match self.launch(&candidate) {
+            Ok((instance, outcome)) => {
+                self.adopt(candidate);
+                self.backoff.clear();
+                return self.activate(instance, outcome);
+            }
+            Err(error) => error,
+        };
+        let (file, hash) = (candidate.file.clone(), candidate.hash.short());
+        if self.candidate.is_some() {
+            warn!(
+                plugin = %self.id, file = %file.display(), %hash, cause = %error,
+                "new content of the plugin's file refused; the old one stays {}", life.name()
+            );
+            self.board.lock().last_fault = Some(error.to_string());
+            return self.enter(life);
+        }
+        match error {
+            StartError::Fault(fault) => {
+                self.adopt(candidate);
+                self.fault(&fault);
+            }
+            StartError::Contract(_) | StartError::Refused { .. } => {
+                warn!(plugin = %self.id, file = %file.display(), %hash, cause = %error, "plugin rejected");
+                self.board.lock().last_fault = Some(error.to_string());
+                self.enter(Life::Rejected);
+            }
+        }
+    }
+
+    /// Makes another instance of the code that faulted.
+    pub(super) fn restart(&mut self) {
+        let Some(candidate) = self.candidate.clone() else {
+            return;
+        };
+        self.enter(Life::Setup);
+        match self.launch(&candidate) {
+            Ok((instance, outcome)) => self.activate(instance, outcome),
+            Err(error) => self.fault(&as_fault(error)),
+        }
+    }
+
+    /// Makes an instance and sets it up.
+    pub(super) fn launch(&self, candidate: &Candidate) -> Result<(Instance, Outcome), StartError> {
+        let settings = InstanceSettings {
+            plugin: self.id.clone(),
+            this_device: self.view.this_device().clone(),
+            config: Arc::clone(&candidate.settings.config),
+            limits: candidate.settings.limits.clone(),
+            seed: self.surroundings.seed,
+            run: self.surroundings.runs.fetch_add(1, Ordering::Relaxed),
+            log: Box::new(TracingLog {
+                plugin: self.id.clone(),
+            }),
+        };
+        let mut instance = Instance::new(&candidate.code, settings, self.reading())?;
+        let outcome = instance.setup(self.reading())?;
+        Ok((instance, outcome))
+    }
+
+    /// Makes `candidate` the content that counts.
+    pub(super) fn adopt(&mut self, candidate: Candidate) {
+        self.generation += 1;
+        self.mailbox
+            .set_messages_max(candidate.settings.limits.mailbox);
+        let mut board = self.board.lock();
+        board.version = Some(candidate.settings.spec.version);
+        board.generation = self.generation;
+        board.hash = Some(candidate.hash.short());
+        drop(board);
+        self.candidate = Some(Arc::new(candidate));
+    }
+
+    /// An instance passed `setup`: it runs from here on, and learns what its plugin ought to know.
+    pub(super) fn activate(&mut self, instance: Instance, setup: Outcome) {
+        self.announce_up();
+        let running = Running {
+            instance: Box::new(instance),
+            since: Instant::now(),
+        };
+        self.enter(Life::Running(running));
+        self.send(setup.commands);
+        for event in self.view.replay() {
+            self.deliver(&event);
+        }
+    }
+
+    /// The instance is lost.
+    pub(super) fn fault(&mut self, fault: &Fault) {
+        let since = match std::mem::replace(&mut self.life, Life::Setup) {
+            Life::Running(running) => Some(running.since),
+            _ => None,
+        };
+        warn!(plugin = %self.id, file = %self.file(), hash = %self.hash(), cause = %fault, "plugin faulted");
+        if let Some(backtrace) = &fault.backtrace {
+            debug!(plugin = %self.id, backtrace, "where the plugin faulted");
+        }
+        self.board.lock().last_fault = Some(fault.to_string());
+        if matches!(self.announced, Announced::Up(_)) {
+            self.announced = Announced::Faulted;
+            (self.surroundings.out)(HostEvent::Faulted(self.id.clone()));
+        }
+        let now = Instant::now();
+        match self.backoff.fault(since, now) {
+            Some(wait) => self.enter(Life::BackOff { until: now + wait }),
+            None => {
+                self.enter(Life::Quarantined);
+                self.announce_down();
+            }
+        }
+    }
+}
+
+/// A setup that refuses to run again counts as a fault.
+pub(super) fn as_fault(error: StartError) -> Fault {
+    match error {
+        StartError::Fault(fault) => fault,
+        StartError::Contract(cause) => Fault {
+            callback: "start",
+            cause,
+            backtrace: None,
+        },
+        StartError::Refused { callback, text } => Fault {
+            callback,
+            cause: format!("it failed: {text}"),
+            backtrace: None,
+        },
+    }
+}
+
+/// Brings a plugin's lines into the host's log.
+struct TracingLog {
+    plugin: PluginId,
+}
+
+impl LogSink for TracingLog {
+    fn line(&mut self, level: Level, text: &str) {
+        let plugin = &self.plugin;
+        match level {
+            Level::Trace => tracing::trace!(target: "plugin", plugin = %plugin, "{text}"),
+            Level::Debug => tracing::debug!(target: "plugin", plugin = %plugin, "{text}"),
+            Level::Info => tracing::info!(target: "plugin", plugin = %plugin, "{text}"),
+            Level::Warn => tracing::warn!(target: "plugin", plugin = %plugin, "{text}"),
+            Level::Error => tracing::error!(target: "plugin", plugin = %plugin, "{text}"),
+        }
+    }
+}

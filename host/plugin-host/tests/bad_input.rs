@@ -1,0 +1,230 @@
+//! Files that are no plugins, and plugins that misbehave: each gives one clear warning that names
+//! the cause, and a plugin beside it goes on undisturbed.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use common::{World, assert_no_errors, device, message, this_device, warnings};
+use consort_proto::PluginEvent;
+
+/// Installs `wasm` beside a good plugin and expects the good one to work, the bad one to be in
+/// `state` and to have been warned about with `cause`.
+#[track_caller]
+fn expect(id: &str, wasm: &[u8], manifest: &str, state: &str, cause: &str) {
+    let mut world = World::new();
+    let good = format!("{id}-good");
+    world.install_bytes(id, wasm, manifest);
+    world.install(&good, "recorder", "");
+    world.start();
+    world.wait_warning(id, cause);
+    world.wait_state(&good, "running");
+    world.deliver(&good, message(device(2), "hello"));
+    world.wait_line(&good, "on-peer-message hello");
+    assert!(warnings(&good).is_empty(), "{:?}", warnings(&good));
+    world.wait_state(id, state);
+    let file = warnings(id)[0].contains("plugin.wasm") || warnings(id)[0].contains("plugin.toml");
+    assert!(file, "the warning names the file: {:?}", warnings(id));
+    assert_no_errors();
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    std::fs::read(consort_test_guests::fixture(name)).unwrap()
+}
+
+#[test]
+fn an_empty_file() {
+    expect("empty", b"", "", "rejected", "the file is empty");
+}
+
+#[test]
+fn a_file_that_is_no_wasm() {
+    expect(
+        "text",
+        b"#!/bin/sh\n",
+        "",
+        "rejected",
+        "the file is no WebAssembly",
+    );
+    let mut random = vec![0_u8; 4096];
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    for byte in &mut random {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        *byte = state as u8;
+    }
+    expect(
+        "noise",
+        &random,
+        "",
+        "rejected",
+        "the file is no WebAssembly",
+    );
+    let noise_after_header = [b"\0asm\x0d\0\x01\0", random.as_slice()].concat();
+    expect(
+        "headed",
+        &noise_after_header,
+        "",
+        "rejected",
+        "truncated or damaged",
+    );
+}
+
+#[test]
+fn a_truncated_file() {
+    let whole = fixture("recorder");
+    for (id, length) in [("cut-4", 4), ("cut-9", 9), ("cut-half", whole.len() / 2)] {
+        expect(id, &whole[..length], "", "rejected", "truncated or damaged");
+    }
+    let module = std::fs::read(consort_test_guests::fixture_module("recorder")).unwrap();
+    expect(
+        "cut-mod",
+        &module[..module.len() / 3],
+        "",
+        "rejected",
+        "truncated or damaged",
+    );
+}
+
+#[test]
+fn a_component_for_another_world() {
+    let cause = "the component is for another world";
+    expect("other", &fixture("other_world"), "", "rejected", cause);
+    expect(
+        "other-brew",
+        &fixture("other_world"),
+        "",
+        "rejected",
+        "the function brew",
+    );
+}
+
+#[test]
+fn a_component_with_an_unknown_import() {
+    let cause = "asks for what this host does not offer";
+    expect("travel", &fixture("unknown_import"), "", "rejected", cause);
+    expect(
+        "travel-name",
+        &fixture("unknown_import"),
+        "",
+        "rejected",
+        "consort:plugin/teleport",
+    );
+}
+
+#[test]
+fn a_module_for_another_world() {
+    let module = b"\0asm\x01\0\0\0";
+    let cause = "does not fit the world consort:plugin/plugin@0.1.0";
+    expect("hollow", module, "", "rejected", cause);
+}
+
+#[test]
+fn a_file_that_is_too_large() {
+    let large = [b"\0asm".as_slice(), &vec![0; 33 << 20]].concat();
+    expect(
+        "large",
+        &large,
+        "",
+        "rejected",
+        "more than the limit of 32 MiB",
+    );
+}
+
+#[test]
+fn precompiled_code() {
+    let engine = wasmtime::Engine::default();
+    let compiled = engine.precompile_component(&fixture("minimal")).unwrap();
+    expect("native", &compiled, "", "rejected", "precompiled code");
+}
+
+#[test]
+fn a_bad_manifest() {
+    let wasm = fixture("minimal");
+    expect(
+        "typo",
+        &wasm,
+        "verison = \"1.0.0\"\n",
+        "rejected",
+        "plugin.toml:1: verison: unknown",
+    );
+    expect(
+        "alien",
+        &wasm,
+        "\nid = \"x\"\n",
+        "rejected",
+        "plugin.toml:2: id: ",
+    );
+}
+
+#[test]
+fn a_setup_that_fails() {
+    let manifest = "[config]\nsetup = \"error\"\n";
+    let cause = "setup failed: the amplifier is missing";
+    expect("refuser", &fixture("hostile"), manifest, "rejected", cause);
+}
+
+#[test]
+fn a_setup_that_loops() {
+    let manifest = "[config]\nsetup = \"loop\"\n[limits]\nsetup_cpu_ms = 200\n";
+    let cause = "setup: it used more than 200 ms of CPU";
+    expect(
+        "looper",
+        &fixture("hostile"),
+        manifest,
+        "quarantined",
+        cause,
+    );
+}
+
+#[test]
+fn a_plugin_larger_than_its_memory() {
+    let manifest = "[limits]\nmemory_mib = 1\n";
+    expect("giant", &fixture("hostile"), manifest, "rejected", "memory");
+}
+
+#[test]
+fn a_plugin_that_misbehaves_in_a_callback() {
+    for (how, cause) in [
+        ("loop", "on-peer-message: it used more than 100 ms of CPU"),
+        (
+            "alloc",
+            "on-peer-message: it ran out of memory: its limit is 64 MiB",
+        ),
+        ("trap", "on-peer-message: it trapped"),
+        ("sleep", "use clock.wake-at"),
+    ] {
+        let mut world = World::new();
+        let (bad, good) = (format!("bad-{how}"), format!("beside-{how}"));
+        world.install(&bad, "hostile", "");
+        world.install(&good, "recorder", "");
+        world.start();
+        world.wait_state(&bad, "running");
+        world.wait_state(&good, "running");
+        world.deliver(&bad, message(device(2), how));
+        world.wait_warning(&bad, cause);
+        world.deliver(&good, message(device(2), "hello"));
+        world.wait_line(&good, "on-peer-message hello");
+        world.wait_state(&bad, "running");
+        world.deliver(&bad, message(device(2), ""));
+        world.wait_line(&bad, "still here");
+        assert!(warnings(&good).is_empty(), "{:?}", warnings(&good));
+    }
+    assert_no_errors();
+}
+
+#[test]
+fn files_with_impossible_names_are_passed_over() {
+    let mut world = World::new();
+    world.install("named", "minimal", "");
+    std::fs::write(world.plugins_dir().join("Not An Id.wasm"), b"x").unwrap();
+    std::fs::write(world.plugins_dir().join("notes.txt"), b"x").unwrap();
+    world.start();
+    world.wait_state("named", "running");
+    world.deliver("named", PluginEvent::PeerAdded(this_device()));
+    common::wait_for("a warning", || {
+        common::warnings_with("is no plugin id") == 1
+    });
+    assert_eq!(world.host().status().len(), 1);
+}

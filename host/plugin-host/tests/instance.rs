@@ -1,0 +1,475 @@
+//! One instance, driven by hand: what it is told, what it sees, and where its limits are.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use common::{EPOCH_US, cache_dir, device, message, plugin_id, tenure, this_device};
+use consort_plugin_host::{
+    ClockReading, Code, Fault, Instance, InstanceSettings, Level, Limits, LogSink, Outcome,
+    Runtime, ShutdownReason, StartError,
+};
+use consort_proto::{PluginCommand, PluginEvent, Version};
+use consort_test_guests::{fixture, fixture_module};
+
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| Runtime::new(&cache_dir()).unwrap())
+}
+
+fn code(name: &str) -> Code {
+    Code::new(runtime(), &std::fs::read(fixture(name)).unwrap()).unwrap()
+}
+
+fn at(offset_us: u64) -> ClockReading {
+    ClockReading {
+        group_time_us: EPOCH_US + offset_us,
+        synchronised: true,
+        error_bound_us: 250,
+    }
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl LogSink for Lines {
+    fn line(&mut self, level: Level, text: &str) {
+        let mark = if level == Level::Info {
+            String::new()
+        } else {
+            format!("{level:?}: ")
+        };
+        self.0.lock().unwrap().push(format!("{mark}{text}"));
+    }
+}
+
+/// An instance and its log.
+struct Plugin {
+    instance: Instance,
+    lines: Lines,
+}
+
+impl Plugin {
+    fn make(code: &Code, config: &[(&str, &str)], seed: u8) -> (Self, Result<Outcome, StartError>) {
+        let lines = Lines::default();
+        let config = config
+            .iter()
+            .map(|(key, value)| ((*key).into(), (*value).into()));
+        let settings = InstanceSettings {
+            plugin: plugin_id("under-test"),
+            this_device: this_device(),
+            config: Arc::new(config.collect::<BTreeMap<String, String>>()),
+            limits: Limits::default(),
+            seed: [seed; 32],
+            run: 0,
+            log: Box::new(lines.clone()),
+        };
+        let mut instance = Instance::new(code, settings, at(0)).unwrap();
+        let setup = instance.setup(at(0));
+        (Self { instance, lines }, setup)
+    }
+
+    fn new(fixture: &str, config: &[(&str, &str)]) -> Self {
+        let (plugin, setup) = Self::make(&code(fixture), config, 7);
+        setup.unwrap();
+        plugin
+    }
+
+    fn take_lines(&self) -> Vec<String> {
+        self.lines.0.lock().unwrap().drain(..).collect()
+    }
+
+    fn deliver(&mut self, event: &PluginEvent) -> Outcome {
+        self.instance.deliver(event, at(1_000)).unwrap()
+    }
+
+    /// Has the recorder carry out a verb, and gives what it logs and what it commands.
+    fn act(&mut self, verb: &str) -> (Vec<String>, Vec<PluginCommand>) {
+        self.take_lines();
+        let outcome = self.deliver(&message(device(2), verb));
+        (self.take_lines().split_off(1), outcome.commands)
+    }
+
+    /// Has the hostile fixture misbehave.
+    fn misbehave(&mut self, how: &str) -> Result<Outcome, Fault> {
+        self.instance.deliver(&message(device(2), how), at(1_000))
+    }
+}
+
+#[test]
+fn every_callback_in_order() {
+    let mut plugin = Plugin::new("recorder", &[("b", "2"), ("a", "1")]);
+    for event in [
+        PluginEvent::PeerAdded(this_device()),
+        PluginEvent::PeerAdded(device(2)),
+        PluginEvent::PeerUpdated(device(2)),
+        PluginEvent::PromoteFollower(tenure(device(2), 3)),
+        PluginEvent::TermChanged { term: 4 },
+        PluginEvent::LeaderMessage {
+            sender: tenure(device(2), 4),
+            payload: "lm".into(),
+        },
+        message(device(2), "pm"),
+        PluginEvent::DemoteFollower,
+        PluginEvent::PeerRemoved(device(2)),
+        PluginEvent::PromoteLeader(tenure(this_device(), 5)),
+        PluginEvent::BroadcastsHeld(true),
+    ] {
+        plugin.deliver(&event);
+    }
+    plugin.instance.demote(at(2_000)).unwrap();
+    plugin.instance.demote(at(2_000)).unwrap();
+    let lines = plugin.lines.clone();
+    plugin
+        .instance
+        .shutdown(ShutdownReason::Remove, at(3_000))
+        .unwrap();
+    let expected = [
+        "setup [a=1,b=2] 0 peers",
+        "on-peer-added here of 1",
+        "on-peer-added device-2 of 2",
+        "promote-follower 3 of device-2",
+        "on-leader-message lm in 4",
+        "on-peer-message pm from device-2",
+        "demote-follower",
+        "on-peer-removed device-2 of 1",
+        "promote-leader 5 is-leader true",
+        "demote-leader, leader known: false",
+        "shutdown Reason::Remove",
+    ];
+    assert_eq!(*lines.0.lock().unwrap(), expected);
+}
+
+#[test]
+fn every_export_but_lifecycle_is_optional() {
+    for fixture in ["minimal", "listener"] {
+        hear_everything(fixture);
+    }
+}
+
+fn hear_everything(fixture: &str) {
+    let mut plugin = Plugin::new(fixture, &[]);
+    plugin.take_lines();
+    for event in [
+        PluginEvent::PeerAdded(this_device()),
+        PluginEvent::PromoteLeader(tenure(this_device(), 1)),
+        PluginEvent::LeaderMessage {
+            sender: tenure(this_device(), 1),
+            payload: "x".into(),
+        },
+        message(this_device(), "x"),
+        PluginEvent::DemoteLeader,
+        PluginEvent::PeerRemoved(this_device()),
+    ] {
+        assert_eq!(plugin.deliver(&event), Outcome::default());
+    }
+    assert!(!plugin.instance.has_handover());
+    assert_eq!(plugin.instance.save(at(0)).unwrap(), None);
+    let lines = plugin.lines.clone();
+    plugin
+        .instance
+        .shutdown(ShutdownReason::Stop, at(0))
+        .unwrap();
+    assert!(lines.0.lock().unwrap().is_empty());
+}
+
+#[test]
+fn sends_are_checked_against_the_view() {
+    let mut plugin = Plugin::new("recorder", &[]);
+    let not_leader = "result Err(SendError::NotLeader)";
+    assert_eq!(plugin.act("broadcast x").0, [not_leader]);
+    assert_eq!(
+        plugin.act("to-leader x").0,
+        ["result Err(SendError::NoLeader)"]
+    );
+    let to = device(2).device;
+    let unknown = "result Err(SendError::UnknownPeer)";
+    assert_eq!(plugin.act(&format!("send {to} x")).0, [unknown]);
+    assert_eq!(plugin.act("send nobody x").0, [unknown]);
+
+    plugin.deliver(&PluginEvent::PeerAdded(this_device()));
+    plugin.deliver(&PluginEvent::PeerAdded(device(2)));
+    let (lines, commands) = plugin.act(&format!("send {to} x"));
+    assert_eq!(lines, ["result Ok(())"]);
+    assert_eq!(
+        commands,
+        [PluginCommand::Send {
+            to,
+            payload: "x".into()
+        }]
+    );
+    assert_eq!(
+        plugin.act("to-all y").1,
+        [PluginCommand::SendToAll("y".into())]
+    );
+
+    plugin.deliver(&PluginEvent::PromoteFollower(tenure(device(2), 3)));
+    plugin.deliver(&PluginEvent::TermChanged { term: 9 });
+    assert_eq!(plugin.act("leader").0, ["leader Some(\"10.0.0.2 9\")"]);
+    assert_eq!(plugin.act("broadcast x").0, [not_leader]);
+    assert_eq!(
+        plugin.act("to-leader z").1,
+        [PluginCommand::SendToLeader("z".into())]
+    );
+    plugin.deliver(&PluginEvent::DemoteFollower);
+
+    plugin.deliver(&PluginEvent::PromoteLeader(tenure(this_device(), 10)));
+    assert_eq!(
+        plugin.act("broadcast x").1,
+        [PluginCommand::Broadcast("x".into())]
+    );
+    plugin.deliver(&PluginEvent::BroadcastsHeld(true));
+    assert_eq!(plugin.act("broadcast x").0, ["result Err(SendError::Busy)"]);
+    assert_eq!(plugin.act("to-all x").0, ["result Ok(())"]);
+    plugin.deliver(&PluginEvent::BroadcastsHeld(false));
+    assert_eq!(plugin.act("broadcast x").0, ["result Ok(())"]);
+}
+
+#[test]
+fn sends_are_bounded_in_size_and_rate() {
+    let mut plugin = Plugin::new("recorder", &[]);
+    assert!(plugin.act("large").1.is_empty());
+    let (lines, commands) = plugin.act("flood");
+    assert_eq!(lines, ["sent 300"]);
+    assert_eq!(commands.len(), 300);
+    assert_eq!(plugin.act("flood").0, ["sent 0"]);
+    plugin.take_lines();
+    plugin
+        .instance
+        .deliver(&message(device(2), "flood"), at(101_000))
+        .unwrap();
+    assert_eq!(
+        plugin.take_lines().pop().unwrap(),
+        "sent 30",
+        "a tenth of a second later"
+    );
+}
+
+#[test]
+fn group_time_follows_the_readings() {
+    let mut plugin = Plugin::new("recorder", &[]);
+    let (first, second) = (EPOCH_US + 1_001, 1);
+    assert_eq!(
+        plugin.act("time").0,
+        [format!("time {first} then {second} more, true 250")]
+    );
+    plugin
+        .instance
+        .deliver(&message(device(2), "time"), at(10))
+        .unwrap();
+    let after = EPOCH_US + 1_003;
+    let last = plugin.take_lines().pop().unwrap();
+    assert_eq!(
+        last,
+        format!("time {after} then 1 more, true 250"),
+        "it never runs back"
+    );
+}
+
+#[test]
+fn timers_fire_in_order_and_at_multiples() {
+    let mut plugin = Plugin::new("recorder", &[("every_us", "10000")]);
+    plugin.take_lines();
+    assert_eq!(plugin.instance.next_timer(), Some(EPOCH_US + 10_000));
+    plugin.deliver(&message(device(2), "wake 1 5000"));
+    plugin.deliver(&message(device(2), "wake 2 2000"));
+    plugin.deliver(&message(device(2), "wake 3 3000"));
+    plugin.deliver(&message(device(2), "cancel 3"));
+    plugin.take_lines();
+    plugin.instance.fire_timers(at(1_500)).unwrap();
+    assert!(plugin.take_lines().is_empty(), "nothing is due");
+    plugin.instance.fire_timers(at(38_000)).unwrap();
+    let fired: Vec<_> = plugin.take_lines();
+    let due = |offset: u64| EPOCH_US + offset;
+    assert_eq!(
+        fired,
+        [
+            format!("on-timer 2 due {} late true", due(3_002)),
+            format!("on-timer 1 due {} late true", due(6_001)),
+            format!("on-timer 7 due {} late true", due(30_000)),
+        ],
+        "missed multiples are fired once"
+    );
+    assert_eq!(plugin.instance.next_timer(), Some(due(40_000)));
+}
+
+#[test]
+fn state_is_handed_over() {
+    let mut old = Plugin::new("counter_v1", &[]);
+    old.deliver(&message(device(2), "x"));
+    old.deliver(&message(device(2), "x"));
+    let (saved, _) = old.instance.save(at(0)).unwrap().unwrap();
+    let mut new = Plugin::new("counter_v2", &[]);
+    new.instance
+        .restore(
+            &saved,
+            Version {
+                major: 1,
+                minor: 2,
+                patch: 3,
+            },
+            at(0),
+        )
+        .unwrap();
+    new.deliver(&message(device(2), "x"));
+    assert_eq!(
+        new.take_lines(),
+        ["v2: setup", "v2: restore from 1.2.3", "v2: count 3"]
+    );
+    let error = new
+        .instance
+        .restore(b"x", Version::default(), at(0))
+        .unwrap_err();
+    assert_eq!(error.to_string(), "restore failed: a count has eight bytes");
+}
+
+#[test]
+fn a_setup_that_fails_says_so() {
+    let (_, setup) = Plugin::make(&code("hostile"), &[("setup", "error")], 7);
+    assert_eq!(
+        setup.unwrap_err().to_string(),
+        "setup failed: the amplifier is missing"
+    );
+}
+
+#[test]
+fn each_way_to_misbehave_is_a_fault_with_its_cause() {
+    for (how, cause) in [
+        ("loop", "used more than 100 ms of CPU"),
+        ("log-loop", "used more than 100 ms of CPU"),
+        ("print-loop", "used more than 100 ms of CPU"),
+        ("alloc", "ran out of memory: its limit is 64 MiB"),
+        ("trap", "a panic or an abort"),
+        ("panic", "a panic or an abort"),
+        (
+            "sleep",
+            "waited for more than 5 s in one callback; use clock.wake-at",
+        ),
+        ("recurse", "probably a stack overflow"),
+        ("exit", "it called exit(1)"),
+        ("timers", "more than 1024 timers"),
+        ("short-period", "period of 1 us"),
+        ("huge-log", "fuel"),
+    ] {
+        let mut plugin = Plugin::new("hostile", &[]);
+        let fault = plugin.misbehave(how).expect_err(how);
+        assert_eq!(fault.callback, "on-peer-message", "{how}");
+        assert!(fault.cause.contains(cause), "{how}: {}", fault.cause);
+        let again = plugin
+            .misbehave("")
+            .expect_err("a dead instance stays dead");
+        assert!(
+            again.cause.contains("an earlier call had failed"),
+            "{how}: {}",
+            again.cause
+        );
+    }
+}
+
+#[test]
+fn what_a_guest_prints_and_panics_is_in_its_log() {
+    let mut plugin = Plugin::new("hostile", &[]);
+    plugin.take_lines();
+    plugin.misbehave("panic").unwrap_err();
+    let lines = plugin.take_lines().join("|");
+    assert!(
+        lines.contains("Warn: ") && lines.contains("this plugin"),
+        "{lines}"
+    );
+    let mut plugin = Plugin::new("hostile", &[]);
+    plugin.take_lines();
+    plugin.misbehave("print-loop").unwrap_err();
+    let lines = plugin.take_lines();
+    assert!(
+        lines.len() < 80 && lines.last().unwrap().contains("suppressed"),
+        "{}",
+        lines.len()
+    );
+    let mut plugin = Plugin::new("hostile", &[]);
+    plugin.take_lines();
+    plugin.misbehave("escape").unwrap();
+    assert_eq!(
+        plugin.take_lines(),
+        ["red \\u{1b}[31m\\nnext", "still here"]
+    );
+}
+
+#[test]
+fn a_short_wait_costs_no_time_and_nothing_is_reachable() {
+    let mut plugin = Plugin::new("hostile", &[]);
+    let start = std::time::Instant::now();
+    plugin.misbehave("nap").unwrap();
+    assert!(
+        start.elapsed() < std::time::Duration::from_secs(3),
+        "four seconds took none"
+    );
+    plugin.take_lines();
+    plugin.misbehave("files").unwrap();
+    let line = plugin.take_lines().remove(0);
+    assert_eq!(line, "files Err(NotFound) Err(PermissionDenied) 0");
+}
+
+#[test]
+fn a_run_is_decided_by_its_seed() {
+    let code = code("hostile");
+    let run = |seed: u8| {
+        let (mut plugin, setup) = Plugin::make(&code, &[], seed);
+        setup.unwrap();
+        plugin.misbehave("random").unwrap();
+        plugin.take_lines()
+    };
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1), run(2));
+}
+
+#[test]
+fn core_modules_become_components() {
+    let module = std::fs::read(fixture_module("recorder")).unwrap();
+    let bare = without_component_type(&module);
+    assert!(bare.len() < module.len(), "the component type was there");
+    for bytes in [&module, &bare] {
+        let code = Code::new(runtime(), bytes).unwrap();
+        let (mut plugin, setup) = Plugin::make(&code, &[], 7);
+        setup.unwrap();
+        plugin.deliver(&PluginEvent::PeerAdded(this_device()));
+        assert_eq!(
+            plugin.take_lines(),
+            ["setup [] 0 peers", "on-peer-added here of 1"]
+        );
+    }
+    let minimal = without_component_type(&std::fs::read(fixture_module("minimal")).unwrap());
+    Code::new(runtime(), &minimal).expect("its exports say that it has a lifecycle alone");
+}
+
+/// A core module without the custom sections that say what component it makes.
+fn without_component_type(module: &[u8]) -> Vec<u8> {
+    let (header, mut rest) = module.split_at(8);
+    let mut kept = header.to_vec();
+    while let Some((&id, after_id)) = rest.split_first() {
+        let (size, after_size) = leb128(after_id);
+        let section_end = rest.len() - after_size.len() + size;
+        let (section, next) = rest.split_at(section_end);
+        let is_custom = id == 0;
+        let dropped = is_custom && leb128(after_size).1.starts_with(b"component-type");
+        if !dropped {
+            kept.extend_from_slice(section);
+        }
+        rest = next;
+    }
+    kept
+}
+
+fn leb128(bytes: &[u8]) -> (usize, &[u8]) {
+    let (mut value, mut shift) = (0_usize, 0);
+    for (index, byte) in bytes.iter().enumerate() {
+        value |= usize::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            return (value, &bytes[index + 1..]);
+        }
+    }
+    (0, &[])
+}

@@ -1,0 +1,252 @@
+//! A file that changes under a running plugin.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{World, assert_no_errors, device, message, plugin_lines, warnings};
+use consort_proto::PluginEvent;
+
+fn fixture(name: &str) -> Vec<u8> {
+    std::fs::read(consort_test_guests::fixture(name)).unwrap()
+}
+
+/// A counter that leads in term 6 and has counted to 2.
+fn counting(id: &str) -> World {
+    let mut world = World::new();
+    world.install(id, "counter_v1", "version = \"0.1.0\"\n");
+    world.start();
+    world.wait_state(id, "running");
+    world.lead(id, 6);
+    world.deliver(id, message(device(2), "x"));
+    world.deliver(id, message(device(2), "x"));
+    world.wait_line(id, "v1: count 2");
+    world
+}
+
+#[test]
+fn a_reload_keeps_state_and_leadership() {
+    let world = counting("swap");
+    let (before, told_before) = (plugin_lines("swap").len(), world.told("swap").len());
+    let copied = Instant::now();
+    // As `cp` does it: in place.
+    std::fs::write(
+        world.plugins_dir().join("swap/plugin.wasm"),
+        fixture("counter_v2"),
+    )
+    .unwrap();
+    world.wait_line("swap", "v2: promote-leader 6");
+    let took = copied.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    world.deliver("swap", message(device(2), "x"));
+    world.wait_line("swap", "v2: count 3");
+    let expected = [
+        "v2: setup",
+        "v1: save",
+        "v2: restore from 0.1.0",
+        "v1: demote-leader",
+        "v1: shutdown Reason::Reload",
+        "v2: on-peer-added here",
+        "v2: promote-leader 6",
+        "v2: count 3",
+    ];
+    assert_eq!(plugin_lines("swap")[before..], expected);
+    let told = world.told("swap")[told_before..].to_vec();
+    assert_eq!(told.len(), 1, "nothing but what setup sent: {told:?}");
+    assert!(told[0].contains("SendToAll(b\"v2\")"), "{told:?}");
+    let status = world.status("swap").unwrap();
+    assert_eq!((status.generation, status.state), (2, "running"));
+    assert!(warnings("swap").is_empty(), "{:?}", warnings("swap"));
+    assert_no_errors();
+}
+
+#[test]
+fn another_version_is_announced() {
+    let world = counting("version");
+    world.install("version", "counter_v2", "version = \"0.1.1\"\n");
+    world.wait_line("version", "v2: promote-leader 6");
+    let told = world.told("version");
+    assert_eq!(
+        told.iter().filter(|what| *what == "up 0.1.1").count(),
+        1,
+        "{told:?}"
+    );
+    assert!(
+        !told.iter().any(|what| what == "down" || what == "faulted"),
+        "{told:?}"
+    );
+    assert_eq!(
+        world
+            .status("version")
+            .unwrap()
+            .version
+            .unwrap()
+            .to_string(),
+        "0.1.1"
+    );
+}
+
+#[test]
+fn a_broken_file_keeps_the_old_one() {
+    let world = counting("broken");
+    let v2 = fixture("counter_v2");
+    let told_before = world.told("broken");
+    for (number, (wasm, cause)) in [
+        (v2[..v2.len() / 2].to_vec(), "truncated or damaged"),
+        (b"not at all".to_vec(), "no WebAssembly"),
+        (fixture("other_world"), "another world"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        std::fs::write(world.plugins_dir().join("broken/plugin.wasm"), wasm).unwrap();
+        world.wait_warning("broken", cause);
+        let warning = warnings("broken").pop().unwrap();
+        assert!(warning.contains("generation 1 stays running"), "{warning}");
+        assert!(warning.contains("hash="), "{warning}");
+        world.deliver("broken", message(device(2), "x"));
+        world.wait_line("broken", &format!("v1: count {}", number + 3));
+    }
+    assert_eq!(
+        world.told("broken"),
+        told_before,
+        "the group noticed nothing"
+    );
+    std::fs::write(world.plugins_dir().join("broken/plugin.wasm"), &v2).unwrap();
+    world.deliver("broken", PluginEvent::PeerAdded(device(2)));
+    world.wait_line("broken", "v2: restore");
+    assert_eq!(world.status("broken").unwrap().generation, 2);
+}
+
+#[test]
+fn a_new_generation_that_does_not_take_over_leaves_the_old_one() {
+    for (id, manifest, cause) in [
+        (
+            "no-setup",
+            "[config]\nsetup = \"error\"\n",
+            "setup failed: the amplifier is missing",
+        ),
+        (
+            "no-restore",
+            "[config]\nrestore = \"error\"\n",
+            "restore failed: cannot read the old",
+        ),
+        (
+            "trap-setup",
+            "[config]\nsetup = \"trap\"\n",
+            "setup: it trapped",
+        ),
+        (
+            "trap-restore",
+            "[config]\nrestore = \"trap\"\n",
+            "restore: it trapped",
+        ),
+    ] {
+        let world = counting(id);
+        world.install(id, "hostile", manifest);
+        world.wait_warning(id, cause);
+        world.deliver(id, message(device(2), "x"));
+        world.wait_line(id, "v1: count 3");
+        let lines = plugin_lines(id);
+        assert!(
+            !lines.iter().any(|line| line.contains("demote")),
+            "{lines:?}"
+        );
+        assert_eq!(world.told(id).len(), 2, "{:?}", world.told(id));
+        assert_eq!(world.status(id).unwrap().generation, 1);
+    }
+}
+
+#[test]
+fn an_old_generation_that_cannot_save_is_replaced_all_the_same() {
+    let mut world = World::new();
+    world.install("no-save", "hostile", "[config]\nsave = \"trap\"\n");
+    world.start();
+    world.wait_state("no-save", "running");
+    world.lead("no-save", 1);
+    world.install("no-save", "recorder", "");
+    world.wait_line("no-save", "promote-leader 1");
+    world.wait_warning("no-save", "the new one starts without its state");
+    assert_eq!(world.told("no-save"), ["up 0.1.0"]);
+}
+
+#[test]
+fn a_touched_file_is_no_reload() {
+    let world = counting("touched");
+    let file = world.plugins_dir().join("touched/plugin.wasm");
+    std::fs::write(&file, fixture("counter_v1")).unwrap();
+    // The next real change shows that the touch was looked at and passed over.
+    std::thread::sleep(Duration::from_millis(600));
+    std::fs::write(&file, fixture("counter_v2")).unwrap();
+    world.wait_line("touched", "v2: promote-leader 6");
+    assert_eq!(world.status("touched").unwrap().generation, 2);
+    let lines = plugin_lines("touched");
+    assert_eq!(
+        lines.iter().filter(|line| line.ends_with("setup")).count(),
+        2,
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn a_symlinked_file_and_a_rename_are_followed() {
+    let mut world = World::new();
+    let built = world.plugins_dir().parent().unwrap().join("built.wasm");
+    std::fs::write(&built, fixture("counter_v1")).unwrap();
+    std::fs::create_dir_all(world.plugins_dir()).unwrap();
+    std::os::unix::fs::symlink(&built, world.plugins_dir().join("linked.wasm")).unwrap();
+    world.start();
+    world.wait_line("linked", "v1: setup");
+    let aside = built.with_extension("tmp");
+    std::fs::write(&aside, fixture("counter_v2")).unwrap();
+    std::fs::rename(&aside, &built).unwrap();
+    world.wait_line("linked", "v2: restore from 0.1.0");
+    assert_eq!(
+        world
+            .told("linked")
+            .iter()
+            .filter(|what| *what == "up 0.1.0")
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn events_wait_while_a_generation_hands_over() {
+    let world = counting("held");
+    std::fs::write(
+        world.plugins_dir().join("held/plugin.wasm"),
+        fixture("counter_v2"),
+    )
+    .unwrap();
+    let start = Instant::now();
+    let mut sent = 0;
+    while !plugin_lines("held")
+        .iter()
+        .any(|line| line.contains("v2: promote-leader"))
+    {
+        assert!(start.elapsed() < common::PATIENCE);
+        world.deliver("held", message(device(2), "x"));
+        sent += 1;
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // The last ones are certain to reach the new generation.
+    for _ in 0..5 {
+        world.deliver("held", message(device(2), "x"));
+    }
+    world.wait_line("held", &format!("v2: count {}", sent + 2 + 5));
+    let counts: Vec<u64> = plugin_lines("held")
+        .iter()
+        .filter_map(|line| {
+            line.split_once("count ")
+                .and_then(|(_, count)| count.parse().ok())
+        })
+        .collect();
+    assert!(
+        counts.windows(2).all(|pair| pair[1] == pair[0] + 1),
+        "each once: {counts:?}"
+    );
+    assert_eq!(world.status("held").unwrap().dropped_messages, 0);
+}

@@ -1,0 +1,169 @@
+//! Logs every callback, and does what messages tell it to do.
+
+#![allow(
+    unsafe_code,
+    reason = "the generated bindings cross the component's boundary"
+)]
+
+wit_bindgen::generate!({ path: "../../wit", world: "plugin" });
+
+use consort::plugin::types::{Leadership, Peer};
+use consort::plugin::{clock, config, group, log, messages};
+use exports::consort::plugin::{handover, lifecycle, message_events, peer_events, role, timers};
+
+struct Recorder;
+
+fn say(text: &str) {
+    log::write(log::Level::Info, text);
+}
+
+impl lifecycle::Guest for Recorder {
+    fn setup() -> Result<(), String> {
+        let entries: Vec<_> = config::entries()
+            .iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect();
+        say(&format!(
+            "setup [{}] {} peers",
+            entries.join(","),
+            group::peers().len()
+        ));
+        if let Some(period) = config::get("every_us").and_then(|text| text.parse().ok()) {
+            clock::wake_every(period, 7);
+        }
+        if config::get("greet").is_some() {
+            let _ = messages::send_to_all(b"hello from setup");
+        }
+        Ok(())
+    }
+
+    fn shutdown(reason: lifecycle::Reason) {
+        say(&format!("shutdown {reason:?}"));
+    }
+}
+
+impl role::Guest for Recorder {
+    fn promote_leader(leadership: Leadership) {
+        say(&format!(
+            "promote-leader {} is-leader {}",
+            leadership.term,
+            group::is_leader()
+        ));
+    }
+
+    fn demote_leader() {
+        say(&format!(
+            "demote-leader, leader known: {}",
+            group::leader().is_some()
+        ));
+    }
+
+    fn promote_follower(leadership: Leadership) {
+        say(&format!(
+            "promote-follower {} of {}",
+            leadership.term, leadership.leader.name
+        ));
+    }
+
+    fn demote_follower() {
+        say("demote-follower");
+    }
+}
+
+impl peer_events::Guest for Recorder {
+    fn on_peer_added(peer: Peer) {
+        say(&format!(
+            "on-peer-added {} of {}",
+            peer.name,
+            group::peers().len()
+        ));
+    }
+
+    fn on_peer_removed(peer: Peer) {
+        say(&format!(
+            "on-peer-removed {} of {}",
+            peer.name,
+            group::peers().len()
+        ));
+    }
+}
+
+impl message_events::Guest for Recorder {
+    fn on_leader_message(payload: Vec<u8>, sender: Leadership) {
+        let text = String::from_utf8_lossy(&payload);
+        say(&format!("on-leader-message {text} in {}", sender.term));
+    }
+
+    fn on_peer_message(payload: Vec<u8>, sender: Peer) {
+        let text = String::from_utf8_lossy(&payload).into_owned();
+        say(&format!("on-peer-message {text} from {}", sender.name));
+        act(&text);
+    }
+}
+
+/// The verbs that messages may use.
+fn act(text: &str) {
+    let words: Vec<&str> = text.split(' ').collect();
+    match words.as_slice() {
+        ["broadcast", text] => result(messages::broadcast(text.as_bytes())),
+        ["to-leader", text] => result(messages::send_to_leader(text.as_bytes())),
+        ["to-all", text] => result(messages::send_to_all(text.as_bytes())),
+        ["send", to, text] => result(messages::send(to, text.as_bytes())),
+        ["large"] => result(messages::send_to_all(&[0; 2000])),
+        ["flood"] => {
+            let sent = (0..1000)
+                .take_while(|_| messages::send_to_all(b"x").is_ok())
+                .count();
+            say(&format!("sent {sent}"));
+        }
+        ["wake", token, after_us] => {
+            let after: u64 = after_us.parse().expect("a number");
+            clock::wake_at(clock::now() + after, token.parse().expect("a number"));
+        }
+        ["cancel", token] => clock::cancel(token.parse().expect("a number")),
+        ["time"] => {
+            let quality = clock::quality();
+            let (first, second) = (clock::now(), clock::now());
+            let (bound, ok) = (quality.error_bound, quality.synchronised);
+            say(&format!(
+                "time {first} then {} more, {ok} {bound}",
+                second - first
+            ));
+        }
+        ["leader"] => {
+            let leader = group::leader().map(|l| format!("{} {}", l.leader.address, l.term));
+            say(&format!("leader {leader:?}"));
+        }
+        _ => {}
+    }
+}
+
+fn result(result: Result<(), messages::SendError>) {
+    say(&format!("result {result:?}"));
+}
+
+impl timers::Guest for Recorder {
+    fn on_timer(token: u64, due: u64) {
+        say(&format!(
+            "on-timer {token} due {due} late {}",
+            clock::now() >= due
+        ));
+    }
+}
+
+impl handover::Guest for Recorder {
+    fn save() -> Vec<u8> {
+        say("save");
+        b"saved".to_vec()
+    }
+
+    fn restore(saved: Vec<u8>, from_version: String) -> Result<(), String> {
+        say(&format!(
+            "restore {} from {from_version}",
+            String::from_utf8_lossy(&saved)
+        ));
+        Ok(())
+    }
+}
+
+export!(Recorder);
