@@ -1,0 +1,290 @@
+//! From the component's exports to a [`Plugin`].
+//!
+//! The generated export macro needs types that implement its traits by functions without a
+//! receiver. [`Exports`] is that type for any plugin; the plugin's value lives in a static that
+//! [`plugin!`](crate::plugin) makes in the plugin's own crate, since a generic type has no statics.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::marker::PhantomData;
+
+use crate::bindings::consort::plugin::types;
+use crate::bindings::exports::consort::plugin as raw;
+use crate::{GroupTime, Plugin, logger};
+
+/// Makes a type that implements [`Plugin`] the plugin of this crate. Once per crate.
+///
+/// It exports every callback, and before `setup` it routes the [`log`](crate::log) crate and panics
+/// to the host's log.
+///
+/// ```no_run
+/// #[derive(Default)]
+/// struct Silent;
+///
+/// impl consort_plugin::Plugin for Silent {}
+///
+/// consort_plugin::plugin!(Silent);
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! plugin {
+    ($plugin:ty) => {
+        const _: () = {
+            struct Slot;
+
+            impl $crate::__private::Slot for Slot {
+                type Plugin = $plugin;
+
+                fn with<R>(call: impl FnOnce(&mut $plugin) -> R) -> R {
+                    ::std::thread_local! {
+                        static PLUGIN: ::core::cell::RefCell<$plugin> =
+                            ::core::default::Default::default();
+                    }
+                    PLUGIN.with_borrow_mut(call)
+                }
+            }
+
+            type Exports = $crate::__private::Exports<Slot>;
+    $crate::bindings::export_all!(Exports with_types_in $crate::bindings);
+        };
+    };
+}
+
+/// Where the value of one plugin lives.
+pub trait Slot: 'static {
+    /// The plugin.
+    type Plugin: Plugin;
+
+    /// Calls it. Never nested, as the host calls one callback at a time and no host call calls back.
+    fn with<R>(call: impl FnOnce(&mut Self::Plugin) -> R) -> R;
+}
+
+/// The exports of the plugin in the slot `S`.
+#[derive(Debug)]
+pub struct Exports<S>(PhantomData<S>);
+
+impl<S: Slot> raw::lifecycle::Guest for Exports<S> {
+    fn setup() -> Result<(), String> {
+        logger::install();
+        S::with(Plugin::setup).map_err(|error| describe(&*error))
+    }
+
+    fn shutdown(reason: raw::lifecycle::Reason) {
+        S::with(|plugin| plugin.shutdown(reason.into()));
+    }
+}
+
+impl<S: Slot> raw::role::Guest for Exports<S> {
+    fn promote_leader(leadership: types::Leadership) {
+        S::with(|plugin| plugin.promote_leader(leadership.into()));
+    }
+
+    fn demote_leader() {
+        S::with(Plugin::demote_leader);
+    }
+
+    fn promote_follower(leadership: types::Leadership) {
+        S::with(|plugin| plugin.promote_follower(leadership.into()));
+    }
+
+    fn demote_follower() {
+        S::with(Plugin::demote_follower);
+    }
+}
+
+impl<S: Slot> raw::peer_events::Guest for Exports<S> {
+    fn on_peer_added(peer: types::Peer) {
+        S::with(|plugin| plugin.peer_added(peer.into()));
+    }
+
+    fn on_peer_removed(peer: types::Peer) {
+        S::with(|plugin| plugin.peer_removed(peer.into()));
+    }
+}
+
+impl<S: Slot> raw::message_events::Guest for Exports<S> {
+    fn on_leader_message(payload: Vec<u8>, sender: types::Leadership) {
+        S::with(|plugin| plugin.leader_message(payload, sender.into()));
+    }
+
+    fn on_peer_message(payload: Vec<u8>, sender: types::Peer) {
+        S::with(|plugin| plugin.peer_message(payload, sender.into()));
+    }
+}
+
+impl<S: Slot> raw::timers::Guest for Exports<S> {
+    fn on_timer(token: u64, due: u64) {
+        S::with(|plugin| plugin.timer(token, GroupTime::from_micros(due)));
+    }
+}
+
+impl<S: Slot> raw::handover::Guest for Exports<S> {
+    fn save() -> Vec<u8> {
+        S::with(Plugin::save)
+    }
+
+    fn restore(saved: Vec<u8>, from_version: String) -> Result<(), String> {
+        S::with(|plugin| plugin.restore(saved, &from_version)).map_err(|error| describe(&*error))
+    }
+}
+
+/// An error and its sources in one line.
+fn describe(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        // Writing to a string cannot fail.
+        let _ = write!(text, ": {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::{BoxError, Leadership, Peer, Reason};
+
+    /// Notes each callback that reaches it.
+    #[derive(Default)]
+    struct Recorder {
+        calls: Vec<String>,
+    }
+
+    impl Recorder {
+        fn note(&mut self, call: impl Into<String>) {
+            self.calls.push(call.into());
+        }
+    }
+
+    impl Plugin for Recorder {
+        fn shutdown(&mut self, reason: Reason) {
+            self.note(format!("shutdown {reason:?}"));
+        }
+        fn promote_leader(&mut self, leadership: Leadership) {
+            self.note(format!("promote-leader {}", leadership.term));
+        }
+        fn demote_leader(&mut self) {
+            self.note("demote-leader");
+        }
+        fn promote_follower(&mut self, leadership: Leadership) {
+            self.note(format!("promote-follower {}", leadership.leader.device));
+        }
+        fn demote_follower(&mut self) {
+            self.note("demote-follower");
+        }
+        fn peer_added(&mut self, peer: Peer) {
+            self.note(format!("added {}", peer.name));
+        }
+        fn peer_removed(&mut self, peer: Peer) {
+            self.note(format!("removed {}", peer.name));
+        }
+        fn leader_message(&mut self, payload: Vec<u8>, sender: Leadership) {
+            self.note(format!("leader-message {payload:?} {}", sender.term));
+        }
+        fn peer_message(&mut self, payload: Vec<u8>, sender: Peer) {
+            self.note(format!("peer-message {payload:?} {}", sender.device));
+        }
+        fn timer(&mut self, token: u64, due: GroupTime) {
+            self.note(format!("timer {token} {due}"));
+        }
+        fn save(&mut self) -> Vec<u8> {
+            vec![self.calls.len() as u8]
+        }
+        fn restore(&mut self, saved: Vec<u8>, from_version: &str) -> Result<(), BoxError> {
+            self.note(format!("restore {saved:?} {from_version}"));
+            let number = "seven".parse::<u32>();
+            Err(Box::new(crate::config::ParseError::new(
+                "count",
+                "seven",
+                &number.unwrap_err(),
+            )))
+        }
+    }
+
+    struct TestSlot;
+
+    impl Slot for TestSlot {
+        type Plugin = Recorder;
+
+        fn with<R>(call: impl FnOnce(&mut Recorder) -> R) -> R {
+            thread_local! {
+                static PLUGIN: RefCell<Recorder> = RefCell::default();
+            }
+            PLUGIN.with_borrow_mut(call)
+        }
+    }
+
+    fn peer() -> types::Peer {
+        types::Peer {
+            device: "id".to_owned(),
+            name: "hall".to_owned(),
+            address: "10.0.0.7".to_owned(),
+            is_self: false,
+            clock_delta: 0,
+            round_trip: 1,
+        }
+    }
+
+    #[test]
+    fn every_export_reaches_its_callback() {
+        type E = Exports<TestSlot>;
+        let leadership = || types::Leadership {
+            leader: peer(),
+            term: 4,
+        };
+        <E as raw::peer_events::Guest>::on_peer_added(peer());
+        <E as raw::role::Guest>::promote_follower(leadership());
+        <E as raw::role::Guest>::demote_follower();
+        <E as raw::role::Guest>::promote_leader(leadership());
+        <E as raw::message_events::Guest>::on_leader_message(vec![1], leadership());
+        <E as raw::message_events::Guest>::on_peer_message(vec![2], peer());
+        <E as raw::timers::Guest>::on_timer(3, 5);
+        <E as raw::role::Guest>::demote_leader();
+        <E as raw::peer_events::Guest>::on_peer_removed(peer());
+        assert_eq!(<E as raw::handover::Guest>::save(), [9]);
+        let refused = <E as raw::handover::Guest>::restore(vec![9], "0.1.0".to_owned());
+        assert_eq!(
+            refused,
+            Err("config value count = \"seven\": invalid digit found in string".to_owned())
+        );
+        <E as raw::lifecycle::Guest>::shutdown(raw::lifecycle::Reason::Reload);
+        let expected = [
+            "added hall",
+            "promote-follower id",
+            "demote-follower",
+            "promote-leader 4",
+            "leader-message [1] 4",
+            "peer-message [2] id",
+            "timer 3 5",
+            "demote-leader",
+            "removed hall",
+            "restore [9] 0.1.0",
+            "shutdown Reload",
+        ];
+        TestSlot::with(|plugin| assert_eq!(plugin.calls, expected));
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_sources() {
+        #[derive(Debug)]
+        struct Outer(std::num::ParseIntError);
+        impl std::fmt::Display for Outer {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("outer")
+            }
+        }
+        impl Error for Outer {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        let cause = "x".parse::<u8>().unwrap_err();
+        assert_eq!(
+            describe(&Outer(cause)),
+            "outer: invalid digit found in string"
+        );
+    }
+}
