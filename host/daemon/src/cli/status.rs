@@ -1,0 +1,316 @@
+//! `consort status`: how the daemon on this machine is doing, at a glance or as JSON.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::control::client::{ClientError, fetch_status};
+use crate::control::types::{PeerState, PeerStatus, PluginStatus, Role, Status};
+
+/// Why the status was not shown.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// The daemon did not answer.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The answer could not be printed.
+    #[error("cannot print the status: {0}")]
+    Print(#[from] io::Error),
+}
+
+/// Asks the daemon on this data folder and prints its answer.
+///
+/// # Errors
+/// There is no daemon, or `out` cannot be written.
+pub async fn run(data_dir: &Path, json: bool, out: &mut impl Write) -> Result<(), StatusError> {
+    let status = fetch_status(data_dir).await?;
+    if json {
+        let text = serde_json::to_string(&status).map_err(io::Error::from)?;
+        writeln!(out, "{text}")?;
+    } else {
+        out.write_all(render(&status).as_bytes())?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// The status for people.
+#[must_use]
+pub fn render(status: &Status) -> String {
+    let mut text = String::new();
+    let device = &status.device;
+    let _ = writeln!(text, "Device   {}  ({})", device.name, device.id);
+    let _ = writeln!(
+        text,
+        "         consort {}, up {}, start {}, process {}",
+        device.version,
+        span(device.uptime_ms),
+        device.boot_counter,
+        device.pid
+    );
+    let _ = writeln!(text, "Group    {}", group_line(status));
+    let _ = writeln!(text, "Clock    {}", clock_line(status));
+    text.push_str("\nPeers\n");
+    if status.peers.is_empty() {
+        text.push_str("  none heard of\n");
+    } else {
+        text.push_str(&table(
+            &[
+                "NAME",
+                "DEVICE",
+                "STATE",
+                "HEARD",
+                "ROUND TRIP",
+                "ADDRESS",
+                "WHY",
+            ],
+            status.peers.iter().map(peer_row).collect(),
+        ));
+    }
+    text.push_str("\nPlugins\n");
+    if status.plugins.is_empty() {
+        text.push_str("  none in the plugins folder\n");
+    } else {
+        text.push_str(&table(
+            &[
+                "PLUGIN",
+                "VERSION",
+                "STATE",
+                "ROLE",
+                "LEADER",
+                "TERM",
+                "MEMBERS",
+                "LAST FAULT",
+            ],
+            status.plugins.iter().map(plugin_row).collect(),
+        ));
+    }
+    text
+}
+
+fn group_line(status: &Status) -> String {
+    let group = &status.group;
+    if !group.has_secret {
+        return "none: no group secret, nothing is sent (make one with `consort group new`)".into();
+    }
+    let interfaces = if group.interfaces.is_empty() {
+        "no interface for discovery".to_owned()
+    } else {
+        format!("discovery on {}", group.interfaces.join(" "))
+    };
+    format!(
+        "{} members, listens on {}, {interfaces}",
+        group.members,
+        group.listen.join(" ")
+    )
+}
+
+fn clock_line(status: &Status) -> String {
+    let clock = &status.clock;
+    let seconds = clock.group_time_us / 1_000_000;
+    let time = std::time::UNIX_EPOCH
+        .checked_add(Duration::from_secs(seconds))
+        .map_or_else(
+            || seconds.to_string(),
+            |t| humantime::format_rfc3339_seconds(t).to_string(),
+        );
+    let quality = match (clock.synchronised, clock.error_bound_us) {
+        (true, Some(bound)) => format!("synchronised within {}", micros(bound)),
+        (true, None) => "synchronised".to_owned(),
+        (false, _) => "not synchronised".to_owned(),
+    };
+    format!("{time}, {quality}")
+}
+
+fn peer_row(peer: &PeerStatus) -> Vec<String> {
+    vec![
+        or_dash(peer.name.clone()),
+        peer.id.chars().take(8).collect(),
+        peer_state(peer.state).to_owned(),
+        or_dash(peer.last_heard_ms.map(|ms| format!("{} ago", span(ms)))),
+        or_dash(peer.round_trip_us.map(micros)),
+        or_dash(peer.address.clone()),
+        peer.why.clone().unwrap_or_default(),
+    ]
+}
+
+fn plugin_row(plugin: &PluginStatus) -> Vec<String> {
+    let leader = plugin.leader.as_ref().map(|leader| {
+        leader
+            .name
+            .clone()
+            .unwrap_or_else(|| leader.id.chars().take(8).collect())
+    });
+    vec![
+        plugin.id.clone(),
+        or_dash(plugin.version.clone()),
+        or_dash(plugin.state.clone()),
+        role(plugin.role).to_owned(),
+        or_dash(leader),
+        or_dash(plugin.term.map(|t| t.to_string())),
+        or_dash(plugin.members.map(|m| m.to_string())),
+        plugin
+            .last_fault
+            .as_deref()
+            .and_then(|f| f.lines().next())
+            .unwrap_or("")
+            .to_owned(),
+    ]
+}
+
+const fn peer_state(state: PeerState) -> &'static str {
+    match state {
+        PeerState::Known => "known",
+        PeerState::Connecting => "connecting",
+        PeerState::Connected => "connected",
+        PeerState::Member => "member",
+        PeerState::Suspect => "suspect",
+        PeerState::Missing => "missing",
+        PeerState::Left => "left",
+    }
+}
+
+const fn role(role: Role) -> &'static str {
+    match role {
+        Role::None => "-",
+        Role::Electing => "electing",
+        Role::Follower => "follower",
+        Role::Leader => "leader",
+    }
+}
+
+fn or_dash(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "-".to_owned())
+}
+
+/// An age in its two largest units.
+fn span(ms: u64) -> String {
+    if ms < 1_000 {
+        return format!("{ms}ms");
+    }
+    let seconds = ms / 1_000;
+    match seconds {
+        0..60 => format!("{}.{}s", seconds, ms % 1_000 / 100),
+        60..3_600 => format!("{}m{}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h{}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+/// A short time in the unit that reads best.
+fn micros(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} µs"),
+        1_000..1_000_000 => format!("{}.{} ms", us / 1_000, us % 1_000 / 100),
+        _ => format!("{}.{} s", us / 1_000_000, us % 1_000_000 / 100_000),
+    }
+}
+
+/// Columns as wide as their widest cell, two spaces apart, indented by two. Control characters,
+/// which a peer's name may hold, are left out.
+fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
+    let clean = |cell: String| -> String { cell.chars().filter(|c| !c.is_control()).collect() };
+    let mut lines: Vec<Vec<String>> = vec![head.iter().map(ToString::to_string).collect()];
+    lines.extend(
+        rows.into_iter()
+            .map(|row| row.into_iter().map(clean).collect()),
+    );
+    let width = |column: usize| {
+        lines
+            .iter()
+            .filter_map(|l| l.get(column))
+            .map(|c| c.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let mut text = String::new();
+    for line in &lines {
+        let mut row = String::from(" ");
+        for (cell, width) in line.iter().zip(&widths) {
+            let _ = write!(row, " {cell:<width$} ");
+        }
+        text.push_str(row.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::tests::status;
+
+    #[test]
+    fn people_see_all_at_a_glance() {
+        let text = render(&status());
+        let line = |begin: &str| {
+            text.lines()
+                .find(|l| l.trim_start().starts_with(begin))
+                .unwrap_or_else(|| panic!("no line {begin:?} in\n{text}"))
+        };
+        assert!(line("Device").contains("kitchen"), "{text}");
+        assert!(line("Group").starts_with("Group    2 members"), "{text}");
+        assert!(
+            line("Clock").contains("2023-11-14T22:14:23Z, synchronised within 800 µs"),
+            "{text}"
+        );
+        let hall = line("hall");
+        for part in ["member", "120ms ago", "480 µs", "10.0.0.3:4747"] {
+            assert!(hall.contains(part), "{part} in {hall}");
+        }
+        assert!(
+            text.contains("missing") && text.contains("1m15s ago"),
+            "{text}"
+        );
+        assert!(
+            text.contains("unreachable: no probe was answered"),
+            "{text}"
+        );
+        let beat = line("beat");
+        for part in ["1.2.3", "follower", "hall", "12"] {
+            assert!(beat.contains(part), "{part} in {beat}");
+        }
+    }
+
+    #[test]
+    fn columns_align_and_control_characters_are_left_out() {
+        let text = table(
+            &["A", "B"],
+            vec![
+                vec!["long\u{1b}[31m".into(), "x".into()],
+                vec!["é".into(), "y".into()],
+            ],
+        );
+        assert_eq!(
+            text,
+            "  A        B\n  long[31m  x\n  é         y\n".replace("A        B", "A         B")
+        );
+    }
+
+    #[test]
+    fn spans_read_well() {
+        let spans: Vec<_> = [5, 1_250, 75_000, 3_700_000, 90_000_000]
+            .into_iter()
+            .map(span)
+            .collect();
+        assert_eq!(spans, ["5ms", "1.2s", "1m15s", "1h1m", "1d1h"]);
+        assert_eq!(
+            [micros(480), micros(1_560), micros(2_000_000)],
+            ["480 µs", "1.5 ms", "2.0 s"]
+        );
+    }
+
+    #[tokio::test]
+    async fn without_a_daemon_nothing_is_printed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut out = Vec::new();
+        let error = run(dir.path(), true, &mut out).await.expect_err("nobody");
+        assert!(
+            matches!(error, StatusError::Client(ClientError::NotRunning(_))),
+            "{error}"
+        );
+        assert_eq!(out, b"");
+    }
+}

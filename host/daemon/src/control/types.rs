@@ -1,0 +1,202 @@
+//! What the control socket answers, version 1.
+//!
+//! Names are in snake_case; durations and times are integers named `_ms` or `_us`; device ids are
+//! texts; what is not known is null and never left out.
+
+use serde::{Deserialize, Serialize};
+
+/// The number of this form.
+pub const VERSION: u32 = 1;
+
+/// The daemon at one instant: what `consort status --json` prints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Always 1.
+    pub v: u32,
+    /// This device.
+    pub device: DeviceStatus,
+    /// Its group.
+    pub group: GroupStatus,
+    /// Group time.
+    pub clock: ClockStatus,
+    /// The other devices it knows, ordered by id.
+    pub peers: Vec<PeerStatus>,
+    /// Its plugins, ordered by id.
+    pub plugins: Vec<PluginStatus>,
+    /// Counts since the start.
+    pub counters: Counters,
+}
+
+/// This device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    /// Its identity.
+    pub id: String,
+    /// Its name; not unique.
+    pub name: String,
+    /// The program's version.
+    pub version: String,
+    /// How often it was started.
+    pub boot_counter: u64,
+    /// Since the daemon's start.
+    pub uptime_ms: u64,
+    /// The process.
+    pub pid: u32,
+}
+
+/// How this device takes part in its group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// Whether it has a group secret; without one it is a group of one.
+    pub has_secret: bool,
+    /// Devices that are members, this one included.
+    pub members: u64,
+    /// The addresses it listens on.
+    pub listen: Vec<String>,
+    /// The network interfaces used for discovery.
+    pub interfaces: Vec<String>,
+}
+
+/// Group time on this device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockStatus {
+    /// Now, since the Unix epoch.
+    pub group_time_us: u64,
+    /// Whether it follows the group's reference, or is it.
+    pub synchronised: bool,
+    /// Bound on the error against the reference; null where there is none.
+    pub error_bound_us: Option<u64>,
+}
+
+/// Another device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its identity.
+    pub id: String,
+    /// Its name, once it told.
+    pub name: Option<String>,
+    /// The program's version there, once it told.
+    pub version: Option<String>,
+    /// Where it was last heard from, with port.
+    pub address: Option<String>,
+    /// How far it has come.
+    pub state: PeerState,
+    /// Why it is not simply a member, in words; null for members.
+    pub why: Option<String>,
+    /// Since a packet of it was last opened.
+    pub last_heard_ms: Option<u64>,
+    /// Smoothed round trip.
+    pub round_trip_us: Option<u64>,
+    /// Its wall clock minus this device's.
+    pub clock_delta_us: Option<i64>,
+    /// The plugins it runs healthily.
+    pub plugins: Vec<PeerPlugin>,
+}
+
+/// How far a peer has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerState {
+    /// Heard of, no session yet.
+    Known,
+    /// A handshake is under way.
+    Connecting,
+    /// There is a session, not yet a member.
+    Connected,
+    /// A member.
+    Member,
+    /// A member that is being probed.
+    Suspect,
+    /// Was a member and is missing.
+    Missing,
+    /// Said goodbye.
+    Left,
+}
+
+/// A plugin on another device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerPlugin {
+    /// Which plugin.
+    pub id: String,
+    /// Which version of it.
+    pub version: String,
+    /// Rank of that device in elections.
+    pub priority: i16,
+}
+
+/// A plugin on this device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginStatus {
+    /// Which plugin.
+    pub id: String,
+    /// Which version of it, once it is read.
+    pub version: Option<String>,
+    /// Where it is in its life, by the host's name for it; null if the host does not have it.
+    pub state: Option<String>,
+    /// How often its code was exchanged.
+    pub generation: Option<u64>,
+    /// The beginning of its file's hash.
+    pub content_hash: Option<String>,
+    /// What its last fault was.
+    pub last_fault: Option<String>,
+    /// Messages lost because its mailbox was full.
+    pub dropped_messages: u64,
+    /// This device's role in the plugin's group.
+    pub role: Role,
+    /// Who leads, as far as this device knows.
+    pub leader: Option<Leader>,
+    /// The leader's term; null before the plugin joined its group.
+    pub term: Option<u64>,
+    /// How many devices run it, this one included; null before it joined.
+    pub members: Option<u64>,
+}
+
+/// This device's role in a plugin's group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Not yet, or not for now.
+    None,
+    /// An election is under way.
+    Electing,
+    /// Another device leads.
+    Follower,
+    /// This device leads.
+    Leader,
+}
+
+/// Who leads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leader {
+    /// Its identity.
+    pub id: String,
+    /// Its name, once it told.
+    pub name: Option<String>,
+}
+
+/// Counts since the daemon's start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Datagrams handed to the kernel.
+    pub datagrams_sent: u64,
+    /// Their payload.
+    pub bytes_sent: u64,
+    /// Datagrams that could not be sent.
+    pub send_errors: u64,
+    /// Datagrams received.
+    pub datagrams_received: u64,
+    /// Their payload.
+    pub bytes_received: u64,
+    /// Datagrams longer than any of the protocol.
+    pub datagrams_oversized: u64,
+    /// Datagrams that were malformed, forged or of another group.
+    pub datagrams_refused: u64,
+    /// Datagrams that had been received before.
+    pub datagrams_replayed: u64,
+    /// Plugin messages that had been delivered before.
+    pub messages_duplicate: u64,
+    /// Plugin messages of a tenure that is not followed.
+    pub messages_stale: u64,
+    /// Handshakes that failed.
+    pub handshakes_failed: u64,
+}

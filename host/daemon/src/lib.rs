@@ -1,0 +1,15 @@
+//! The Consort daemon and its command line.
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod driver;
+pub mod exit_code;
+pub mod net;
+pub mod plugins;
+pub mod run;
+pub mod secrets;
+pub mod snapshot;
+pub mod storage;
+pub mod telemetry;

@@ -1,0 +1,7 @@
+//! The program `consort`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    consort::cli::main()
+}

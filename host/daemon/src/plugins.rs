@@ -1,0 +1,103 @@
+//! What the driver needs of the plugin host, as one small interface.
+//!
+//! The driver talks to [`Plugins`]: the daemon puts the plugin host behind it, tests a recorder.
+//! In the other direction the host's threads hand their [`HostEvent`]s to a bounded queue and wait
+//! where it is full: a plugin that acts faster than the node takes it is slowed down, and nothing
+//! it was promised is lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use consort_plugin_host::{ClockReading, GroupClock, HostEvent, PluginHostStatus};
+use consort_plugin_host::{HostConfig, Overlay, PluginHost, StartHostError};
+use consort_proto::{Peer, PluginEvent, PluginId};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use crate::config::Config;
+
+/// Events of the host that wait at most.
+pub const HOST_EVENTS_MAX: usize = 1024;
+
+/// The running plugins, as the driver sees them. No call waits for a plugin but
+/// [`Plugins::shutdown`].
+pub trait Plugins: Send + Sync {
+    /// Puts an event into a plugin's mailbox.
+    fn deliver(&self, id: &PluginId, event: PluginEvent);
+    /// Group time was set back: every plugin starts anew.
+    fn clock_set_back(&self);
+    /// Group time moved against the monotonic clock: alarms are computed anew.
+    fn clock_changed(&self);
+    /// Every plugin's state, for observers.
+    fn status(&self) -> Vec<PluginHostStatus>;
+    /// Ends all plugins in order; waits for them up to `within`.
+    fn shutdown(&self, within: Duration);
+}
+
+impl Plugins for PluginHost {
+    fn deliver(&self, id: &PluginId, event: PluginEvent) {
+        Self::deliver(self, id, event);
+    }
+
+    fn clock_set_back(&self) {
+        Self::clock_set_back(self);
+    }
+
+    fn clock_changed(&self) {
+        Self::clock_changed(self);
+    }
+
+    fn status(&self) -> Vec<PluginHostStatus> {
+        Self::status(self)
+    }
+
+    fn shutdown(&self, within: Duration) {
+        Self::shutdown(self, within);
+    }
+}
+
+/// Starts the plugin host on the folders of `config`; its events go to `out`. Reads files and may
+/// compile, so it belongs on a thread that may block.
+///
+/// # Errors
+/// The host's folders or its engine are unusable.
+pub fn start(
+    config: &Config,
+    this_device: Peer,
+    seed: [u8; 32],
+    clock: Arc<dyn GroupClock>,
+    out: mpsc::Sender<HostEvent>,
+) -> Result<Arc<dyn Plugins>, StartHostError> {
+    let overlays = config.plugins.iter().map(|(id, overlay)| {
+        let overlay = Overlay {
+            enabled: overlay.enabled,
+            priority: overlay.priority,
+            config: overlay.config.clone(),
+        };
+        (id.clone(), overlay)
+    });
+    let host_config = HostConfig {
+        plugins_dir: config.plugins_dir.clone(),
+        cache_dir: config.data_dir.join("cache"),
+        this_device,
+        overlays: overlays.collect(),
+        seed,
+    };
+    let host = PluginHost::start(
+        host_config,
+        clock,
+        Arc::new(move |event| hand_over(&out, event)),
+    )?;
+    Ok(Arc::new(host))
+}
+
+/// Queues an event, waiting where the queue is full. After the driver's end events go nowhere.
+fn hand_over(out: &mpsc::Sender<HostEvent>, event: HostEvent) {
+    match out.try_send(event) {
+        Ok(()) | Err(TrySendError::Closed(_)) => {}
+        Err(TrySendError::Full(event)) => {
+            // Fails only when the driver has ended.
+            let _ = out.blocking_send(event);
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The read model: what observers see, made from the node, the plugin host, the network and the
+//! clock, and published through a watch channel.
+//!
+//! Observers never reach into the driver. [`Publisher`] makes a snapshot after something changed,
+//! ten times a second at most, and every second in any case, because ages grow by themselves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use consort_proto::{ClockView, DeviceId, NodeStatus, PluginId, Time};
+use tokio::sync::watch;
+
+use crate::control::types::{
+    ClockStatus, Counters, DeviceStatus, GroupStatus, Leader, PeerPlugin, PeerState, PeerStatus,
+    PluginStatus, Role, Status, VERSION,
+};
+use crate::net::Net;
+use crate::plugins::PluginHostStatus;
+
+const AT_MOST_EVERY: Duration = Duration::from_millis(100);
+const AT_LEAST_EVERY: Duration = Duration::from_secs(1);
+
+/// What stays the same for the daemon's life.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    /// When the daemon started.
+    pub started: Time,
+    /// How often the device was started.
+    pub boot_counter: u64,
+}
+
+/// Decides when to publish, and publishes.
+#[derive(Debug)]
+pub struct Publisher {
+    latest: watch::Sender<Option<Arc<Status>>>,
+    changed: bool,
+    published: Time,
+}
+
+impl Publisher {
+    /// A publisher that is due at once.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            latest: watch::Sender::new(None),
+            changed: true,
+            published: Time::ZERO,
+        }
+    }
+
+    /// For an observer.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Option<Arc<Status>>> {
+        self.latest.subscribe()
+    }
+
+    /// Something changed that observers want to know soon.
+    pub const fn touch(&mut self) {
+        self.changed = true;
+    }
+
+    /// When the next snapshot is due.
+    #[must_use]
+    pub fn due(&self) -> Time {
+        self.published
+            + if self.changed {
+                AT_MOST_EVERY
+            } else {
+                AT_LEAST_EVERY
+            }
+    }
+
+    /// Publishes what `make` makes, if it is time.
+    pub fn publish_if_due(&mut self, now: Time, make: impl FnOnce() -> Status) {
+        if now >= self.due() {
+            self.latest.send_replace(Some(Arc::new(make())));
+            self.published = now;
+            self.changed = false;
+        }
+    }
+}
+
+impl Default for Publisher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Makes one snapshot.
+#[must_use]
+pub fn build(
+    now: Time,
+    origin: Origin,
+    node: &NodeStatus,
+    hosted: &[PluginHostStatus],
+    net: &Net,
+    clock: ClockView,
+) -> Status {
+    Status {
+        v: VERSION,
+        device: device(now, origin, node),
+        group: group(node, net),
+        clock: ClockStatus {
+            group_time_us: clock.group_time(now),
+            synchronised: clock.synchronised,
+            error_bound_us: Some(clock.error_bound).filter(|bound| *bound != u64::MAX),
+        },
+        peers: node.peers.iter().map(peer).collect(),
+        plugins: plugins(node, hosted),
+        counters: counters(node, net),
+    }
+}
+
+fn device(now: Time, origin: Origin, node: &NodeStatus) -> DeviceStatus {
+    DeviceStatus {
+        id: node.device.to_string(),
+        name: node.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        boot_counter: origin.boot_counter,
+        uptime_ms: millis(now.since(origin.started)),
+        pid: std::process::id(),
+    }
+}
+
+fn group(node: &NodeStatus, net: &Net) -> GroupStatus {
+    let others = node.peers.iter().filter(|p| match p.state {
+        consort_proto::PeerState::Member | consort_proto::PeerState::Suspect => true,
+        consort_proto::PeerState::Known
+        | consort_proto::PeerState::Connecting
+        | consort_proto::PeerState::Connected
+        | consort_proto::PeerState::Missing
+        | consort_proto::PeerState::Left => false,
+    });
+    GroupStatus {
+        has_secret: node.has_group,
+        members: others.count() as u64 + 1,
+        listen: net.local_addresses().map(|a| a.to_string()).collect(),
+        interfaces: net.interfaces().keys().cloned().collect(),
+    }
+}
+
+fn peer(peer: &consort_proto::PeerStatus) -> PeerStatus {
+    PeerStatus {
+        id: peer.device.to_string(),
+        name: peer.name.clone(),
+        version: peer.version.map(|v| v.to_string()),
+        address: peer.address.clone(),
+        state: peer_state(peer.state),
+        why: why_no_member(peer).map(str::to_owned),
+        last_heard_ms: peer.last_heard.map(millis),
+        round_trip_us: peer.round_trip_us.map(u64::from),
+        clock_delta_us: peer.clock_delta_us,
+        plugins: peer
+            .plugins
+            .iter()
+            .map(|spec| PeerPlugin {
+                id: spec.id.to_string(),
+                version: spec.version.to_string(),
+                priority: spec.priority,
+            })
+            .collect(),
+    }
+}
+
+const fn peer_state(state: consort_proto::PeerState) -> PeerState {
+    match state {
+        consort_proto::PeerState::Known => PeerState::Known,
+        consort_proto::PeerState::Connecting => PeerState::Connecting,
+        consort_proto::PeerState::Connected => PeerState::Connected,
+        consort_proto::PeerState::Member => PeerState::Member,
+        consort_proto::PeerState::Suspect => PeerState::Suspect,
+        consort_proto::PeerState::Missing => PeerState::Missing,
+        consort_proto::PeerState::Left => PeerState::Left,
+    }
+}
+
+/// Why a peer is not simply a member.
+const fn why_no_member(peer: &consort_proto::PeerStatus) -> Option<&'static str> {
+    match peer.state {
+        consort_proto::PeerState::Member => None,
+        consort_proto::PeerState::Known => Some("heard of, but there was no handshake yet"),
+        consort_proto::PeerState::Connecting => {
+            Some("the handshake is not answered: is its UDP port open, is the group the same?")
+        }
+        consort_proto::PeerState::Connected => Some("there is a session, it is about to join"),
+        consort_proto::PeerState::Suspect => Some("silent, or reported down; it is being probed"),
+        consort_proto::PeerState::Missing => {
+            Some("unreachable: no probe was answered; it is called once in a while")
+        }
+        consort_proto::PeerState::Left => Some("stopped in order"),
+    }
+}
+
+/// The host's plugins and the node's, matched by id.
+fn plugins(node: &NodeStatus, hosted: &[PluginHostStatus]) -> Vec<PluginStatus> {
+    let names: BTreeMap<DeviceId, &str> = node
+        .peers
+        .iter()
+        .filter_map(|p| Some((p.device, p.name.as_deref()?)))
+        .chain([(node.device, node.name.as_str())])
+        .collect();
+    let mut merged: BTreeMap<PluginId, PluginStatus> = hosted
+        .iter()
+        .map(|h| (h.id.clone(), hosted_plugin(h)))
+        .collect();
+    for plugin in &node.plugins {
+        let entry = merged
+            .entry(plugin.spec.id.clone())
+            .or_insert_with(|| unhosted_plugin(&plugin.spec.id));
+        entry.version = Some(plugin.spec.version.to_string());
+        entry.role = role(plugin.role);
+        entry.leader = plugin.leader.map(|id| Leader {
+            id: id.to_string(),
+            name: names.get(&id).map(|name| (*name).to_owned()),
+        });
+        entry.term = Some(plugin.term);
+        entry.members = Some(plugin.members as u64);
+    }
+    merged.into_values().collect()
+}
+
+fn hosted_plugin(hosted: &PluginHostStatus) -> PluginStatus {
+    PluginStatus {
+        version: hosted.version.map(|v| v.to_string()),
+        state: Some(hosted.state.to_string()),
+        generation: Some(hosted.generation),
+        content_hash: hosted.hash.clone(),
+        last_fault: hosted.last_fault.clone(),
+        dropped_messages: hosted.dropped_messages,
+        ..unhosted_plugin(&hosted.id)
+    }
+}
+
+fn unhosted_plugin(id: &PluginId) -> PluginStatus {
+    PluginStatus {
+        id: id.to_string(),
+        version: None,
+        state: None,
+        generation: None,
+        content_hash: None,
+        last_fault: None,
+        dropped_messages: 0,
+        role: Role::None,
+        leader: None,
+        term: None,
+        members: None,
+    }
+}
+
+const fn role(role: consort_proto::Role) -> Role {
+    match role {
+        consort_proto::Role::None => Role::None,
+        consort_proto::Role::Electing => Role::Electing,
+        consort_proto::Role::Follower => Role::Follower,
+        consort_proto::Role::Leader => Role::Leader,
+    }
+}
+
+fn counters(node: &NodeStatus, net: &Net) -> Counters {
+    let sockets = net.counters();
+    Counters {
+        datagrams_sent: sockets.datagrams_sent,
+        bytes_sent: sockets.bytes_sent,
+        send_errors: sockets.send_errors,
+        datagrams_received: sockets.datagrams_received,
+        bytes_received: sockets.bytes_received,
+        datagrams_oversized: sockets.oversized,
+        datagrams_refused: node.counters.datagrams_refused,
+        datagrams_replayed: node.counters.datagrams_replayed,
+        messages_duplicate: node.counters.messages_duplicate,
+        messages_stale: node.counters.messages_stale,
+        handshakes_failed: node.counters.handshakes_failed,
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

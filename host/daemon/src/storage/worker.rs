@@ -1,0 +1,87 @@
+//! The thread that writes to the store.
+
+use std::io;
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::thread::JoinHandle;
+
+use consort_proto::StoreRequest;
+
+use super::Storage;
+
+/// Requests that wait at most; beyond that a request fails at once.
+const QUEUE_MAX: usize = 256;
+/// Requests that share one transaction at most.
+const BATCH_MAX: usize = 64;
+
+/// The outcome of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreOutcome {
+    /// The request's token.
+    pub token: u64,
+    /// Whether it has reached the disk, else why not.
+    pub result: Result<(), String>,
+}
+
+/// Where outcomes go. Called on the writing thread; may wait.
+pub type Done = Box<dyn Fn(StoreOutcome) + Send>;
+
+/// Hands requests to the writing thread. Dropping it waits until what is queued is written.
+#[derive(Debug)]
+pub struct StoreHandle {
+    queue: Option<SyncSender<StoreRequest>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl StoreHandle {
+    pub(super) fn start(storage: Storage, done: Done) -> io::Result<Self> {
+        let (queue, requests) = mpsc::sync_channel(QUEUE_MAX);
+        let thread = std::thread::Builder::new()
+            .name("storage".to_owned())
+            .spawn(move || work(&storage, &requests, &done))?;
+        Ok(Self {
+            queue: Some(queue),
+            thread: Some(thread),
+        })
+    }
+
+    /// Queues a request without waiting.
+    ///
+    /// # Errors
+    /// The queue is full or the thread is gone; nothing is written for this request.
+    pub fn submit(&self, request: StoreRequest) -> Result<(), String> {
+        let queue = self.queue.as_ref().expect("taken only while dropping");
+        queue.try_send(request).map_err(|e| match e {
+            TrySendError::Full(_) => format!("{QUEUE_MAX} writes are waiting for the disk"),
+            TrySendError::Disconnected(_) => "the writing thread has ended".to_owned(),
+        })
+    }
+}
+
+impl Drop for StoreHandle {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the writing thread panicked");
+        }
+    }
+}
+
+/// Writes batch after batch until the queue is closed and empty.
+fn work(storage: &Storage, requests: &Receiver<StoreRequest>, done: &Done) {
+    while let Ok(first) = requests.recv() {
+        let mut batch = vec![first];
+        batch.extend(requests.try_iter().take(BATCH_MAX - 1));
+        let result = storage.apply(&batch);
+        if let Err(reason) = &result {
+            tracing::error!(reason, "writing to the store failed");
+        }
+        for request in batch {
+            done(StoreOutcome {
+                token: request.token,
+                result: result.clone(),
+            });
+        }
+    }
+}
