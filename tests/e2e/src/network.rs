@@ -1,0 +1,147 @@
+//! A network of its own: namespaces whose only way to each other is a bridge.
+//!
+//! The bridge lies in a namespace too, so nothing of the machine's own network, its firewall
+//! included, plays a part. A namespace that is cut off keeps its interface and its carrier: nothing
+//! tells its device, packets just go nowhere, as behind a switch that broke.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A bridge with namespaces; all are removed when it is dropped.
+#[derive(Debug)]
+pub struct Switch {
+    /// Where the bridge is.
+    hub: String,
+    namespaces: Vec<String>,
+}
+
+/// Which addresses the interfaces get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addresses {
+    /// IPv4, and the link-local IPv6 address that every interface has.
+    Both,
+    /// The link-local IPv6 address alone.
+    Ipv6LinkLocal,
+}
+
+const BRIDGE: &str = "bridge";
+
+impl Switch {
+    /// Makes `count` namespaces with an interface `eth0` each. None if that is not possible here,
+    /// which it says in one line.
+    ///
+    /// # Panics
+    /// The system allows it and then fails.
+    #[must_use]
+    pub fn new(count: usize, addresses: Addresses) -> Option<Self> {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("consort-{}-{number}", std::process::id());
+        if let Some(why) = why_not(&prefix) {
+            eprintln!("skipped: {why}");
+            return None;
+        }
+        let mut switch = Self {
+            hub: format!("{prefix}-hub"),
+            namespaces: Vec::new(),
+        };
+        ip(&["netns", "add", &switch.hub]);
+        let bridge = [
+            "link",
+            "add",
+            BRIDGE,
+            "type",
+            "bridge",
+            "forward_delay",
+            "0",
+        ];
+        switch.in_hub(&[bridge.as_slice(), &["mcast_snooping", "0"]].concat());
+        switch.in_hub(&["link", "set", BRIDGE, "up"]);
+        for index in 0..count {
+            switch.add(&format!("{prefix}-{index}"), index, addresses);
+        }
+        Some(switch)
+    }
+
+    /// The namespaces in order.
+    #[must_use]
+    pub fn namespaces(&self) -> &[String] {
+        &self.namespaces
+    }
+
+    /// Nothing passes to or from this namespace any more.
+    pub fn cut(&self, index: usize) {
+        self.in_hub(&["link", "set", &port(index), "nomaster"]);
+    }
+
+    /// Undoes [`Switch::cut`].
+    pub fn heal(&self, index: usize) {
+        self.in_hub(&["link", "set", &port(index), "master", BRIDGE]);
+    }
+
+    fn add(&mut self, namespace: &str, index: usize, addresses: Addresses) {
+        ip(&["netns", "add", namespace]);
+        self.namespaces.push(namespace.to_owned());
+        let port = port(index);
+        let peer = ["peer", "name", "eth0", "netns", namespace];
+        self.in_hub(&[["link", "add", &port, "type", "veth"].as_slice(), &peer].concat());
+        self.heal(index);
+        self.in_hub(&["link", "set", &port, "up"]);
+        let inside = |arguments: &[&str]| ip(&[&["-n", namespace], arguments].concat());
+        inside(&["link", "set", "lo", "up"]);
+        if addresses == Addresses::Both {
+            inside(&[
+                "address",
+                "add",
+                &format!("10.71.47.{}/24", index + 1),
+                "dev",
+                "eth0",
+            ]);
+        }
+        inside(&["link", "set", "eth0", "up"]);
+    }
+
+    fn in_hub(&self, arguments: &[&str]) {
+        ip(&[&["-n", &self.hub], arguments].concat());
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        for namespace in self.namespaces.iter().chain([&self.hub]) {
+            // What is gone already needs no removal.
+            let _ = Command::new("ip")
+                .args(["netns", "delete", namespace])
+                .output();
+        }
+    }
+}
+
+fn port(index: usize) -> String {
+    format!("port{index}")
+}
+
+/// Why there can be no namespaces here.
+fn why_not(probe: &str) -> Option<String> {
+    match Command::new("ip").args(["netns", "add", probe]).output() {
+        Ok(output) if output.status.success() => {
+            ip(&["netns", "delete", probe]);
+            None
+        }
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Some(format!("network namespaces need root ({})", said.trim()))
+        }
+        Err(error) => Some(format!("network namespaces need iproute2 ({error})")),
+    }
+}
+
+#[track_caller]
+fn ip(arguments: &[&str]) {
+    let output = Command::new("ip")
+        .args(arguments)
+        .output()
+        .expect("iproute2 is there");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {arguments:?}: {said}");
+}
