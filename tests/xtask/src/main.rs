@@ -1,0 +1,81 @@
+//! The one entry for chores: `cargo xtask demo | test | check | bench | plugins`.
+//!
+//! Each command sets up what it needs and says plainly what it cannot set up. All work from any
+//! folder of the workspace. Progress goes to standard error; standard output belongs to the program
+//! that is run.
+
+#![forbid(unsafe_code)]
+
+mod bench;
+mod check;
+mod demo;
+mod setup;
+mod shell;
+mod steps;
+mod test;
+mod wasm;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// Chores of the Consort workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Build host and plugins, then run the demo: five devices, 30 s, the leader killed half-way.
+    ///
+    /// Flags of `consort demo` replace these defaults; `--no-kill-leader` leaves the leader alive.
+    Demo(demo::DemoArguments),
+    /// Format, plugins, every test, clippy with warnings denied.
+    Test,
+    /// Format and clippy with warnings denied.
+    Check {
+        /// Also licences, banned crates, sources and advisories, by cargo-deny.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Run the benchmarks.
+    Bench {
+        /// What the benchmarks get: a filter on their names, or their flags.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Build the plugins into target/plugins.
+    Plugins,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments.chore) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> anyhow::Result<ExitCode> {
+    let workspace = Workspace::load()?;
+    match chore {
+        Chore::Demo(arguments) => demo::run(&workspace, arguments),
+        Chore::Test => test::run(&workspace),
+        Chore::Check { all } => check::run(&workspace, all),
+        Chore::Bench { arguments } => bench::run(&workspace, &arguments),
+        Chore::Plugins => {
+            setup::wasm_targets(&workspace)?;
+            wasm::build_plugins(&workspace)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What the chores need besides Rust: WASM targets, a C compiler, network tools.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell;
+use crate::workspace::Workspace;
+
+const TARGETS: [&str; 2] = ["wasm32-wasip2", "wasm32-unknown-unknown"];
+
+/// Sees to it that the standard library is there for the WASM targets.
+pub(crate) fn wasm_targets(workspace: &Workspace) -> Result<()> {
+    let mut missing = Vec::new();
+    for target in TARGETS {
+        if !has_target(workspace, target)? {
+            missing.push(target);
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let by_hand = format!("rustup target add {}", missing.join(" "));
+    if !shell::exists("rustup") {
+        bail!(
+            "Rust's standard library for {} is missing, and so is rustup, which would install it. \
+             Install rustup (https://rustup.rs) and run `{by_hand}` in {}, or install these targets \
+             the way this Rust was installed",
+            missing.join(" and "),
+            workspace.root.display()
+        );
+    }
+    let mut add = Command::new("rustup");
+    add.current_dir(&workspace.root)
+        .args(["target", "add"])
+        .args(&missing);
+    shell::run(&mut add).with_context(|| {
+        format!(
+            "run `{by_hand}` in {} with network access",
+            workspace.root.display()
+        )
+    })
+}
+
+/// Whether this toolchain has the target, installed by whatever means.
+fn has_target(workspace: &Workspace, target: &str) -> Result<bool> {
+    let mut rustc = Command::new("rustc");
+    rustc
+        .current_dir(&workspace.root)
+        .args(["--print", "target-libdir", "--target", target]);
+    let folder = shell::output(&mut rustc)?;
+    Ok(Path::new(folder.trim()).is_dir())
+}
+
+/// Checks for the C compiler that links programs and compiles the cryptography.
+pub(crate) fn c_compiler() -> Result<()> {
+    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+    if !shell::exists(&compiler) {
+        bail!(
+            "no C compiler: `{}` does not run. Install one (Debian, Ubuntu: `apt-get install gcc \
+             libc6-dev`; Fedora: `dnf install gcc`; macOS: `xcode-select --install`)",
+            compiler.to_string_lossy()
+        );
+    }
+    Ok(())
+}
+
+/// Network tools for the tests in network namespaces. Without them, or without root, those tests
+/// skip themselves; one line says so here.
+pub(crate) fn network_tools() {
+    if !is_root() {
+        eprintln!("note: not root, so the tests in network namespaces will be skipped");
+        return;
+    }
+    let missing = missing_tools();
+    if missing.is_empty() {
+        return;
+    }
+    if shell::exists("apt-get") && install_network_tools().is_ok() && missing_tools().is_empty() {
+        return;
+    }
+    eprintln!(
+        "note: {} not found, so the tests in network namespaces will be skipped (Debian, Ubuntu: \
+         `apt-get install iproute2 nftables`)",
+        missing.join(" and ")
+    );
+}
+
+fn missing_tools() -> Vec<&'static str> {
+    // `ip -V` as old versions know no --version.
+    let tools = [("ip", "-V"), ("nft", "--version")];
+    let missing = tools.into_iter().filter(|(tool, flag)| {
+        let on_path = shell::answers(Command::new(tool).arg(flag));
+        !on_path && !shell::answers(Command::new(format!("/usr/sbin/{tool}")).arg(flag))
+    });
+    missing.map(|(tool, _)| tool).collect()
+}
+
+fn install_network_tools() -> Result<()> {
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive");
+        shell::run(&mut command)
+    };
+    let install = [
+        "install",
+        "-y",
+        "-q",
+        "--no-install-recommends",
+        "iproute2",
+        "nftables",
+    ];
+    // A fresh system has no package lists; those of an older one may still do.
+    apt(&install).or_else(|_| {
+        apt(&["update", "-q"])?;
+        apt(&install)
+    })
+}
+
+fn is_root() -> bool {
+    shell::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+}

@@ -1,0 +1,32 @@
+//! `cargo xtask test`: everything that has to hold before a change lands.
+//!
+//! All of it shares one profile, as the dependencies alone cost many CPU minutes per profile. The
+//! first build names tests and programs together: cargo then resolves the features of the
+//! dependencies once, and the end-to-end tests find the daemon built.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::steps::Steps;
+use crate::workspace::Workspace;
+use crate::{check, setup, shell, wasm};
+
+/// Sets up, builds, tests, lints.
+pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
+    setup::c_compiler()?;
+    setup::wasm_targets(workspace)?;
+    setup::network_tools();
+    let cargo = |arguments: &[&str]| shell::run(&mut shell::cargo(&workspace.root, arguments));
+    let mut steps = Steps::new();
+    steps.step("format", || check::format(workspace));
+    steps.step("plugins", || wasm::build_plugins(workspace).map(drop));
+    steps.step("build", || {
+        cargo(&["build", "--workspace", "--bins", "--tests"])
+    });
+    steps.step("tests", || {
+        cargo(&["test", "--workspace", "--no-fail-fast"])
+    });
+    steps.step("clippy", || check::clippy(workspace));
+    Ok(steps.finish())
+}
