@@ -17,7 +17,7 @@ use crate::keys::StaticSecret;
 
 mod ring_cipher;
 
-use ring_cipher::{AesGcm, ChaChaPoly, Sha256};
+use ring_cipher::{RingCipher, Sha256};
 
 /// A source of primitives for the Noise handshake and the sessions that follow.
 pub trait Crypto: Debug + Send + Sync {
@@ -66,8 +66,8 @@ impl CryptoResolver for RingResolver {
 
     fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
         match choice {
-            CipherChoice::AESGCM => Some(Box::new(AesGcm::default())),
-            CipherChoice::ChaChaPoly => Some(Box::new(ChaChaPoly::default())),
+            CipherChoice::AESGCM => Some(Box::new(RingCipher::aes_gcm())),
+            CipherChoice::ChaChaPoly => Some(Box::new(RingCipher::chacha_poly())),
         }
     }
 }

@@ -47,33 +47,55 @@ fn open(
     Ok(body_len)
 }
 
-pub(super) struct AesGcm(LessSafeKey);
-
-impl Default for AesGcm {
-    fn default() -> Self {
-        Self(key(&aead::AES_256_GCM, &[0; 32]))
-    }
+/// One of the two ciphers. They differ in name, algorithm and the order of the nonce's bytes.
+pub(super) struct RingCipher {
+    name: &'static str,
+    algorithm: &'static aead::Algorithm,
+    counter_bytes: fn(u64) -> [u8; 8],
+    key: LessSafeKey,
 }
 
-impl AesGcm {
-    fn nonce(counter: u64) -> [u8; 12] {
+impl RingCipher {
+    pub(super) fn aes_gcm() -> Self {
+        Self::new("AESGCM", &aead::AES_256_GCM, u64::to_be_bytes)
+    }
+
+    pub(super) fn chacha_poly() -> Self {
+        Self::new("ChaChaPoly", &aead::CHACHA20_POLY1305, u64::to_le_bytes)
+    }
+
+    /// With a key of zeros, as snow sets the real one before use.
+    fn new(
+        name: &'static str,
+        algorithm: &'static aead::Algorithm,
+        counter_bytes: fn(u64) -> [u8; 8],
+    ) -> Self {
+        Self {
+            name,
+            algorithm,
+            counter_bytes,
+            key: key(algorithm, &[0; 32]),
+        }
+    }
+
+    fn nonce(&self, counter: u64) -> [u8; 12] {
         let mut nonce = [0; 12];
-        nonce[4..].copy_from_slice(&counter.to_be_bytes());
+        nonce[4..].copy_from_slice(&(self.counter_bytes)(counter));
         nonce
     }
 }
 
-impl Cipher for AesGcm {
+impl Cipher for RingCipher {
     fn name(&self) -> &'static str {
-        "AESGCM"
+        self.name
     }
 
     fn set(&mut self, bytes: &[u8; 32]) {
-        self.0 = key(&aead::AES_256_GCM, bytes);
+        self.key = key(self.algorithm, bytes);
     }
 
     fn encrypt(&self, nonce: u64, authtext: &[u8], plaintext: &[u8], out: &mut [u8]) -> usize {
-        seal(&self.0, Self::nonce(nonce), authtext, plaintext, out)
+        seal(&self.key, self.nonce(nonce), authtext, plaintext, out)
     }
 
     fn decrypt(
@@ -83,47 +105,7 @@ impl Cipher for AesGcm {
         ciphertext: &[u8],
         out: &mut [u8],
     ) -> Result<usize, Error> {
-        open(&self.0, Self::nonce(nonce), authtext, ciphertext, out)
-    }
-}
-
-pub(super) struct ChaChaPoly(LessSafeKey);
-
-impl Default for ChaChaPoly {
-    fn default() -> Self {
-        Self(key(&aead::CHACHA20_POLY1305, &[0; 32]))
-    }
-}
-
-impl ChaChaPoly {
-    fn nonce(counter: u64) -> [u8; 12] {
-        let mut nonce = [0; 12];
-        nonce[4..].copy_from_slice(&counter.to_le_bytes());
-        nonce
-    }
-}
-
-impl Cipher for ChaChaPoly {
-    fn name(&self) -> &'static str {
-        "ChaChaPoly"
-    }
-
-    fn set(&mut self, bytes: &[u8; 32]) {
-        self.0 = key(&aead::CHACHA20_POLY1305, bytes);
-    }
-
-    fn encrypt(&self, nonce: u64, authtext: &[u8], plaintext: &[u8], out: &mut [u8]) -> usize {
-        seal(&self.0, Self::nonce(nonce), authtext, plaintext, out)
-    }
-
-    fn decrypt(
-        &self,
-        nonce: u64,
-        authtext: &[u8],
-        ciphertext: &[u8],
-        out: &mut [u8],
-    ) -> Result<usize, Error> {
-        open(&self.0, Self::nonce(nonce), authtext, ciphertext, out)
+        open(&self.key, self.nonce(nonce), authtext, ciphertext, out)
     }
 }
 
