@@ -120,7 +120,6 @@ impl Node {
     pub(super) fn plugin_down(&mut self, id: &PluginId) {
         self.plugin_leaves(id);
         self.plugins.remove(id);
-        self.record_changed();
     }
 
     /// The plugin leaves its group: a leadership is handed over, and it is told of everyone's
