@@ -107,9 +107,7 @@ impl Sim {
         plugin: &PluginSpec,
         len: usize,
     ) -> Result<u64, Refused> {
-        let payload = self.payload(len);
-        self.command(node, plugin, PluginCommand::Broadcast(payload))?;
-        Ok(self.next_message)
+        self.act(node, plugin, len, PluginCommand::Broadcast)
     }
 
     /// Sends `len` bytes to the leader; the message's number.
@@ -122,9 +120,7 @@ impl Sim {
         plugin: &PluginSpec,
         len: usize,
     ) -> Result<u64, Refused> {
-        let payload = self.payload(len);
-        self.command(node, plugin, PluginCommand::SendToLeader(payload))?;
-        Ok(self.next_message)
+        self.act(node, plugin, len, PluginCommand::SendToLeader)
     }
 
     /// Sends `len` bytes to one member; the message's number.
@@ -138,9 +134,9 @@ impl Sim {
         to: usize,
         len: usize,
     ) -> Result<u64, Refused> {
-        let (to, payload) = (self.devices[to].id, self.payload(len));
-        self.command(node, plugin, PluginCommand::Send { to, payload })?;
-        Ok(self.next_message)
+        let to = self.devices[to].id;
+        let command = |payload| PluginCommand::Send { to, payload };
+        self.act(node, plugin, len, command)
     }
 
     /// Sends `len` bytes to all members; the message's number.
@@ -153,8 +149,19 @@ impl Sim {
         plugin: &PluginSpec,
         len: usize,
     ) -> Result<u64, Refused> {
+        self.act(node, plugin, len, PluginCommand::SendToAll)
+    }
+
+    /// Sends a new payload of `len` bytes; the message's number.
+    fn act(
+        &mut self,
+        node: usize,
+        plugin: &PluginSpec,
+        len: usize,
+        command: impl FnOnce(Bytes) -> PluginCommand,
+    ) -> Result<u64, Refused> {
         let payload = self.payload(len);
-        self.command(node, plugin, PluginCommand::SendToAll(payload))?;
+        self.command(node, plugin, command(payload))?;
         Ok(self.next_message)
     }
 
