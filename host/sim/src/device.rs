@@ -32,6 +32,8 @@ pub struct DeviceConfig {
     pub aes_in_hardware: bool,
     /// Its wall clock minus true time, in microseconds.
     pub wall_offset: i64,
+    /// The device whose key it has too, as the copy of a memory card does.
+    pub clone_of: Option<usize>,
 }
 
 /// What a node is given.

@@ -14,7 +14,7 @@ struct Content {
 }
 
 /// One device's disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Disk {
     secret: StaticSecret,
     boot_counter: u64,
@@ -56,6 +56,21 @@ impl Disk {
                 .collect(),
             addresses: self.durable.addresses.clone(),
         }
+    }
+
+    /// Takes over another disk's content, as far as it is durable.
+    pub(crate) fn restore(&mut self, image: Self) {
+        let secret = self.secret.clone();
+        *self = Self {
+            secret,
+            cached: Vec::new(),
+            under_way: 0,
+            ..image
+        };
+    }
+
+    pub(crate) const fn set_boot_counter(&mut self, boots: u64) {
+        self.boot_counter = boots;
     }
 
     /// A write is asked for.

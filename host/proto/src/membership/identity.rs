@@ -69,7 +69,7 @@ pub(crate) enum CodecError {
 pub(super) struct MemberCodec;
 
 const ID_LEN: usize = 12;
-const MEMBER_LEN: usize = ID_LEN + 3;
+pub(super) const MEMBER_LEN: usize = ID_LEN + 3;
 const HEADER_LEN_MAX: usize = 1 + ID_LEN + 2 + ID_LEN + 1 + ID_LEN;
 
 impl Codec<MemberId> for MemberCodec {

@@ -6,11 +6,18 @@
 //! - identities of 8 bytes of the device's hash and a number that grows with every boot and every
 //!   renewal, so that a restarted device always wins over its earlier self without a clock;
 //! - the sender of every packet is bound to the session that it came through;
-//! - a device that the group holds for down is told so by a notice with the number in question, at
-//!   most once a second, and renews itself. (foca's own notice answers even a suspicion that has
-//!   been refuted, and is off.)
+//! - a device whose number is of no use to a member, because that member holds it for down or knows
+//!   a later one, is told the number by a notice, at most once a second, and goes past it in one
+//!   step. So a boot counter that was restored too low costs one round trip, and Down is never the
+//!   end of a device. (foca's own notice answers even a suspicion that has been refuted, renews by
+//!   one step only, and is off.)
+//!
+//! No broadcast items are handed to foca: one that is larger than the room behind a header would
+//! stay queued for ever, and keep the gossip going.
 
 mod identity;
+#[cfg(test)]
+mod tests;
 
 use core::num::{NonZeroU8, NonZeroUsize};
 use core::time::Duration;
@@ -18,7 +25,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use foca::{
-    Codec as _, Config, Foca, Member, NoCustomBroadcast, Notification, PeriodicParams, Runtime,
+    Codec as _, Config, Foca, Identity as _, Member, NoCustomBroadcast, Notification, PeriodicParams, Runtime,
     State, Timer,
 };
 use rand::SeedableRng;
@@ -41,8 +48,12 @@ const NOTICE_PERIOD: Duration = Duration::from_secs(1);
 pub(crate) enum Output {
     /// A packet for a member, by device.
     Send { to: NodeId, packet: Bytes },
-    /// Tell a device that this identity of it is held for down.
-    Notice { to: NodeId, incarnation: u32 },
+    /// Tell a device which number of it is held, and whether for down.
+    Notice {
+        to: NodeId,
+        incarnation: u32,
+        down: bool,
+    },
     /// foca holds this member for alive.
     Up(NodeId),
     /// foca holds this member for gone.
@@ -90,9 +101,7 @@ impl Membership {
         }
         self.queue.now = now;
         let handled = self.foca.handle_data(packet, &mut self.queue);
-        if self.is_down(header.src) {
-            self.notice(now, header.src);
-        }
+        self.notice_if_useless(now, header.src);
         handled.map_err(|e| PacketError::Malformed(e.to_string()))
     }
 
@@ -100,20 +109,12 @@ impl Membership {
     /// it is held for down.
     pub(crate) fn join(&mut self, now: Time, node: NodeId) {
         self.queue.now = now;
-        let known = self
-            .foca
-            .iter_membership_state()
-            .find(|m| m.id().node == node);
-        let id = known.map_or(
-            MemberId {
-                node,
-                incarnation: 0,
-            },
-            |m| *m.id(),
-        );
-        if self.is_down(id) {
-            self.notice(now, id);
-        }
+        let unknown = MemberId {
+            node,
+            incarnation: 0,
+        };
+        let id = self.known(node).map_or(unknown, |(id, _)| id);
+        self.notice_if_useless(now, id);
         let announced = self.foca.announce(id, &mut self.queue);
         debug_assert!(
             announced.is_ok(),
@@ -121,18 +122,40 @@ impl Membership {
         );
     }
 
-    /// The group holds this identity of ours for down: renews it. An older one has been renewed
-    /// already and is only announced again.
-    pub(crate) fn handle_notice(&mut self, now: Time, from: NodeId, incarnation: u32) {
+    /// A member holds this number of this device, for `down` or as a later one than it was shown.
+    /// A number that is behind the present one has been gone past already, and is only answered
+    /// with an announcement.
+    pub(crate) fn handle_notice(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        incarnation: u32,
+        down: bool,
+    ) {
         self.queue.now = now;
         let own = *self.foca.identity();
-        if incarnation == own.incarnation {
-            let down = core::iter::once(Member::down(own));
-            if let Err(error) = self.foca.apply_many(down, false, &mut self.queue) {
-                tracing::warn!(%error, "renewing this device's membership failed");
-            }
+        let held = MemberId {
+            node: own.node,
+            incarnation,
+        };
+        if held.win_addr_conflict(&own) || (down && held == own) {
+            self.go_past(held);
         }
         self.join(now, from);
+    }
+
+    /// Takes the number after `held`.
+    fn go_past(&mut self, held: MemberId) {
+        let Some(next) = held.renew() else { return };
+        tracing::info!(number = next.incarnation, "membership renewed");
+        let changed = self.foca.change_identity(next, &mut self.queue);
+        // A new identity begins unconnected; without news of any member foca looks who is there.
+        let looked = self
+            .foca
+            .apply_many(core::iter::empty(), false, &mut self.queue);
+        if let Err(error) = changed.and(looked) {
+            tracing::warn!(%error, "renewing this device's membership failed");
+        }
     }
 
     /// A member said goodbye.
@@ -197,24 +220,32 @@ impl Membership {
         self.queue.outputs.pop_front()
     }
 
-    fn is_down(&self, id: MemberId) -> bool {
-        let state = self
-            .foca
-            .iter_membership_state()
-            .find(|m| m.id().node == id.node);
-        state.is_some_and(|m| m.state() == State::Down && m.id().incarnation >= id.incarnation)
+    /// What is held of a device.
+    fn known(&self, node: NodeId) -> Option<(MemberId, State)> {
+        let mut members = self.foca.iter_membership_state();
+        members
+            .find(|member| member.id().node == node)
+            .map(|member| (*member.id(), member.state()))
     }
 
-    fn notice(&mut self, now: Time, id: MemberId) {
-        let last = self.noticed.insert(id.node, now);
-        if last.is_some_and(|last| now.since(last) < NOTICE_PERIOD) {
-            self.noticed.extend(last.map(|last| (id.node, last)));
+    /// Tells a device that the number which it uses does not count here.
+    fn notice_if_useless(&mut self, now: Time, used: MemberId) {
+        let Some((held, state)) = self.known(used.node) else {
+            return;
+        };
+        let down = state == State::Down;
+        if !(down || held.win_addr_conflict(&used)) {
             return;
         }
-        let incarnation = id.incarnation;
+        let last = self.noticed.get(&used.node);
+        if last.is_some_and(|last| now.since(*last) < NOTICE_PERIOD) {
+            return;
+        }
+        self.noticed.insert(used.node, now);
         self.queue.outputs.push_back(Output::Notice {
-            to: id.node,
-            incarnation,
+            to: used.node,
+            incarnation: held.incarnation,
+            down,
         });
     }
 }
@@ -259,8 +290,9 @@ impl Runtime<MemberId> for Queue {
             Notification::MemberUp(id) => self.outputs.push_back(Output::Up(id.node)),
             Notification::MemberDown(id) => self.outputs.push_back(Output::Down(id.node)),
             Notification::Rejoin(id) => {
-                tracing::info!(incarnation = id.incarnation, "membership renewed");
+                tracing::info!(number = id.incarnation, "membership renewed");
             }
+            // The same device under its next number: nothing that anyone need know.
             Notification::Rename(..)
             | Notification::Active
             | Notification::Idle

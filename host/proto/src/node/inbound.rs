@@ -143,7 +143,7 @@ impl Node {
             Message::Introduce(introduce) => self.take_introduction(introduce),
             Message::DownNotice(notice) => {
                 self.membership
-                    .handle_notice(self.now, from, notice.incarnation);
+                    .handle_notice(self.now, from, notice.incarnation, notice.down);
             }
             Message::Goodbye(_) => self.take_goodbye(from),
             Message::Release(release) => {

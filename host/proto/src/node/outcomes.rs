@@ -112,8 +112,13 @@ impl Node {
                 membership::Output::Send { to, packet } => {
                     self.send_or_keep(to, Message::Membership(packet));
                 }
-                membership::Output::Notice { to, incarnation } => {
-                    self.send(to, &Message::DownNotice(DownNotice { incarnation }));
+                membership::Output::Notice {
+                    to,
+                    incarnation,
+                    down,
+                } => {
+                    let notice = DownNotice { incarnation, down };
+                    self.send(to, &Message::DownNotice(notice));
                 }
                 membership::Output::Up(node) => self.member_up(node),
                 membership::Output::Down(node) => self.member_down(node),

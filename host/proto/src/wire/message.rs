@@ -202,10 +202,13 @@ pub(crate) struct Introduce {
     pub(crate) address: Address,
 }
 
-/// Tells a device that the group holds this membership identity of it for down.
+/// Tells a device that its membership number is of no use: which number the sender holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DownNotice {
     pub(crate) incarnation: u32,
+    /// Whether that number is held for down. If not, it merely outnumbers the one that the device
+    /// used.
+    pub(crate) down: bool,
 }
 
 /// The sender leaves in order.

@@ -86,9 +86,19 @@ impl SimBuilder {
                 segment: 0,
                 aes_in_hardware: rng.random_bool(0.5),
                 wall_offset: rng.random_range(-2_000_000..=2_000_000),
+                clone_of: None,
             });
         }
         self
+    }
+
+    /// Adds a device that has the key of one added before, at an address of its own. Views and
+    /// traces name both by the number of the first.
+    #[must_use]
+    pub fn clone_of(self, node: usize) -> Self {
+        let clone = self.devices.len();
+        self.devices(1)
+            .device(clone, |config| config.clone_of = Some(node))
     }
 
     /// Changes the settings of one device added before.
@@ -204,10 +214,10 @@ impl SimBuilder {
 impl Sim {
     fn add(&mut self, config: DeviceConfig, plugins: &[PluginSpec]) {
         let node = self.devices.len();
-        let (secret, key) = self.key(node as u64);
+        let (secret, key) = self.key(config.clone_of.unwrap_or(node) as u64);
         let address = SimBuilder::address(node);
         self.by_address.insert(address, node);
-        self.by_id.insert(key.device_id(), node);
+        self.by_id.entry(key.device_id()).or_insert(node);
         self.devices.push(Device {
             config,
             id: key.device_id(),

@@ -181,6 +181,20 @@ impl Sim {
         self.network.set_link(from, to, link);
     }
 
+    /// Puts what is on one device's disk, except its key, onto another's, as copying a memory card
+    /// does. The other one must be down.
+    pub fn copy_disk(&mut self, from: usize, to: usize) {
+        self.note(&format!("the disk of n{from} is copied to n{to}"));
+        let image = self.devices[from].disk.clone();
+        self.devices[to].disk.restore(image);
+    }
+
+    /// Sets the boot counter on a device's disk, as restoring an old image of it does.
+    pub fn set_boot_counter(&mut self, node: usize, boots: u64) {
+        self.note(&format!("n{node} is to have been started {boots} times"));
+        self.devices[node].disk.set_boot_counter(boots);
+    }
+
     /// Lets every write of a device fail, or succeed again.
     pub fn set_disk_full(&mut self, node: usize, full: bool) {
         self.note(&format!("n{node} disk full: {full}"));

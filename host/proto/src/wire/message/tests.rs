@@ -107,7 +107,10 @@ fn samples() -> Vec<Message> {
             flags: Flags::new(false),
             address,
         }),
-        Message::DownNotice(DownNotice { incarnation: 1 }),
+        Message::DownNotice(DownNotice {
+            incarnation: 1,
+            down: true,
+        }),
         Message::Goodbye(Goodbye {}),
         Message::Release(Release {
             group: GroupKey(1),
