@@ -1,16 +1,8 @@
 //! Who is a member: rejoining, clones, devices that are slow or were away, and how soon the others
 //! know.
 
-use consort_scenarios::{all, all_but, app, form, group, ms, secs, settle};
-use consort_sim::{Link, Sim, scenario};
-
-/// A link on which a fifth of all datagrams is lost.
-fn lossy() -> Link {
-    Link {
-        loss: 0.2,
-        ..Link::lan()
-    }
-}
+use consort_scenarios::{all, app, form, group, ms, secs, settle};
+use consort_sim::scenario;
 
 #[test]
 fn a_boot_counter_restored_too_low_rejoins() {

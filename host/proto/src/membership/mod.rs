@@ -25,8 +25,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use foca::{
-    Codec as _, Config, Foca, Identity as _, Member, NoCustomBroadcast, Notification, PeriodicParams, Runtime,
-    State, Timer,
+    Codec as _, Config, Foca, Identity as _, Member, NoCustomBroadcast, Notification,
+    PeriodicParams, Runtime, State, Timer,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
@@ -125,13 +125,7 @@ impl Membership {
     /// A member holds this number of this device, for `down` or as a later one than it was shown.
     /// A number that is behind the present one has been gone past already, and is only answered
     /// with an announcement.
-    pub(crate) fn handle_notice(
-        &mut self,
-        now: Time,
-        from: NodeId,
-        incarnation: u32,
-        down: bool,
-    ) {
+    pub(crate) fn handle_notice(&mut self, now: Time, from: NodeId, incarnation: u32, down: bool) {
         self.queue.now = now;
         let own = *self.foca.identity();
         let held = MemberId {

@@ -104,7 +104,12 @@ impl Mesh {
     fn run(&mut self, seconds: u64) {
         self.settle();
         let end = self.now + Duration::from_secs(seconds);
-        while let Some(at) = self.members.values().filter_map(Membership::next_timeout).min() {
+        while let Some(at) = self
+            .members
+            .values()
+            .filter_map(Membership::next_timeout)
+            .min()
+        {
             if at > end {
                 break;
             }
@@ -224,7 +229,9 @@ fn packets_keep_to_one_size_that_fits_a_datagram() {
     assert!(mesh.largest <= PACKET_MAX, "{} bytes", mesh.largest);
     assert!(mesh.largest > PACKET_MAX - MEMBER_LEN, "a feed is full");
     let now = mesh.now;
-    let large = mesh.of(1).handle_packet(now, NodeId(2), &[6; PACKET_MAX + 1]);
+    let large = mesh
+        .of(1)
+        .handle_packet(now, NodeId(2), &[6; PACKET_MAX + 1]);
     assert!(large.is_err(), "a larger one is refused");
 }
 
@@ -251,7 +258,10 @@ fn an_oversized_broadcast_item_can_neither_be_queued_nor_come_in() {
     with_item.extend_from_slice(&900u16.to_be_bytes());
     with_item.extend_from_slice(&[7; 900]);
     let refused = mesh.of(1).handle_packet(now, NodeId(2), &with_item);
-    assert!(matches!(refused, Err(PacketError::Malformed(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(PacketError::Malformed(_))),
+        "{refused:?}"
+    );
     assert_eq!(mesh.of(1).foca.custom_broadcast_backlog(), 0);
 }
 
@@ -262,7 +272,11 @@ fn gossip_falls_silent_when_there_is_nothing_new() {
     mesh.packets = 0;
     mesh.run(60);
     // One probe and its answer a second and member; an announcement and its feed every 30 s.
-    assert!(mesh.packets <= 5 * 60 * 2 + 5 * 2 * 3, "{} packets", mesh.packets);
+    assert!(
+        mesh.packets <= 5 * 60 * 2 + 5 * 2 * 3,
+        "{} packets",
+        mesh.packets
+    );
     assert_eq!(mesh.of(1).foca.updates_backlog(), 0);
 }
 
