@@ -6,9 +6,11 @@ use crate::ctx::Ctx;
 use crate::event::Address;
 use crate::id::PublicKey;
 use crate::session::attempt::{Attempt, CANDIDATES_MAX, Pending};
+use crate::session::cookie;
 use crate::session::handshake::{
-    OpenedInit, Target, into_transport, open_response, response_indices,
+    OpenedInit, Target, init_index, init_mac1, into_transport, open_response, response_indices,
 };
+use crate::session::mac::MAC_LEN;
 use crate::session::refusal::Refusal;
 use crate::session::slots::{Confirmed, Index, Origin, Session};
 use crate::session::{HALF_OPEN_LIFE, Incoming, PEERS_MAX, SessionEvent, Sessions};
@@ -17,8 +19,9 @@ use crate::wire::header::Suite;
 
 impl Sessions {
     /// Decides on an Init. The checks stand in order of their cost, so that a flood is refused by
-    /// the cheap ones: length (by [`crate::wire::header::classify`]), group, both codes, copies of
-    /// what was seen; then the exchange of keys, the replay rule, and what concurs with it.
+    /// the cheap ones: length (by [`crate::wire::header::classify`]), group, first code, copies of
+    /// what was seen, under load the address's bucket and its cookie; then the exchange of keys, the
+    /// replay rule, and what concurs with it.
     pub(super) fn admit_init(
         &mut self,
         ctx: &mut Ctx<'_>,
@@ -29,6 +32,9 @@ impl Sessions {
         let mac1 = self.identity.check_init(datagram)?;
         if self.seen.contains(&mac1) {
             return Err(Refusal::Replayed);
+        }
+        if self.gate.count(ctx.now) {
+            self.hold_back(ctx, from, datagram, &mac1)?;
         }
         self.seen.insert(mac1);
 
@@ -53,6 +59,50 @@ impl Sessions {
             return Err(Refusal::Full);
         }
         self.answer(ctx, from, init);
+        Ok(Incoming::Nothing)
+    }
+
+    /// Under load: the sender's address must have a token left and return its cookie, or it is
+    /// sent one.
+    fn hold_back(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        from: Address,
+        init: &[u8],
+        mac1: &[u8; MAC_LEN],
+    ) -> Result<(), Refusal> {
+        if !self.gate.take_token(ctx.now, from) {
+            return Err(Refusal::TooMany);
+        }
+        let cookie = self.baker.bake(ctx.rng, ctx.now, from);
+        if cookie::is_signed(init, &cookie) {
+            return Ok(());
+        }
+        let key = self.identity.cookie_key(&self.identity.public);
+        let reply = key.seal(ctx.rng, init_index(init), mac1, cookie);
+        ctx.transmit(from, Bytes::copy_from_slice(&reply));
+        Err(Refusal::NoCookie)
+    }
+
+    /// Takes a cookie and, once a round and address, sends an Init with it at once. The Init that
+    /// it answers stays as it was: its Response may be under way all the same.
+    pub(super) fn handle_cookie(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        datagram: &[u8],
+    ) -> Result<Incoming, Refusal> {
+        let index = cookie::reply_index(datagram);
+        let peer = *self.indices.get(&index).ok_or(Refusal::UnknownIndex)?;
+        let attempt = self.attempts.get_mut(&peer).ok_or(Refusal::UnknownIndex)?;
+        let pending = attempt.pending.iter_mut().find(|init| init.local == index);
+        let pending = pending.ok_or(Refusal::UnknownIndex)?;
+        let key = self.identity.cookie_key(&peer);
+        let cookie = key.open(datagram, &pending.mac1).ok_or(Refusal::Forged)?;
+        let address = pending.address;
+        self.jar.keep(ctx.now, peer, address, cookie);
+        if !core::mem::replace(&mut pending.is_spent, true) {
+            self.send_init(ctx, &peer, address, true);
+        }
         Ok(Incoming::Nothing)
     }
 
@@ -145,10 +195,13 @@ impl Sessions {
         if let Some(attempt) = self.attempts.get_mut(&peer)
             && attempt.target == target
         {
+            attempt.hurry(ctx.now);
+            let due = attempt.due;
+            self.wake = Some(self.wake.map_or(due, |wake| wake.min(due)));
             let mut untried = latest.to_vec();
             untried.retain(|address| attempt.add_candidate(*address));
             for address in untried {
-                self.send_init(ctx, &peer, address);
+                self.send_init(ctx, &peer, address, false);
             }
             return;
         }
@@ -173,13 +226,13 @@ impl Sessions {
             self.events.push_back(SessionEvent::GaveUp { peer: *peer });
             return;
         }
-        let last_round: Vec<Index> = attempt.pending.drain(..).map(|init| init.local).collect();
+        let stale: Vec<Index> = attempt.take_stale(ctx.now).map(|init| init.local).collect();
         let candidates = attempt.begin_round(ctx.now, ctx.rng);
         let due = attempt.due;
         self.wake = Some(self.wake.map_or(due, |wake| wake.min(due)));
-        self.free(last_round);
+        self.free(stale);
         for address in candidates {
-            self.send_init(ctx, peer, address);
+            self.send_init(ctx, peer, address, false);
         }
     }
 
@@ -190,21 +243,29 @@ impl Sessions {
         }
     }
 
-    fn send_init(&mut self, ctx: &mut Ctx<'_>, peer: &PublicKey, address: Address) {
+    /// Sends an Init with the cookie of its address, if there is one. `is_spent` says that it
+    /// answers a cookie itself, so that none makes it be sent again.
+    fn send_init(&mut self, ctx: &mut Ctx<'_>, peer: &PublicKey, address: Address, is_spent: bool) {
         let local = self.new_index(ctx, *peer);
         self.inits += 1;
         let Some(attempt) = self.attempts.get_mut(peer) else {
             return;
         };
-        let (state, packet) = self
-            .identity
-            .write_init(ctx.rng, &attempt.target, local, self.inits);
-        attempt.add_pending(Pending {
+        let (state, mut packet) =
+            self.identity
+                .write_init(ctx.rng, &attempt.target, local, self.inits);
+        let displaced = attempt.add_pending(Pending {
             local,
             state,
             address,
+            mac1: init_mac1(&packet),
             sent_at: ctx.now,
+            is_spent,
         });
+        self.free(displaced.map(|init| init.local));
+        if let Some(cookie) = self.jar.find(ctx.now, *peer, address) {
+            cookie::sign(&mut packet, &cookie);
+        }
         ctx.transmit(address, Bytes::copy_from_slice(&packet));
     }
 

@@ -14,6 +14,7 @@ use snow::{Builder, HandshakeState, StatelessTransportState};
 use crate::crypto::Crypto;
 use crate::id::{BootId, PublicKey};
 use crate::keys::{GroupKeys, StaticSecret};
+use crate::session::cookie::CookieKey;
 use crate::session::mac::{MAC_LEN, MacKey};
 use crate::session::refusal::Refusal;
 use crate::session::slots::Index;
@@ -102,7 +103,12 @@ impl Identity {
         if packet[4..NOISE] != self.keys.kid {
             return Err(Refusal::OtherGroup);
         }
-        check_macs(&self.mac_key, packet, INIT_MAC1)
+        check_mac1(&self.mac_key, packet, INIT_MAC1)
+    }
+
+    /// The key that seals the cookies of `responder`.
+    pub(super) fn cookie_key(&self, responder: &PublicKey) -> CookieKey {
+        CookieKey::new(&self.keys.mac1, responder)
     }
 
     /// Reads the Noise message of an Init that passed [`Identity::check_init`].
@@ -132,7 +138,7 @@ impl Identity {
             .expect("the first message carries it");
         Ok(OpenedInit {
             peer: PublicKey::new(array(peer)).map_err(|_| Refusal::LowOrderKey)?,
-            remote: Index::from_bytes(array(&packet[1..4])),
+            remote: init_index(packet),
             responder_boot: BootId(u64::from_le_bytes(array(&payload[..8]))),
             initiator_boot: BootId(u64::from_le_bytes(array(&payload[8..16]))),
             counter: u64::from_le_bytes(array(&payload[16..24])),
@@ -163,7 +169,10 @@ impl Identity {
 
     /// The checks on a Response that cost next to nothing.
     pub(super) fn check_response(&self, packet: &[u8]) -> Result<(), Refusal> {
-        check_macs(&self.mac_key, packet, RESPONSE_MAC1)?;
+        check_mac1(&self.mac_key, packet, RESPONSE_MAC1)?;
+        if packet[RESPONSE_MAC1 + MAC_LEN..] != [0; MAC_LEN] {
+            return Err(Refusal::Mac);
+        }
         check_ephemeral(&packet[NOISE..RESPONSE_MAC1])
     }
 
@@ -200,6 +209,11 @@ impl Identity {
         prologue.extend_from_slice(&self.keys.kid);
         prologue
     }
+}
+
+/// Where an Init's sender awaits the answer.
+pub(super) fn init_index(packet: &[u8]) -> Index {
+    Index::from_bytes(array(&packet[1..4]))
 }
 
 /// The index at which a Response is awaited, and the index of its sender.
@@ -241,20 +255,24 @@ fn write_noise(state: &mut HandshakeState, payload: &[u8], out: &mut [u8]) {
     out.copy_from_slice(&buffer[..len]);
 }
 
-/// Appends the first code; the second stays zero.
+/// Appends the first code; the second stays zero unless there is a cookie to make it with.
 fn seal_mac1(key: &MacKey, packet: &mut [u8], at: usize) {
     let tag = key.tag(&packet[..at]);
     packet[at..at + MAC_LEN].copy_from_slice(&tag);
 }
 
-/// Checks both codes at the end of a packet and returns the first. The second one is for senders
-/// that were given a cookie; nobody gives any, so it must be zero.
-fn check_macs(key: &MacKey, packet: &[u8], at: usize) -> Result<[u8; MAC_LEN], Refusal> {
-    let (mac1, mac2) = packet[at..].split_at(MAC_LEN);
-    if !key.verify(&packet[..at], mac1) || mac2 != [0; MAC_LEN] {
+/// Checks the first of the two codes at the end of a packet and returns it.
+fn check_mac1(key: &MacKey, packet: &[u8], at: usize) -> Result<[u8; MAC_LEN], Refusal> {
+    let mac1 = &packet[at..at + MAC_LEN];
+    if !key.verify(&packet[..at], mac1) {
         return Err(Refusal::Mac);
     }
     Ok(array(mac1))
+}
+
+/// The first code of an Init.
+pub(super) fn init_mac1(packet: &[u8; INIT_LEN]) -> [u8; MAC_LEN] {
+    array(&packet[INIT_MAC1..INIT_MAC1 + MAC_LEN])
 }
 
 /// An exchange with an ephemeral key of low order would add nothing to the session's secrecy.

@@ -5,37 +5,34 @@
 //! holds: an Init names the responder's boot, so it is void after a restart, and carries a counter
 //! that must exceed all seen of the same initiator and boot.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use crate::id::{BootId, PublicKey};
+use crate::session::lru::Lru;
 use crate::session::mac::MAC_LEN;
 
 const SEEN_MAX: usize = 4096;
 const BOOTS_MAX: usize = 8;
 const PEERS_MAX: usize = 4096;
 
-/// The codes of the Inits that were let through to Noise lately; the oldest is forgotten first.
-#[derive(Default)]
-pub(super) struct SeenMacs {
-    known: BTreeSet<[u8; MAC_LEN]>,
-    order: VecDeque<[u8; MAC_LEN]>,
+/// The codes of the Inits that were let through to Noise lately. A copy that arrives again and
+/// again stays known, whatever else arrives.
+pub(super) struct SeenMacs(Lru<[u8; MAC_LEN], ()>);
+
+impl Default for SeenMacs {
+    fn default() -> Self {
+        Self(Lru::new(SEEN_MAX))
+    }
 }
 
 impl SeenMacs {
-    pub(super) fn contains(&self, mac: &[u8; MAC_LEN]) -> bool {
-        self.known.contains(mac)
+    /// Whether it was let through lately; then it is remembered for longer.
+    pub(super) fn contains(&mut self, mac: &[u8; MAC_LEN]) -> bool {
+        self.0.get(mac).is_some()
     }
 
     pub(super) fn insert(&mut self, mac: [u8; MAC_LEN]) {
-        if !self.known.insert(mac) {
-            return;
-        }
-        self.order.push_back(mac);
-        if self.order.len() > SEEN_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
+        self.0.insert(mac, ());
     }
 }
 
@@ -43,52 +40,32 @@ impl SeenMacs {
 ///
 /// Eight boots are kept per initiator. What was forgotten lets an old Init pass once more, and
 /// gives it nothing but a half-open session that nobody can confirm.
-#[derive(Default)]
-pub(super) struct InitCounters {
-    peers: BTreeMap<PublicKey, Boots>,
-    /// Orders the entries by last use.
-    uses: u64,
-}
+pub(super) struct InitCounters(Lru<PublicKey, Boots>);
 
-#[derive(Default)]
-struct Boots {
-    /// The most lately used last.
-    highest: VecDeque<(BootId, u64)>,
-    last_use: u64,
+/// Counters by boot, the most lately used last.
+type Boots = VecDeque<(BootId, u64)>;
+
+impl Default for InitCounters {
+    fn default() -> Self {
+        Self(Lru::new(PEERS_MAX))
+    }
 }
 
 impl InitCounters {
     /// Takes a counter if it exceeds all seen of this initiator's boot; else says no.
     pub(super) fn admit(&mut self, peer: &PublicKey, boot: BootId, counter: u64) -> bool {
-        self.make_room_for(peer);
-        self.uses += 1;
-        let boots = self.peers.entry(*peer).or_default();
-        let known = boots.highest.iter().position(|(b, _)| *b == boot);
-        if known.is_some_and(|at| boots.highest[at].1 >= counter) {
+        let boots = self.0.get_or_insert(*peer, VecDeque::new);
+        let known = boots.iter().position(|(b, _)| *b == boot);
+        if known.is_some_and(|at| boots[at].1 >= counter) {
             return false;
         }
         if let Some(at) = known {
-            boots.highest.remove(at);
-        } else if boots.highest.len() == BOOTS_MAX {
-            boots.highest.pop_front();
+            boots.remove(at);
+        } else if boots.len() == BOOTS_MAX {
+            boots.pop_front();
         }
-        boots.highest.push_back((boot, counter));
-        boots.last_use = self.uses;
+        boots.push_back((boot, counter));
         true
-    }
-
-    fn make_room_for(&mut self, peer: &PublicKey) {
-        if self.peers.len() < PEERS_MAX || self.peers.contains_key(peer) {
-            return;
-        }
-        let oldest = self
-            .peers
-            .iter()
-            .min_by_key(|(_, boots)| boots.last_use)
-            .map(|(key, _)| *key);
-        if let Some(oldest) = oldest {
-            self.peers.remove(&oldest);
-        }
     }
 }
 
@@ -136,18 +113,21 @@ mod tests {
     fn memories_are_bounded_and_forget_the_oldest() {
         let mut counters = InitCounters::default();
         let mut seen = SeenMacs::default();
-        for n in 0..PEERS_MAX as u16 + 10 {
-            assert!(counters.admit(&key(n), BootId(1), 1));
+        let mac = |n: u16| {
             let mut mac = [0; MAC_LEN];
             mac[..2].copy_from_slice(&n.to_be_bytes());
-            seen.insert(mac);
-            seen.insert(mac);
-            assert!(seen.contains(&mac));
+            mac
+        };
+        for n in 0..PEERS_MAX as u16 + 10 {
+            assert!(counters.admit(&key(n), BootId(1), 1));
+            seen.insert(mac(n));
+            seen.insert(mac(n));
+            assert!(seen.contains(&mac(n)));
+            assert!(seen.contains(&mac(0)), "a copy that keeps coming is known");
         }
-        assert_eq!(counters.peers.len(), PEERS_MAX);
-        assert_eq!(seen.known.len(), SEEN_MAX);
-        assert_eq!(seen.order.len(), SEEN_MAX);
-        assert!(!seen.contains(&[0; MAC_LEN]));
+        assert_eq!(counters.0.len(), PEERS_MAX);
+        assert_eq!(seen.0.len(), SEEN_MAX);
+        assert!(!seen.contains(&mac(1)));
         assert!(!counters.admit(&key(10), BootId(1), 1));
         assert!(counters.admit(&key(9), BootId(1), 1));
     }

@@ -21,8 +21,11 @@
 //! * `indices` holds exactly the indices of all sessions and pending Inits.
 
 mod attempt;
+mod cookie;
 mod establish;
+mod gate;
 mod handshake;
+mod lru;
 mod mac;
 mod memory;
 mod refusal;
@@ -48,6 +51,8 @@ use crate::keys::{GroupKeys, StaticSecret};
 use crate::time::Time;
 use crate::wire::header::{ACCEPTED_LEN_MAX, DATA_OVERHEAD, Flags, Kind, classify};
 use attempt::Attempt;
+use cookie::{Baker, Jar};
+use gate::Gate;
 use handshake::{Identity, Target};
 use mac::MacKey;
 use memory::{InitCounters, SeenMacs};
@@ -120,6 +125,9 @@ pub(crate) struct Sessions {
     indices: BTreeMap<Index, PublicKey>,
     counters: InitCounters,
     seen: SeenMacs,
+    gate: Gate,
+    baker: Baker,
+    jar: Jar,
     events: VecDeque<SessionEvent>,
     /// No attempt is due before this.
     wake: Option<Time>,
@@ -156,6 +164,9 @@ impl Sessions {
             indices: BTreeMap::new(),
             counters: InitCounters::default(),
             seen: SeenMacs::default(),
+            gate: Gate::default(),
+            baker: Baker::default(),
+            jar: Jar::default(),
             events: VecDeque::new(),
             wake: None,
             inits: 0,
@@ -190,7 +201,7 @@ impl Sessions {
         self.attempt(ctx, target, candidates);
     }
 
-    /// Takes an Init, Response or data packet; refuses any other datagram.
+    /// Takes an Init, Response, cookie or data packet; refuses any other datagram.
     pub(crate) fn handle_datagram(
         &mut self,
         ctx: &mut Ctx<'_>,
@@ -201,7 +212,8 @@ impl Sessions {
             Kind::Init(suite) => self.admit_init(ctx, from, suite, datagram),
             Kind::Response => self.handle_response(ctx, from, datagram),
             Kind::Data => self.handle_data(ctx, from, datagram),
-            Kind::Beacon | Kind::Cookie | Kind::Unknown => Err(Refusal::Malformed),
+            Kind::Cookie => self.handle_cookie(ctx, datagram),
+            Kind::Beacon | Kind::Unknown => Err(Refusal::Malformed),
         };
         taken.unwrap_or_else(|refusal| {
             refusal.count(ctx.counters);

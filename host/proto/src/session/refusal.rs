@@ -29,6 +29,10 @@ pub(super) enum Refusal {
     Forged,
     #[error("it was received before, or is too old to tell")]
     Replayed,
+    #[error("its address sends more handshakes than are taken under load")]
+    TooMany,
+    #[error("under load its sender must return a cookie first")]
+    NoCookie,
 }
 
 impl Refusal {
@@ -36,6 +40,7 @@ impl Refusal {
     pub(super) fn count(self, counters: &mut Counters) {
         match self {
             Self::Replayed => counters.datagrams_replayed += 1,
+            Self::TooMany | Self::NoCookie => counters.handshakes_put_off += 1,
             Self::Malformed
             | Self::OtherGroup
             | Self::Mac

@@ -57,7 +57,9 @@ fn assert_refused(device: &mut Device, datagram: &Flying, what: &str) {
 fn a_flipped_byte_anywhere_is_refused_and_the_genuine_packet_still_taken() {
     for aes in [true, false] {
         let mut recorded = handshake(aes, |receiver, genuine| {
-            for position in 0..genuine.bytes.len() {
+            // The second code of an Init counts under load only.
+            let checked = genuine.bytes.len().min(144);
+            for position in 0..checked {
                 for flip in [0x01, 0x80] {
                     let mut bytes = genuine.bytes.to_vec();
                     bytes[position] ^= flip;
@@ -317,6 +319,8 @@ fn a_member_that_garbles_noise_leaves_the_genuine_packets_alone() {
         for position in 8..mac_at {
             let mut bytes = genuine.bytes.to_vec();
             bytes[position] ^= 4;
+            // Slowly enough to be no load.
+            receiver.now += Duration::from_millis(20);
             let tag = receiver.sessions.identity.mac_key.tag(&bytes[..mac_at]);
             bytes[mac_at..mac_at + 16].copy_from_slice(&tag);
             assert_refused(receiver, &with_bytes(genuine, bytes), "garbled by a member");

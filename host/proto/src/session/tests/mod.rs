@@ -1,5 +1,6 @@
 //! Two or more devices on a wire that the test holds in its hands.
 
+mod admission;
 mod handshake;
 mod hostile;
 mod races;
@@ -48,11 +49,15 @@ impl Device {
     }
 
     fn with(id: u8, boot: u64, aes: bool, keys: &GroupKeys) -> Self {
+        Self::on(id, boot, aes, keys, Arc::new(Ring))
+    }
+
+    fn on(id: u8, boot: u64, aes: bool, keys: &GroupKeys, crypto: Arc<dyn Crypto>) -> Self {
         let secret = StaticSecret::new([id; 32]);
         let public = Ring.public_key(&secret).expect("usable");
         let (boot, flags) = (BootId(boot), Flags::new(aes));
         Self {
-            sessions: Sessions::new(keys, secret, public, boot, flags, Arc::new(Ring)),
+            sessions: Sessions::new(keys, secret, public, boot, flags, crypto),
             id,
             public,
             boot,
@@ -141,7 +146,13 @@ impl Device {
     }
 
     fn refused(&self) -> u64 {
-        self.counters.datagrams_refused + self.counters.datagrams_replayed
+        let Counters {
+            datagrams_refused,
+            datagrams_replayed,
+            handshakes_put_off,
+            ..
+        } = self.counters;
+        datagrams_refused + datagrams_replayed + handshakes_put_off
     }
 }
 
