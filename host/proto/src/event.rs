@@ -166,9 +166,11 @@ pub enum Command {
         /// What it wants.
         command: PluginCommand,
     },
-    /// More addresses at which members may be found.
+    /// What the names among the seeds stand for, all of them together, in place of what was told
+    /// before; at most 256 count.
     Seeds(Vec<Address>),
-    /// The network changed: beacons start their quick schedule anew.
+    /// The network changed: beacons start their quick schedule anew, and peers hear at once where
+    /// this device is.
     NetworkChanged,
     /// The device's wall clock was set: its new value, in microseconds since the Unix epoch.
     WallClock(u64),

@@ -69,6 +69,11 @@ pub(crate) fn seal(keys: &GroupKeys, rng: &mut ChaCha12Rng, beacon: &Beacon) -> 
     packet
 }
 
+/// Whether a datagram says that it is a beacon under this secret. Anyone can say so.
+pub(crate) fn names_secret(keys: &GroupKeys, datagram: &[u8]) -> bool {
+    classify(datagram) == Kind::Beacon && datagram[KID..NONCE] == keys.kid
+}
+
 /// Opens a beacon that was sealed with the same secret.
 ///
 /// # Errors
@@ -157,6 +162,7 @@ mod tests {
         let mut rng = ChaCha12Rng::seed_from_u64(2);
         let sealed = seal(&keys(1), &mut rng, &beacon());
         assert_eq!(open(&keys(2), &sealed), Err(BeaconError::OtherGroup));
+        assert!(names_secret(&keys(1), &sealed) && !names_secret(&keys(2), &sealed));
         let mut other = keys(1);
         other.beacon = [3; 32];
         assert_eq!(open(&other, &sealed), Err(BeaconError::Forged));

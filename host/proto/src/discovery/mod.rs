@@ -3,12 +3,15 @@
 //! Beacons go to everyone at 0, 50, 150, 350 and 750 ms after the start or a change of the network,
 //! then every max(5 s, members / 20 s) ± 25 %, for ever: a beacon from a device that is no member is
 //! what heals a partition. With each beacon to everyone goes one, as HELLO, to every seed and
-//! remembered address that is not a member's. While members are missing that were lost within the
-//! last hour, one HELLO a second goes round them.
+//! remembered address that is not a member's, all at once. While members are missing that were lost
+//! within the last hour, one HELLO a second goes round them, and round the addresses of each.
 //!
-//! A beacon is a hint. It may start a handshake; it never ends a session or moves an address.
+//! A beacon is a hint. It may start a handshake; it never ends a session or moves an address. Of
+//! one source at most one a second is opened.
 
+mod addresses;
 pub(crate) mod beacon;
+mod gate;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,6 +23,9 @@ use crate::event::Address;
 use crate::id::NodeId;
 use crate::time::Time;
 
+use addresses::Addresses;
+use gate::Gate;
+
 /// After how long the quick beacons follow the first.
 const QUICK: [Duration; 5] = [
     Duration::ZERO,
@@ -29,15 +35,13 @@ const QUICK: [Duration; 5] = [
     Duration::from_millis(750),
 ];
 const PERIOD: Duration = Duration::from_secs(5);
+/// Beyond a hundred members, a second of the period for so many of them.
+const MEMBERS_PER_SECOND: u32 = 20;
 const HELLO_PERIOD: Duration = Duration::from_secs(1);
 /// For how long a lost member is looked for.
 const MISSING_FOR: Duration = Duration::from_secs(3600);
-/// Beacons opened from one source: one a second.
-const OPEN_PERIOD: Duration = Duration::from_secs(1);
-/// Sources remembered for that; beyond it the oldest half is forgotten.
-const SOURCES_MAX: usize = 1024;
-/// Addresses that are said HELLO to with each beacon.
-const ADDRESSES_MAX: usize = 256;
+/// Missing members looked for at once; with more, each would be called too seldom to matter.
+const MISSING_MAX: usize = 2048;
 
 /// A beacon to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +53,9 @@ pub(crate) enum Output {
 #[derive(Debug)]
 struct Missing {
     since: Time,
-    address: Address,
+    /// Where it was; never empty.
+    addresses: Vec<Address>,
+    calls: usize,
 }
 
 /// See the module's documentation.
@@ -58,25 +64,27 @@ pub(crate) struct Discovery {
     quick_from: Time,
     quick_sent: usize,
     next: Time,
-    seeds: BTreeSet<Address>,
+    addresses: Addresses,
     missing: BTreeMap<NodeId, Missing>,
     hello_at: Time,
     hello_after: NodeId,
-    opened: BTreeMap<Address, Time>,
+    gate: Gate,
     outputs: VecDeque<Output>,
 }
 
 impl Discovery {
-    pub(crate) fn new(now: Time) -> Self {
+    /// `seeds` from the settings and addresses `remembered` from earlier runs are said HELLO to
+    /// with the first beacon.
+    pub(crate) fn new(now: Time, seeds: &[Address], remembered: &[Address]) -> Self {
         Self {
             quick_from: now,
             quick_sent: 0,
             next: now,
-            seeds: BTreeSet::new(),
+            addresses: Addresses::new(seeds, remembered),
             missing: BTreeMap::new(),
             hello_at: now,
             hello_after: NodeId(0),
-            opened: BTreeMap::new(),
+            gate: Gate::new(now),
             outputs: VecDeque::new(),
         }
     }
@@ -88,26 +96,44 @@ impl Discovery {
         self.next = now;
     }
 
-    /// More addresses to say HELLO to; new ones at once.
-    pub(crate) fn add_seeds(&mut self, addresses: impl IntoIterator<Item = Address>) {
-        for address in addresses {
-            if self.seeds.len() < ADDRESSES_MAX && self.seeds.insert(address) {
-                self.outputs.push_back(Output::Hello(address));
-            }
-        }
+    /// What the names among the seeds stand for, in place of what they stood for before; new
+    /// addresses are said HELLO to at once.
+    pub(crate) fn set_resolved(&mut self, addresses: Vec<Address>) {
+        let new = self.addresses.set_resolved(addresses);
+        self.outputs.extend(new.into_iter().map(Output::Hello));
     }
 
-    pub(crate) fn member_lost(&mut self, now: Time, node: NodeId, address: Address) {
+    /// A session opened at this address: it is remembered if there is room.
+    pub(crate) fn reached(&mut self, address: Address) {
+        self.addresses.reached(address);
+    }
+
+    /// These are the addresses of members at present, some of which may have moved: they take the
+    /// place of remembered ones.
+    pub(crate) fn refresh_remembered(&mut self, connected: &BTreeSet<Address>) {
+        self.addresses.refresh(connected);
+    }
+
+    /// What is to be remembered for the next run, if it is time to store it.
+    pub(crate) fn addresses_to_store(&mut self, now: Time) -> Option<Vec<Address>> {
+        self.addresses.to_store(now)
+    }
+
+    /// A member is lost that was reached at these addresses, the likeliest first.
+    pub(crate) fn member_lost(&mut self, now: Time, node: NodeId, addresses: Vec<Address>) {
+        let has_room = self.missing.len() < MISSING_MAX || self.missing.contains_key(&node);
+        if addresses.is_empty() || !has_room {
+            return;
+        }
         if self.missing.is_empty() {
             self.hello_at = now + HELLO_PERIOD;
         }
-        self.missing.insert(
-            node,
-            Missing {
-                since: now,
-                address,
-            },
-        );
+        let missing = Missing {
+            since: now,
+            addresses,
+            calls: 0,
+        };
+        self.missing.insert(node, missing);
     }
 
     pub(crate) fn member_found(&mut self, node: NodeId) {
@@ -116,19 +142,7 @@ impl Discovery {
 
     /// Whether a beacon from this address may be opened now.
     pub(crate) fn may_open(&mut self, now: Time, from: Address) -> bool {
-        if self.opened.len() >= SOURCES_MAX {
-            self.opened.retain(|_, at| now.since(*at) < OPEN_PERIOD);
-        }
-        let recent = self
-            .opened
-            .get(&from)
-            .is_some_and(|at| now.since(*at) < OPEN_PERIOD);
-        // A flood from invented addresses fills the table; what is new then is refused.
-        if recent || self.opened.len() >= SOURCES_MAX {
-            return false;
-        }
-        self.opened.insert(from, now);
-        true
+        self.gate.admit(now, from)
     }
 
     pub(crate) fn next_timeout(&self) -> Time {
@@ -139,7 +153,13 @@ impl Discovery {
         }
     }
 
-    /// `connected` are the addresses of members: they need no HELLO.
+    /// Whether a beacon to everyone is due, for which the addresses of members are wanted.
+    pub(crate) fn is_beacon_due(&self, now: Time) -> bool {
+        now >= self.next
+    }
+
+    /// `connected` are the addresses of members, which need no HELLO; they count only when a
+    /// beacon is due.
     pub(crate) fn handle_timeout(
         &mut self,
         now: Time,
@@ -147,11 +167,11 @@ impl Discovery {
         connected: &BTreeSet<Address>,
         rng: &mut ChaCha12Rng,
     ) {
-        if now >= self.next {
+        if self.is_beacon_due(now) {
             self.outputs.push_back(Output::Everyone);
-            let strangers = self.seeds.iter().filter(|seed| !connected.contains(*seed));
-            self.outputs
-                .extend(strangers.map(|seed| Output::Hello(*seed)));
+            let strangers = self.addresses.all();
+            let strangers = strangers.difference(connected);
+            self.outputs.extend(strangers.copied().map(Output::Hello));
             self.schedule(now, members, rng);
         }
         if !self.missing.is_empty() && now >= self.hello_at {
@@ -171,22 +191,24 @@ impl Discovery {
         self.next = match QUICK.get(self.quick_sent) {
             Some(after) => now.max(self.quick_from + *after),
             None => {
-                let period = PERIOD.max(Duration::from_secs(members as u64) / 20);
-                now + period * rng.random_range(750..=1250) / 1000
+                let grown = Duration::from_secs(members as u64) / MEMBERS_PER_SECOND;
+                now + PERIOD.max(grown) * rng.random_range(750..=1250) / 1000
             }
         };
     }
 
     fn hello_next_missing(&mut self) {
         let after = NodeId(self.hello_after.0.saturating_add(1));
-        let next = self
-            .missing
-            .range(after..)
-            .next()
-            .or_else(|| self.missing.iter().next());
-        if let Some((node, missing)) = next {
+        let is_behind = self.missing.range(after..).next().is_none();
+        let from = if is_behind { NodeId(0) } else { after };
+        if let Some((node, missing)) = self.missing.range_mut(from..).next() {
             self.hello_after = *node;
-            self.outputs.push_back(Output::Hello(missing.address));
+            let address = missing.addresses[missing.calls % missing.addresses.len()];
+            missing.calls += 1;
+            self.outputs.push_back(Output::Hello(address));
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,6 +105,13 @@ impl Liveness {
         track.greet_at = now;
     }
 
+    /// Probes every peer once.
+    pub(crate) fn probe_connected(&mut self) {
+        let connected = self.tracks.iter().filter(|(_, track)| track.connected);
+        self.outputs
+            .extend(connected.map(|(peer, _)| Output::Probe(*peer)));
+    }
+
     /// Everything about the peer is forgotten.
     pub(crate) fn forget(&mut self, peer: NodeId) {
         self.tracks.remove(&peer);

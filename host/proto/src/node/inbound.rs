@@ -55,7 +55,9 @@ impl Node {
     /// that is no member to join.
     fn take_beacon(&mut self, from: Address, datagram: &[u8]) {
         let Some(keys) = &self.keys else { return };
-        if !self.discovery.may_open(self.now, from) {
+        // What names another secret costs nothing to refuse, and takes no place among the sources.
+        let is_costly = beacon::names_secret(keys, datagram);
+        if is_costly && !self.discovery.may_open(self.now, from) {
             return;
         }
         let beacon = match beacon::open(keys, datagram) {

@@ -153,7 +153,7 @@ pub struct Node {
     beats: Beats,
     chores_at: Time,
     serials: Serials,
-    addresses_stored: BTreeSet<Address>,
+    moved_at: Time,
     strangers_told_at: Option<Time>,
 
     outbox: VecDeque<Transmit>,
@@ -207,11 +207,7 @@ impl Node {
         let sessions = keys
             .as_ref()
             .map(|keys| identity.open_sessions(keys, &config, &stored));
-        let mut discovery = Discovery::new(now);
-        let seeds = config.seeds.iter().chain(&stored.addresses).copied();
-        if keys.is_some() {
-            discovery.add_seeds(seeds);
-        }
+        let discovery = Discovery::new(now, &config.seeds, &stored.addresses);
         let membership = Membership::new(identity.node, stored.boot_counter, rng.random());
         let ceilings = stored.epoch_ceilings.into_iter();
         let epochs = ceilings
@@ -233,7 +229,7 @@ impl Node {
             beats: Beats::new(now),
             chores_at: now + CHORES_PERIOD,
             serials: Serials::default(),
-            addresses_stored: BTreeSet::new(),
+            moved_at: now,
             strangers_told_at: None,
             outbox: VecDeque::new(),
             events: VecDeque::new(),
@@ -292,10 +288,10 @@ impl Node {
             Command::Plugin { id, command } => self.plugin_acts(&id, command),
             Command::Seeds(addresses) => {
                 if self.keys.is_some() {
-                    self.discovery.add_seeds(addresses);
+                    self.discovery.set_resolved(addresses);
                 }
             }
-            Command::NetworkChanged => self.discovery.restart(self.now),
+            Command::NetworkChanged => self.network_changed(),
             Command::WallClock(wall) => self.wall = WallClock::new(self.now, wall),
             Command::Leave => self.leave(),
         }
@@ -373,11 +369,11 @@ impl Node {
     fn time_machines(&mut self) {
         let now = self.now;
         if self.keys.is_some() && now >= self.discovery.next_timeout() {
-            let connected = self
-                .roster
-                .connected()
-                .filter_map(|node| self.endpoint(node));
-            let connected = connected.collect();
+            let connected = if self.discovery.is_beacon_due(now) {
+                self.connected_addresses()
+            } else {
+                BTreeSet::new()
+            };
             let members = self.membership.active_count();
             self.discovery
                 .handle_timeout(now, members, &connected, &mut self.rng);
@@ -419,6 +415,13 @@ impl Node {
             left: BURST - 1,
             message,
         });
+    }
+
+    /// Peers learn this device's new address from the first packet that comes from it, so each is
+    /// sent one at once.
+    fn network_changed(&mut self) {
+        self.discovery.restart(self.now);
+        self.liveness.probe_connected();
     }
 
     fn leave(&mut self) {

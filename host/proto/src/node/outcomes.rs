@@ -23,8 +23,8 @@ use crate::wire::message::{DownNotice, Message, Ping, Query, RecordRequest, Rele
 const ASKED: usize = 3;
 /// For how long the session with a missing device is kept.
 const MISSING_SESSION_LIFE: Duration = Duration::from_secs(30);
-/// Addresses remembered for the next start.
-const ADDRESSES_MAX: usize = 256;
+/// How often addresses are looked at that members moved to.
+const MOVED_PERIOD: Duration = Duration::from_secs(10);
 
 impl Node {
     pub(super) fn settle_sessions(&mut self) -> bool {
@@ -86,7 +86,8 @@ impl Node {
         for message in self.pending.remove(&node).unwrap_or_default() {
             self.send(node, &message);
         }
-        self.remember_addresses();
+        self.discovery.reached(address);
+        self.store_addresses();
     }
 
     pub(super) fn settle_discovery(&mut self) -> bool {
@@ -258,13 +259,12 @@ impl Node {
     pub(super) fn member_gone(&mut self, node: NodeId, reason: RemovalReason) {
         let now = self.now;
         self.lose_claims(node);
-        let address = self.endpoint(node);
+        let endpoint = self.endpoint(node);
         let Some(entry) = self.roster.get_mut(node) else {
             return;
         };
         let was_visible = core::mem::replace(&mut entry.visible, false);
         let (device, key) = (entry.device, entry.key);
-        let address = address.or_else(|| entry.candidates.first().copied());
         match reason {
             RemovalReason::Left => {
                 entry.standing = Standing::Left;
@@ -277,9 +277,10 @@ impl Node {
             }
             RemovalReason::Unreachable => {
                 entry.standing = Standing::Missing { since: now };
-                if let Some(address) = address {
-                    self.discovery.member_lost(now, node, address);
-                }
+                let others = entry.candidates.iter().copied();
+                let others = others.filter(|address| Some(*address) != endpoint);
+                let addresses = endpoint.into_iter().chain(others).collect();
+                self.discovery.member_lost(now, node, addresses);
             }
         }
         self.pending.remove(&node);
@@ -514,6 +515,7 @@ impl Node {
             self.seek(node);
         }
         self.part_with_missing();
+        self.remember_moved();
         self.update_peers();
     }
 
@@ -539,19 +541,26 @@ impl Node {
         }
     }
 
-    /// Keeps the addresses of devices there are sessions with for the next start.
-    fn remember_addresses(&mut self) {
-        let connected = self
-            .roster
-            .connected()
-            .filter_map(|node| self.endpoint(node));
-        let addresses: BTreeSet<Address> = connected.take(ADDRESSES_MAX).collect();
-        if !addresses.is_subset(&self.addresses_stored) {
-            self.addresses_stored.clone_from(&addresses);
-            self.store(
-                StoreRecord::Addresses(addresses.into_iter().collect()),
-                false,
-            );
+    /// Members move: every now and then their addresses are looked at anew.
+    fn remember_moved(&mut self) {
+        if self.now >= self.moved_at {
+            self.moved_at = self.now + MOVED_PERIOD;
+            let connected = self.connected_addresses();
+            self.discovery.refresh_remembered(&connected);
+        }
+        self.store_addresses();
+    }
+
+    /// Where the devices are that there are sessions with.
+    pub(super) fn connected_addresses(&self) -> BTreeSet<Address> {
+        let connected = self.roster.connected();
+        connected.filter_map(|node| self.endpoint(node)).collect()
+    }
+
+    /// Keeps for the next start where members were reached.
+    fn store_addresses(&mut self) {
+        if let Some(addresses) = self.discovery.addresses_to_store(self.now) {
+            self.store(StoreRecord::Addresses(addresses), false);
         }
     }
 }

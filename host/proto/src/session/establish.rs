@@ -207,7 +207,8 @@ impl Sessions {
         }
         self.drop_attempt(&peer);
         let mut attempt = Attempt::new(target, ctx.now);
-        for address in latest {
+        // The oldest first: it is the first to make way.
+        for address in latest.iter().rev() {
             attempt.add_candidate(*address);
         }
         self.attempts.insert(peer, attempt);
