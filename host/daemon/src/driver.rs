@@ -371,6 +371,8 @@ impl Driver {
             } => {
                 tracing::info!(%device, "member is unreachable");
             }
+            // The node has warned of it; the status shows it for as long as it lasts.
+            Event::CloneDetected { .. } => {}
         }
     }
 

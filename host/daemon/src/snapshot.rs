@@ -12,8 +12,8 @@ use consort_proto::{ClockView, DeviceId, NodeStatus, PluginId, Time};
 use tokio::sync::watch;
 
 use crate::control::types::{
-    ClockStatus, Counters, DeviceStatus, GroupStatus, Leader, PeerPlugin, PeerState, PeerStatus,
-    PluginStatus, Role, Status, VERSION,
+    ClockStatus, CloneStatus, Counters, DeviceStatus, GroupStatus, Leader, PeerPlugin, PeerState,
+    PeerStatus, PluginStatus, Role, Status, VERSION,
 };
 use crate::net::Net;
 use crate::plugins::PluginHostStatus;
@@ -120,6 +120,11 @@ fn device(now: Time, origin: Origin, node: &NodeStatus) -> DeviceStatus {
         boot_counter: origin.boot_counter,
         uptime_ms: millis(now.since(origin.started)),
         pid: std::process::id(),
+        clone: node.clone.as_ref().map(|clone| CloneStatus {
+            quarantined_here: clone.quarantined_here,
+            kept_at: clone.kept_at.clone(),
+            quarantined_at: clone.quarantined_at.clone(),
+        }),
     }
 }
 
@@ -147,7 +152,7 @@ fn peer(peer: &consort_proto::PeerStatus) -> PeerStatus {
         version: peer.version.map(|v| v.to_string()),
         address: peer.address.clone(),
         state: peer_state(peer.state),
-        why: why_no_member(peer).map(str::to_owned),
+        why: why_no_member(peer),
         last_heard_ms: peer.last_heard.map(millis),
         round_trip_us: peer.round_trip_us.map(u64::from),
         clock_delta_us: peer.clock_delta_us,
@@ -176,20 +181,35 @@ const fn peer_state(state: consort_proto::PeerState) -> PeerState {
 }
 
 /// Why a peer is not simply a member.
-const fn why_no_member(peer: &consort_proto::PeerStatus) -> Option<&'static str> {
-    match peer.state {
-        consort_proto::PeerState::Member => None,
-        consort_proto::PeerState::Known => Some("heard of, but there was no handshake yet"),
-        consort_proto::PeerState::Connecting => {
-            Some("the handshake is not answered: is its UDP port open, is the group the same?")
-        }
-        consort_proto::PeerState::Connected => Some("there is a session, it is about to join"),
-        consort_proto::PeerState::Suspect => Some("silent, or reported down; it is being probed"),
-        consort_proto::PeerState::Missing => {
-            Some("unreachable: no probe was answered; it is called once in a while")
-        }
-        consort_proto::PeerState::Left => Some("stopped in order"),
+fn why_no_member(peer: &consort_proto::PeerStatus) -> Option<String> {
+    if peer.refuses {
+        return Some("it refuses this device, which runs with the key of another one".to_owned());
     }
+    if let Some(address) = &peer.quarantined_clone {
+        return Some(format!(
+            "another device, at {address}, runs with its key and is quarantined"
+        ));
+    }
+    let why = match peer.state {
+        consort_proto::PeerState::Member => return None,
+        consort_proto::PeerState::Known => "heard of, but there was no handshake yet",
+        consort_proto::PeerState::Connecting => {
+            "the handshake is not answered: is its UDP port open, is the group the same?"
+        }
+        consort_proto::PeerState::Connected => "there is a session, it is about to join",
+        consort_proto::PeerState::Suspect => "silent, or reported down; it is being probed",
+        consort_proto::PeerState::Missing => {
+            let span = peer
+                .missing_for
+                .map(|span| format!(" for {} s", span.as_secs()));
+            return Some(format!(
+                "unreachable{}: no probe was answered; it is called once in a while",
+                span.unwrap_or_default()
+            ));
+        }
+        consort_proto::PeerState::Left => "stopped in order",
+    };
+    Some(why.to_owned())
 }
 
 /// The host's plugins and the node's, matched by id.

@@ -205,6 +205,16 @@ pub enum Event {
         /// Why.
         reason: RemovalReason,
     },
+    /// Two devices run with one key, as after copying a memory card. Comes once for as long as
+    /// both go on; of this device itself too, kept or not.
+    CloneDetected {
+        /// Whose key.
+        device: DeviceId,
+        /// Where the one is that goes on as before.
+        kept_at: Address,
+        /// Where the one is that no member takes notice of.
+        refused_at: Address,
+    },
 }
 
 /// Why a member was removed.

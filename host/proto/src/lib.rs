@@ -42,7 +42,7 @@ pub use id::{
 };
 pub use keys::{GroupKeys, GroupSecret, ParseGroupSecretError, StaticSecret};
 pub use node::{NewNodeError, Node};
-pub use status::{Counters, NodeStatus, PeerState, PeerStatus, PluginStatus, Role};
+pub use status::{CloneStatus, Counters, NodeStatus, PeerState, PeerStatus, PluginStatus, Role};
 pub use time::{Time, micros};
 
 /// The largest datagram sent, in bytes of UDP payload: IPv6's minimum MTU less its headers, rounded

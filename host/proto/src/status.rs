@@ -18,8 +18,21 @@ pub struct NodeStatus {
     pub peers: Vec<PeerStatus>,
     /// Its plugins, ordered by id.
     pub plugins: Vec<PluginStatus>,
+    /// Another device runs with the key of this one.
+    pub clone: Option<CloneStatus>,
     /// Counts of what was refused or lost.
     pub counters: Counters,
+}
+
+/// Two devices with one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloneStatus {
+    /// Whether this device is the quarantined one, of which no member takes notice.
+    pub quarantined_here: bool,
+    /// Where the one that is kept is, with port, as a member sees it.
+    pub kept_at: String,
+    /// Where the quarantined one is, with port.
+    pub quarantined_at: String,
 }
 
 /// Another device.
@@ -35,6 +48,12 @@ pub struct PeerStatus {
     pub address: Option<String>,
     /// How far it has come.
     pub state: PeerState,
+    /// For how long it has been missing.
+    pub missing_for: Option<Duration>,
+    /// Where another device runs with its key, quarantined, with port.
+    pub quarantined_clone: Option<String>,
+    /// Whether it refuses this device as a clone.
+    pub refuses: bool,
     /// Time since a packet of it was last opened.
     pub last_heard: Option<Duration>,
     /// Smoothed round trip in microseconds.

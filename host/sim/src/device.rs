@@ -160,6 +160,8 @@ pub(crate) struct Device {
     pub(crate) clock: Option<ClockView>,
     pub(crate) datagrams_sent: u64,
     pub(crate) bytes_sent: u64,
+    /// How often it reported that two devices run with one key.
+    pub(crate) clones_detected: u64,
 }
 
 impl Device {

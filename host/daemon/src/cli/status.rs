@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::control::client::{ClientError, fetch_status};
-use crate::control::types::{PeerState, PeerStatus, PluginStatus, Role, Status};
+use crate::control::types::{CloneStatus, PeerState, PeerStatus, PluginStatus, Role, Status};
 
 /// Why the status was not shown.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +49,9 @@ pub fn render(status: &Status) -> String {
         device.boot_counter,
         device.pid
     );
+    if let Some(clone) = &device.clone {
+        let _ = writeln!(text, "Clone    {}", clone_line(clone));
+    }
     let _ = writeln!(text, "Group    {}", group_line(status));
     let _ = writeln!(text, "Clock    {}", clock_line(status));
     text.push_str("\nPeers\n");
@@ -87,6 +90,20 @@ pub fn render(status: &Status) -> String {
         ));
     }
     text
+}
+
+fn clone_line(clone: &CloneStatus) -> String {
+    let (kept, quarantined) = (&clone.kept_at, &clone.quarantined_at);
+    if clone.quarantined_here {
+        format!(
+            "this device runs with the key of another one, at {kept}, and is quarantined: remove \
+             its key and start it anew"
+        )
+    } else {
+        format!(
+            "another device, at {quarantined}, runs with the key of this one; it is quarantined"
+        )
+    }
 }
 
 fn group_line(status: &Status) -> String {
@@ -265,13 +282,35 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("unreachable: no probe was answered"),
+            text.contains("unreachable for 70 s: no probe was answered"),
             "{text}"
         );
         let beat = line("beat");
         for part in ["1.2.3", "follower", "hall", "12"] {
             assert!(beat.contains(part), "{part} in {beat}");
         }
+    }
+
+    #[test]
+    fn a_clone_is_named_with_what_to_do() {
+        let mut status = status();
+        assert!(!render(&status).contains("Clone"));
+        let clone = |quarantined_here| {
+            Some(CloneStatus {
+                quarantined_here,
+                kept_at: "10.0.0.1:7440".to_owned(),
+                quarantined_at: "10.0.0.2:7440".to_owned(),
+            })
+        };
+        status.device.clone = clone(true);
+        let text = render(&status);
+        assert!(
+            text.contains("at 10.0.0.1:7440, and is quarantined"),
+            "{text}"
+        );
+        status.device.clone = clone(false);
+        let text = render(&status);
+        assert!(text.contains("another device, at 10.0.0.2:7440"), "{text}");
     }
 
     #[test]

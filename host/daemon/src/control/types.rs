@@ -42,6 +42,19 @@ pub struct DeviceStatus {
     pub uptime_ms: u64,
     /// The process.
     pub pid: u32,
+    /// Another device runs with the key of this one; null where none does.
+    pub clone: Option<CloneStatus>,
+}
+
+/// Two devices that run with one key, as after copying a memory card.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloneStatus {
+    /// Whether this device is the one of which no member takes notice.
+    pub quarantined_here: bool,
+    /// Where the one is that goes on as before, with port.
+    pub kept_at: String,
+    /// Where the quarantined one is, with port.
+    pub quarantined_at: String,
 }
 
 /// How this device takes part in its group.

@@ -28,6 +28,9 @@ pub(crate) fn node_status() -> NodeStatus {
         version: None,
         address: Some("10.0.0.3:4747".to_owned()),
         state,
+        missing_for: None,
+        quarantined_clone: None,
+        refuses: false,
         last_heard: None,
         round_trip_us: None,
         clock_delta_us: None,
@@ -53,6 +56,7 @@ pub(crate) fn node_status() -> NodeStatus {
             },
             consort_proto::PeerStatus {
                 last_heard: Some(Duration::from_secs(75)),
+                missing_for: Some(Duration::from_secs(70)),
                 ..silent(2, consort_proto::PeerState::Missing)
             },
             silent(3, consort_proto::PeerState::Connecting),
@@ -64,6 +68,7 @@ pub(crate) fn node_status() -> NodeStatus {
             term: 12,
             members: 2,
         }],
+        clone: None,
         counters: consort_proto::Counters {
             datagrams_refused: 4,
             ..Default::default()

@@ -110,13 +110,19 @@ impl Node {
 
     fn take_data(&mut self, peer: &PublicKey, plaintext: Bytes) {
         let node = peer.device_id().node();
-        if self.roster.get(node).is_none_or(|entry| entry.key != *peer) {
+        let entry = self.roster.get(node).filter(|entry| entry.key == *peer);
+        let Some(refuses) = entry.map(|entry| entry.refuses) else {
             return;
-        }
+        };
         self.liveness.heard(self.now, node);
         for message in Frames::new(plaintext) {
             match message {
-                Ok(message) => self.take_message(node, message),
+                Ok(message) => {
+                    if refuses && !matches!(message, Message::CloneNotice(_)) {
+                        self.roster.accepted_by(node);
+                    }
+                    self.take_message(node, message);
+                }
                 Err(error) => {
                     self.counters.datagrams_refused += 1;
                     tracing::debug!(from = ?node, %error, "message refused");
@@ -155,6 +161,8 @@ impl Node {
             }
             Message::App(app) => self.take_app(from, app),
             Message::Relayed(relayed) => self.take_relayed(relayed),
+            Message::CloneNotice(notice) => self.take_clone_notice(from, notice),
+            Message::CloneSeen(seen) => self.take_clone_seen(seen),
         }
     }
 

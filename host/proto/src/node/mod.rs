@@ -6,6 +6,7 @@
 //! until there are none, and fixes when the node wants to be woken.
 
 mod bulletin;
+mod clones;
 mod inbound;
 mod outcomes;
 mod plugins;
@@ -39,6 +40,7 @@ use crate::time::Time;
 use crate::wire::header::Flags;
 use crate::wire::message::{Goodbye, Message};
 
+use clones::Clones;
 use plugins::Plugin;
 use roster::Roster;
 
@@ -155,6 +157,7 @@ pub struct Node {
     serials: Serials,
     moved_at: Time,
     strangers_told_at: Option<Time>,
+    clones: Clones,
 
     outbox: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -231,6 +234,7 @@ impl Node {
             serials: Serials::default(),
             moved_at: now,
             strangers_told_at: None,
+            clones: Clones::default(),
             outbox: VecDeque::new(),
             events: VecDeque::new(),
             stores: VecDeque::new(),

@@ -47,6 +47,9 @@ impl Node {
                 SessionEvent::GaveUp { peer } => {
                     tracing::debug!(device = ?peer.device_id(), "no answer to the handshake");
                 }
+                SessionEvent::Cloned { .. } | SessionEvent::RivalHeard { .. } => {
+                    self.take_clone_event(event);
+                }
             }
         }
         moved
@@ -80,6 +83,9 @@ impl Node {
         self.liveness.heard(now, node);
         let record = Message::Record(self.own_record());
         self.send(node, &record);
+        for seen in self.clones_seen() {
+            self.send(node, &seen);
+        }
         if initiated || !self.membership.is_active(node) {
             self.membership.join(now, node);
         }
@@ -147,6 +153,7 @@ impl Node {
         }
         self.discovery.member_found(node);
         match self.roster.get_mut(node) {
+            Some(entry) if entry.refuses => {}
             Some(entry) => entry.standing = Standing::Active,
             None => {
                 self.roster.unknown.insert(node);
@@ -405,6 +412,7 @@ impl Node {
         let Some(entry) = self.roster.get_mut(node) else {
             return;
         };
+        let active = active && !entry.refuses;
         if active && entry.standing != Standing::Active {
             entry.standing = Standing::Active;
         }
@@ -516,6 +524,7 @@ impl Node {
         }
         self.part_with_missing();
         self.remember_moved();
+        self.share_opinions();
         self.update_peers();
     }
 

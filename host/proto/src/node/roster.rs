@@ -28,6 +28,8 @@ pub(super) struct Entry {
     /// Part of the plugins' view: a member whose record and round trip are known.
     pub(super) visible: bool,
     pub(super) connected_at: Option<Time>,
+    /// It said that it refuses this device as a clone, and nothing else since.
+    pub(super) refuses: bool,
     /// Of its newest bulletin in this boot.
     pub(super) bulletin_seq: Option<u32>,
     /// What it claimed then.
@@ -64,6 +66,7 @@ impl Entry {
             standing: Standing::Stranger,
             visible: false,
             connected_at: None,
+            refuses: false,
             bulletin_seq: None,
             claims: Vec::new(),
             asks: Vec::new(),
@@ -145,6 +148,13 @@ impl Roster {
 
     pub(super) fn get_mut(&mut self, node: NodeId) -> Option<&mut Entry> {
         self.entries.get_mut(&node)
+    }
+
+    /// A device that refused this one speaks to it.
+    pub(super) fn accepted_by(&mut self, node: NodeId) {
+        if let Some(entry) = self.entries.get_mut(&node) {
+            entry.refuses = false;
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &Entry)> {

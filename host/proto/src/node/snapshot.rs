@@ -4,7 +4,7 @@ use super::Node;
 use super::plugins::Health;
 use super::roster::{Entry, Standing};
 use crate::id::NodeId;
-use crate::status::{NodeStatus, PeerState, PeerStatus, PluginStatus, Role};
+use crate::status::{CloneStatus, NodeStatus, PeerState, PeerStatus, PluginStatus, Role};
 use crate::time::Time;
 
 impl Node {
@@ -27,6 +27,11 @@ impl Node {
                 .keys()
                 .filter_map(|id| self.plugin_status(id))
                 .collect(),
+            clone: self.clones.own(now).map(|notice| CloneStatus {
+                quarantined_here: notice.refused,
+                kept_at: notice.kept_at.to_string(),
+                quarantined_at: notice.refused_at.to_string(),
+            }),
             counters: self.counters,
         }
     }
@@ -36,6 +41,10 @@ impl Node {
             .sessions
             .as_ref()
             .and_then(|s| s.last_heard(&entry.key));
+        let clone = self
+            .sessions
+            .as_ref()
+            .and_then(|s| s.quarantined(&entry.key, now));
         let timing = self.liveness.timing(node);
         let address = self
             .endpoint(node)
@@ -47,6 +56,12 @@ impl Node {
             version: entry.record.as_ref().map(|record| record.program),
             address: address.map(|address| address.to_string()),
             state: self.peer_state(node, entry),
+            missing_for: match entry.standing {
+                Standing::Missing { since } => Some(now.since(since)),
+                Standing::Stranger | Standing::Active | Standing::Doubted | Standing::Left => None,
+            },
+            quarantined_clone: clone.map(|address| address.to_string()),
+            refuses: entry.refuses,
             last_heard: heard.map(|heard| now.since(heard)),
             round_trip_us: timing.and_then(|timing| timing.round_trip()),
             clock_delta_us: timing.and_then(|timing| timing.clock_delta()),

@@ -12,6 +12,7 @@ use crate::session::handshake::{
 };
 use crate::session::mac::MAC_LEN;
 use crate::session::refusal::Refusal;
+use crate::session::rival::Challenge;
 use crate::session::slots::{Confirmed, Index, Origin, Session};
 use crate::session::{HALF_OPEN_LIFE, Incoming, PEERS_MAX, SessionEvent, Sessions};
 use crate::time::Time;
@@ -127,6 +128,7 @@ impl Sessions {
             return Err(Refusal::OtherBoot);
         }
         let pending = attempt.pending.swap_remove(at);
+        let asked = pending.sent_at;
         self.drop_attempt(&peer);
 
         let created = ctx.now;
@@ -140,7 +142,9 @@ impl Sessions {
             serial,
         };
         let session = Session::new(origin, into_transport(pending.state));
-        self.establish(&peer, session, from);
+        if self.establish(&peer, session, from, (asked, ctx.now)) == Confirmed::Rival {
+            return Ok(Incoming::Nothing);
+        }
         self.peers.entry(peer).or_default().last_heard = Some(ctx.now);
         // The peer may send only after this has reached it.
         let confirmation = self.send(ctx, &peer, &[]);
@@ -148,24 +152,27 @@ impl Sessions {
         Ok(Incoming::Nothing)
     }
 
-    /// Takes a half-open session into use after its first valid packet.
+    /// Takes a half-open session into use after its first valid packet. Whether what is in that
+    /// packet counts.
     pub(super) fn confirm(
         &mut self,
         peer: &PublicKey,
         index: Index,
         from: Address,
-    ) -> Result<(), Refusal> {
+        now: Time,
+    ) -> Result<bool, Refusal> {
         let slots = self.peers.get_mut(peer).ok_or(Refusal::UnknownIndex)?;
         let session = slots.take_half_open(index).ok_or(Refusal::UnknownIndex)?;
         let (boot, created) = (session.boot, session.created);
-        match self.establish(peer, session, from) {
+        match self.establish(peer, session, from, (created, now)) {
             Confirmed::Outdated => Err(Refusal::OtherBoot),
-            Confirmed::Current { .. } | Confirmed::Previous => {
+            Confirmed::Rival => Ok(false),
+            Confirmed::Current { .. } | Confirmed::Previous | Confirmed::Restored => {
                 let is_done = |a: &Attempt| a.target.boot == boot || a.started <= created;
                 if self.attempts.get(peer).is_some_and(is_done) {
                     self.drop_attempt(peer);
                 }
-                Ok(())
+                Ok(true)
             }
         }
     }
@@ -305,27 +312,45 @@ impl Sessions {
         ctx.transmit(from, Bytes::copy_from_slice(&packet));
     }
 
-    /// Places a confirmed session and tells the caller if it changes anything for it.
-    fn establish(&mut self, peer: &PublicKey, session: Session, from: Address) -> Confirmed {
+    /// Places a confirmed session and tells the caller if it changes anything for it. Nothing in
+    /// the handshake is older than `asked`.
+    fn establish(
+        &mut self,
+        peer: &PublicKey,
+        session: Session,
+        from: Address,
+        (asked, now): (Time, Time),
+    ) -> Confirmed {
         let (boot, initiated) = (session.boot, session.initiated);
+        let (was, opinion) = (self.boot(peer), self.opinion(peer));
         let mut dropped = Vec::new();
         let slots = self.peers.entry(*peer).or_default();
-        let confirmed = slots.confirm(session, &mut dropped);
-        if let Confirmed::Current { is_new } = confirmed {
+        let challenge = Challenge {
+            session,
+            from,
+            asked,
+            now,
+            opinion,
+        };
+        let confirmed = slots.confirm(challenge, &mut dropped);
+        if matches!(confirmed, Confirmed::Current { .. } | Confirmed::Restored) {
             slots.endpoint = Some(from);
-            if is_new {
-                tracing::debug!(?peer, address = %from, initiated, "session established");
-                let address = from;
-                let event = SessionEvent::Established {
-                    peer: *peer,
-                    boot,
-                    address,
-                    initiated,
-                };
-                self.events.push_back(event);
-            }
         }
         self.free(dropped);
+        let is_new = Confirmed::Current { is_new: true };
+        if confirmed == is_new || confirmed == Confirmed::Restored {
+            tracing::debug!(?peer, address = %from, initiated, "session established");
+            self.review_opinion(peer, was);
+            self.events.push_back(SessionEvent::Established {
+                peer: *peer,
+                boot,
+                address: from,
+                initiated,
+            });
+        }
+        if confirmed == Confirmed::Restored {
+            self.note_clone(peer, from, now);
+        }
         confirmed
     }
 

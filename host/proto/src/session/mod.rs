@@ -29,6 +29,7 @@ mod lru;
 mod mac;
 mod memory;
 mod refusal;
+mod rival;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -57,6 +58,7 @@ use handshake::{Identity, Target};
 use mac::MacKey;
 use memory::{InitCounters, SeenMacs};
 use refusal::Refusal;
+pub(crate) use rival::Opinion;
 use slots::{Index, Slot, Slots, data_index};
 
 /// How many peers can have sessions or attempts at once.
@@ -110,6 +112,27 @@ pub(crate) enum SessionEvent {
         /// Whom it was meant for.
         peer: PublicKey,
     },
+    /// Two devices run with one key. Comes after [`Self::Established`] for the one that is kept.
+    Cloned {
+        /// Whose key.
+        peer: PublicKey,
+        /// Where the kept one is.
+        kept_at: Address,
+        /// Where the quarantined one is.
+        refused_at: Address,
+    },
+    /// A boot of the peer that is not the one in use gave a sign of life, at most once a second.
+    RivalHeard {
+        /// Whose key.
+        peer: PublicKey,
+        /// Which boot.
+        boot: BootId,
+        /// From where.
+        address: Address,
+        /// Whether to dial it, so that it proves to be running; else it is to be told that it is
+        /// quarantined, by [`Sessions::send_to_rival`].
+        dial: bool,
+    },
 }
 
 /// Why nothing was sent. No state was changed.
@@ -128,6 +151,8 @@ pub(crate) struct Sessions {
     gate: Gate,
     baker: Baker,
     jar: Jar,
+    /// Which boot to keep of peers that run in two.
+    opinions: BTreeMap<PublicKey, Opinion>,
     events: VecDeque<SessionEvent>,
     /// No attempt is due before this.
     wake: Option<Time>,
@@ -167,6 +192,7 @@ impl Sessions {
             gate: Gate::default(),
             baker: Baker::default(),
             jar: Jar::default(),
+            opinions: BTreeMap::new(),
             events: VecDeque::new(),
             wake: None,
             inits: 0,
@@ -192,6 +218,9 @@ impl Sessions {
         };
         if self.is_fresh(&target, ctx.now) {
             self.drop_refuted_attempt(&peer);
+            return;
+        }
+        if self.is_kept_waiting(&peer, boot, ctx.now) {
             return;
         }
         if !self.may_attempt(ctx, &target) {
@@ -327,10 +356,17 @@ impl Sessions {
         let (slot, session) = slots.find(index).ok_or(Refusal::UnknownIndex)?;
         let (len, is_newest) = session.open(datagram, &mut self.scratch[..])?;
         let plaintext = Bytes::copy_from_slice(&self.scratch[..len]);
-        match slot {
-            Slot::Current if is_newest => slots.endpoint = Some(from),
-            Slot::Current | Slot::Previous => {}
-            Slot::HalfOpen => self.confirm(&peer, index, from)?,
+        let counts = match slot {
+            Slot::Current if is_newest => {
+                slots.endpoint = Some(from);
+                true
+            }
+            Slot::Current | Slot::Previous => true,
+            Slot::HalfOpen => self.confirm(&peer, index, from, ctx.now)?,
+            Slot::Rival => false,
+        };
+        if !counts {
+            return self.rival_heard(&peer, from, ctx.now);
         }
         if let Some(slots) = self.peers.get_mut(&peer) {
             slots.last_heard = Some(ctx.now);

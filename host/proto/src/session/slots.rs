@@ -8,7 +8,8 @@
 //! Which session is the newer one is decided by the order in which this side saw their handshakes.
 //! The newest confirmed one is *current*, the one before it *previous*, which only receives. A late
 //! confirmation of an older session makes it previous, never current: both sides then settle on
-//! the same one, whatever the order of packets was.
+//! the same one, whatever the order of packets was. Sessions with another boot of the peer are the
+//! business of [`crate::session::rival`].
 
 use std::collections::VecDeque;
 
@@ -18,6 +19,7 @@ use crate::event::Address;
 use crate::id::BootId;
 use crate::session::handshake::array;
 use crate::session::refusal::Refusal;
+use crate::session::rival::{Challenge, Rival};
 use crate::time::Time;
 use crate::window::Window;
 use crate::wire::header::{DATA_HEADER_LEN, Kind};
@@ -143,8 +145,10 @@ pub(super) fn data_index(packet: &[u8]) -> Index {
 #[derive(Default)]
 pub(super) struct Slots {
     pub(super) current: Option<Session>,
-    previous: Option<Session>,
+    pub(super) previous: Option<Session>,
     half_open: VecDeque<Session>,
+    /// A session with another boot of the peer.
+    pub(super) rival: Option<Rival>,
     /// Where packets to the peer go.
     pub(super) endpoint: Option<Address>,
     /// When a packet of the peer was last opened.
@@ -163,6 +167,10 @@ pub(super) enum Confirmed {
     Previous,
     /// It belongs to an earlier boot of the peer and is gone.
     Outdated,
+    /// It belongs to another boot than the one in use, and only listens.
+    Rival,
+    /// It is in use again: the newer boot runs on another device.
+    Restored,
 }
 
 /// Where an opened packet's session stood.
@@ -171,6 +179,7 @@ pub(super) enum Slot {
     Current,
     Previous,
     HalfOpen,
+    Rival,
 }
 
 impl Slots {
@@ -188,8 +197,13 @@ impl Slots {
             .previous
             .iter_mut()
             .map(|session| (Slot::Previous, session));
+        let rival = self
+            .rival
+            .iter_mut()
+            .map(|rival| (Slot::Rival, &mut rival.session));
         current
             .chain(previous)
+            .chain(rival)
             .chain(half_open)
             .find(|(_, session)| session.local == index)
     }
@@ -212,37 +226,27 @@ impl Slots {
     }
 
     /// Places a session of which the peer has proved to hold the keys.
-    pub(super) fn confirm(&mut self, session: Session, dropped: &mut Vec<Index>) -> Confirmed {
+    pub(super) fn confirm(&mut self, challenge: Challenge, dropped: &mut Vec<Index>) -> Confirmed {
         let Some(current) = self.current.take() else {
-            self.current = Some(session);
+            self.current = Some(challenge.session);
             return Confirmed::Current { is_new: true };
         };
-        let is_newer = session.serial > current.serial;
-        let is_new = session.boot != current.boot;
-        if is_newer && is_new {
-            dropped.push(current.local);
-            dropped.extend(self.previous.take().map(|previous| previous.local));
-            self.current = Some(session);
-            Confirmed::Current { is_new }
-        } else if is_newer {
-            dropped.extend(
-                self.previous
-                    .replace(current)
-                    .map(|previous| previous.local),
-            );
-            self.current = Some(session);
-            Confirmed::Current { is_new }
-        } else {
+        if challenge.session.boot != current.boot {
             self.current = Some(current);
-            if is_new {
-                dropped.push(session.local);
-                return Confirmed::Outdated;
-            }
-            dropped.extend(
-                self.previous
-                    .replace(session)
-                    .map(|previous| previous.local),
-            );
+            return self.confirm_other_boot(challenge, dropped);
+        }
+        let session = challenge.session;
+        let is_newer = session.serial > current.serial;
+        let (now_current, now_previous) = if is_newer {
+            (session, current)
+        } else {
+            (current, session)
+        };
+        self.current = Some(now_current);
+        dropped.extend(self.previous.replace(now_previous).map(|old| old.local));
+        if is_newer {
+            Confirmed::Current { is_new: false }
+        } else {
             Confirmed::Previous
         }
     }
@@ -262,8 +266,10 @@ impl Slots {
     /// The indices of all sessions.
     pub(super) fn indices(&self) -> impl Iterator<Item = Index> {
         let confirmed = self.current.iter().chain(&self.previous);
+        let rival = self.rival.iter().map(|rival| &rival.session);
         confirmed
             .chain(&self.half_open)
+            .chain(rival)
             .map(|session| session.local)
     }
 }

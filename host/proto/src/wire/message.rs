@@ -45,6 +45,8 @@ pub(crate) enum Message {
     Release(Release),
     App(App),
     Relayed(Relayed),
+    CloneNotice(CloneNotice),
+    CloneSeen(CloneSeen),
 }
 
 /// A leader's claim to one group, as its own device tells it.
@@ -281,6 +283,27 @@ pub(crate) struct Relayed {
     pub(crate) message: App,
 }
 
+/// Tells a device that another one runs with its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CloneNotice {
+    /// Whether the recipient is the one that is quarantined.
+    pub(crate) refused: bool,
+    /// Where the one that is kept is, as the sender sees it.
+    pub(crate) kept_at: Address,
+    /// Where the quarantined one is.
+    pub(crate) refused_at: Address,
+}
+
+/// The sender's opinion of a device that runs in two boots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CloneSeen {
+    pub(crate) device: NodeId,
+    pub(crate) kept: BootId,
+    pub(crate) refused: BootId,
+    /// For how long the sender or whoever told it has held it.
+    pub(crate) age_ms: u32,
+}
+
 mod payload {
     use bytes::Bytes;
     use serde::{Deserializer, Serializer};
@@ -327,6 +350,8 @@ impl Message {
             Self::Release(_) => 14,
             Self::App(_) => 15,
             Self::Relayed(_) => 16,
+            Self::CloneNotice(_) => 24,
+            Self::CloneSeen(_) => 25,
         }
     }
 
@@ -351,6 +376,8 @@ impl Message {
             Self::Release(body) => pack(body, out),
             Self::App(body) => pack(body, out),
             Self::Relayed(body) => pack(body, out),
+            Self::CloneNotice(body) => pack(body, out),
+            Self::CloneSeen(body) => pack(body, out),
         }
         let length = u16::try_from(out.len() - start - FRAME_HEADER).unwrap_or(u16::MAX);
         out[start + 1..start + FRAME_HEADER].copy_from_slice(&length.to_be_bytes());
@@ -374,6 +401,8 @@ impl Message {
             14 => Self::Release(unpack(kind, &body)?),
             15 => Self::App(unpack(kind, &body)?),
             16 => Self::Relayed(unpack(kind, &body)?),
+            24 => Self::CloneNotice(unpack(kind, &body)?),
+            25 => Self::CloneSeen(unpack(kind, &body)?),
             unknown => return Err(DecodeError::UnknownKind(unknown)),
         };
         if message.within_bounds() {
@@ -402,7 +431,9 @@ impl Message {
             | Self::Introduce(_)
             | Self::DownNotice(_)
             | Self::Goodbye(_)
-            | Self::Release(_) => true,
+            | Self::Release(_)
+            | Self::CloneNotice(_)
+            | Self::CloneSeen(_) => true,
         }
     }
 }

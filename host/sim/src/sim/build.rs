@@ -237,6 +237,7 @@ impl Sim {
             clock: None,
             datagrams_sent: 0,
             bytes_sent: 0,
+            clones_detected: 0,
         });
     }
 

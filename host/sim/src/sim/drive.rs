@@ -189,6 +189,17 @@ impl Sim {
                     self.observe(node, &Observation::MemberRemoved(device));
                     self.devices[node].members.remove(&device);
                 }
+                Event::CloneDetected {
+                    device,
+                    kept_at,
+                    refused_at,
+                } => {
+                    let named = self.named(device);
+                    self.note(&format!(
+                        "n{node} finds {named} twice: {kept_at} is kept, {refused_at} is not"
+                    ));
+                    self.devices[node].clones_detected += 1;
+                }
             }
         }
         if let Some(by) = runs_back

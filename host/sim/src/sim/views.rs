@@ -171,6 +171,12 @@ impl Sim {
         )
     }
 
+    /// How often a device reported, over all its lives, that two run with one key.
+    #[must_use]
+    pub fn clones_detected(&self, node: usize) -> u64 {
+        self.devices[node].clones_detected
+    }
+
     /// The node's own account of itself; none if it is down.
     #[must_use]
     pub fn status(&self, node: usize) -> Option<NodeStatus> {

@@ -4,6 +4,7 @@ mod admission;
 mod handshake;
 mod hostile;
 mod races;
+mod rivals;
 
 use super::*;
 use crate::crypto::Ring;

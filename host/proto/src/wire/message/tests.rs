@@ -112,6 +112,17 @@ fn samples() -> Vec<Message> {
             down: true,
         }),
         Message::Goodbye(Goodbye {}),
+        Message::CloneNotice(CloneNotice {
+            refused: true,
+            kept_at: address,
+            refused_at: address,
+        }),
+        Message::CloneSeen(CloneSeen {
+            device: NodeId(1),
+            kept: BootId(2),
+            refused: BootId(u64::MAX),
+            age_ms: u32::MAX,
+        }),
         Message::Release(Release {
             group: GroupKey(1),
             epoch: 2,
