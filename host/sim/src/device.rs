@@ -34,6 +34,11 @@ pub struct DeviceConfig {
     pub wall_offset: i64,
     /// The device whose key it has too, as the copy of a memory card does.
     pub clone_of: Option<usize>,
+    /// How much faster than true time its clocks go, in parts per million.
+    pub drift_ppm: i32,
+    /// The protocol version in the first byte of its datagrams. Another than 1 stands for a device
+    /// that is not understood.
+    pub protocol: u8,
 }
 
 /// What a node is given.
@@ -62,6 +67,46 @@ pub(crate) struct Output {
 /// More than this from one input is a node that never comes to an end.
 const OUTPUT_MAX: usize = 100_000;
 
+/// A device's monotonic clock: where it stood at some virtual time, and its rate since.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalClock {
+    at: Time,
+    stood: Time,
+    /// Local microseconds in a million of virtual time.
+    rate: u64,
+}
+
+const MILLION: u64 = 1_000_000;
+
+impl LocalClock {
+    pub(crate) fn new(at: Time, stood: Time, drift_ppm: i32) -> Self {
+        let rate = MILLION.saturating_add_signed(i64::from(drift_ppm)).max(1);
+        Self { at, stood, rate }
+    }
+
+    /// The clock at virtual time `now`.
+    pub(crate) fn local(&self, now: Time) -> Time {
+        let passed = u128::from(consort_proto::micros(now.since(self.at)));
+        let local = passed * u128::from(self.rate) / u128::from(MILLION);
+        self.stood + Duration::from_micros(u64::try_from(local).unwrap_or(u64::MAX))
+    }
+
+    /// The first virtual time at which the clock shows at least `local`.
+    pub(crate) fn virtual_time(&self, local: Time) -> Time {
+        if local == Time::MAX {
+            return Time::MAX;
+        }
+        let passed = u128::from(consort_proto::micros(local.since(self.stood)));
+        let needed = (passed * u128::from(MILLION)).div_ceil(u128::from(self.rate));
+        self.at + Duration::from_micros(u64::try_from(needed).unwrap_or(u64::MAX))
+    }
+
+    /// Goes on from here at another rate.
+    pub(crate) fn set_drift(&mut self, now: Time, drift_ppm: i32) {
+        *self = Self::new(now, self.local(now), drift_ppm);
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) node: Node,
@@ -71,7 +116,7 @@ pub(crate) struct Running {
     pub(crate) overdue: (Time, u32),
     pub(crate) backlog: Option<Backlog>,
     pub(crate) leaving: bool,
-    origin: Duration,
+    pub(crate) clock: LocalClock,
 }
 
 /// What waits while the process is stopped: as much as a socket's buffer holds, and the rest.
@@ -79,6 +124,8 @@ pub(crate) struct Running {
 pub(crate) struct Backlog {
     pub(crate) datagrams: VecDeque<Input>,
     pub(crate) others: VecDeque<Input>,
+    /// Whether the whole device sleeps: its network is off, datagrams are lost.
+    pub(crate) asleep: bool,
 }
 
 /// Datagrams that a socket holds for a process that does not read.
@@ -88,7 +135,9 @@ impl Backlog {
     /// Keeps an input; false if the socket's buffer is full.
     pub(crate) fn keep(&mut self, input: Input) -> bool {
         match input {
-            Input::Datagram { .. } if self.datagrams.len() == SOCKET_BUFFER => return false,
+            Input::Datagram { .. } if self.asleep || self.datagrams.len() == SOCKET_BUFFER => {
+                return false;
+            }
             Input::Datagram { .. } => self.datagrams.push_back(input),
             Input::Timeout | Input::Command(_) | Input::Stored { .. } => {
                 self.others.push_back(input);
@@ -101,7 +150,7 @@ impl Backlog {
 impl Running {
     /// The device's monotonic time at virtual time `now`.
     pub(crate) fn local(&self, now: Time) -> Time {
-        now + self.origin
+        self.clock.local(now)
     }
 
     /// Hands one input over and drains the answer.
@@ -127,7 +176,7 @@ impl Running {
     /// When the node wants to be woken, in virtual time and not before `now`, and why.
     pub(crate) fn wants(&self, now: Time) -> Option<(Time, &'static str)> {
         let (local, reason) = self.node.poll_timeout()?;
-        Some(((local - self.origin).max(now), reason))
+        Some((self.clock.virtual_time(local).max(now), reason))
     }
 }
 
@@ -200,7 +249,7 @@ impl Device {
             overdue: (Time::ZERO, 0),
             backlog: None,
             leaving: false,
-            origin,
+            clock: LocalClock::new(now, now + origin, self.config.drift_ppm),
         }));
         Ok(())
     }
@@ -213,5 +262,33 @@ impl Device {
         self.running
             .as_ref()
             .is_some_and(|running| running.backlog.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drifting_clock_wakes_when_it_shows_the_time() {
+        for ppm in [-50_000, -3, 0, 7, 20_000] {
+            let mut clock = LocalClock::new(Time::from_micros(5), Time::from_micros(1_000), ppm);
+            for _ in 0..3 {
+                for wanted in [1_000, 1_001, 999_999, 123_456_789] {
+                    let wanted = Time::from_micros(wanted).max(clock.stood);
+                    let at = clock.virtual_time(wanted);
+                    assert!(clock.local(at) >= wanted, "{ppm}");
+                    let before = at - Duration::from_micros(1);
+                    assert!(before < clock.at || clock.local(before) <= wanted, "{ppm}");
+                }
+                clock.set_drift(clock.at + Duration::from_secs(10), -ppm);
+            }
+        }
+        let fast = LocalClock::new(Time::ZERO, Time::ZERO, 10_000);
+        assert_eq!(
+            fast.local(Time::from_micros(1_000_000)).as_micros(),
+            1_010_000
+        );
+        assert_eq!(fast.virtual_time(Time::MAX), Time::MAX);
     }
 }

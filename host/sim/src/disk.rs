@@ -3,6 +3,7 @@
 //! A record first lies in the page cache and then on the disk. A crash loses the cache; an orderly
 //! stop writes it out. The boot counter is raised on the disk before a node is made.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 use consort_proto::{Address, GroupKey, StaticSecret, StoreRecord, Stored, Time};
@@ -24,6 +25,19 @@ pub(crate) struct Disk {
     under_way: u32,
     /// Whether every write fails.
     pub(crate) full: bool,
+    /// The power goes in the middle of a write to come.
+    pub(crate) fuse: Option<Fuse>,
+}
+
+/// When the power goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fuse {
+    /// Writes until then, that one included.
+    pub(crate) writes: u32,
+    /// Whether records on their way reach the disk by chance instead of not at all.
+    pub(crate) torn: bool,
+    /// After how long the device is started again.
+    pub(crate) down: Option<Duration>,
 }
 
 impl Disk {
@@ -39,6 +53,38 @@ impl Disk {
             cached: Vec::new(),
             under_way: 0,
             full: false,
+            fuse: None,
+        }
+    }
+
+    /// The same bytes on another medium.
+    pub(crate) fn copy(&self) -> Self {
+        Self {
+            boot_counter: self.boot_counter,
+            durable: self.durable.clone(),
+            ..Self::new(self.secret.clone())
+        }
+    }
+
+    /// A write completes; the fuse, if this is the write that blows it.
+    pub(crate) const fn burn(&mut self) -> Option<Fuse> {
+        let Some(fuse) = &mut self.fuse else {
+            return None;
+        };
+        fuse.writes = fuse.writes.saturating_sub(1);
+        if fuse.writes > 0 {
+            return None;
+        }
+        self.fuse.take()
+    }
+
+    /// The power goes while records are on their way to the disk: each gets there by chance, in
+    /// whatever order.
+    pub(crate) fn tear(&mut self, now: Time, mut survives: impl FnMut() -> bool) {
+        for (safe_at, _) in &mut self.cached {
+            if *safe_at > now && survives() {
+                *safe_at = now;
+            }
         }
     }
 
@@ -145,6 +191,32 @@ mod tests {
         let stored = disk.boot();
         assert_eq!(stored.boot_counter, 2);
         assert_eq!(stored.epoch_ceilings, [(GroupKey::SYSTEM, 16)]);
+    }
+
+    #[test]
+    fn a_torn_crash_keeps_what_chance_keeps() {
+        let mut disk = Disk::new(StaticSecret::new([1; 32]));
+        for (at, value) in [(1_000, 16), (1_001, 32)] {
+            disk.write(Time::from_micros(at), ceiling(value));
+        }
+        let mut first = true;
+        disk.tear(Time::from_micros(5), || core::mem::take(&mut first));
+        assert!(disk.crash(Time::from_micros(5)), "the second is lost");
+        assert_eq!(disk.boot().epoch_ceilings, [(GroupKey::SYSTEM, 16)]);
+    }
+
+    #[test]
+    fn a_fuse_blows_at_its_write() {
+        let mut disk = Disk::new(StaticSecret::new([1; 32]));
+        assert!(disk.burn().is_none());
+        disk.fuse = Some(Fuse {
+            writes: 2,
+            torn: true,
+            down: None,
+        });
+        assert!(disk.burn().is_none());
+        assert!(disk.burn().is_some_and(|fuse| fuse.torn));
+        assert!(disk.burn().is_none());
     }
 
     #[test]

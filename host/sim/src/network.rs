@@ -12,13 +12,19 @@ use bytes::{Bytes, BytesMut};
 use consort_proto::{Time, micros};
 use rand::RngExt;
 use rand_chacha::ChaCha12Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::span;
 
 /// How one direction of a link behaves. Chances are between 0 and 1.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Link {
     /// The least time a datagram takes.
+    #[serde(with = "span::text")]
     pub delay: Duration,
     /// Added to the delay, evenly distributed from zero to this.
+    #[serde(with = "span::text")]
     pub jitter: Duration,
     /// The chance that a datagram is lost.
     pub loss: f64,
@@ -28,21 +34,35 @@ pub struct Link {
     pub reorder: f64,
     /// The chance that one bit of a datagram is flipped.
     pub corrupt: f64,
+    /// Bytes a second, of UDP payload. What comes faster waits in a queue of 64 KiB; what finds it
+    /// full is lost. None: as fast as may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<u64>,
     /// Loss in bursts, on top of `loss`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<Burst>,
 }
 
 /// Loss by Gilbert's model, in time: a link goes in and out of bursts, within which most is lost.
 ///
 /// Lengths are evenly distributed from zero to twice the mean.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Burst {
     /// The mean time from the end of one burst to the next.
+    #[serde(with = "span::text")]
     pub gap: Duration,
     /// The mean time that a burst lasts.
+    #[serde(with = "span::text")]
     pub length: Duration,
     /// The chance that a datagram within a burst is lost.
     pub loss: f64,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self::lan()
+    }
 }
 
 impl Link {
@@ -56,6 +76,7 @@ impl Link {
             duplicate: 0.0,
             reorder: 0.0,
             corrupt: 0.0,
+            bandwidth: None,
             burst: None,
         }
     }
@@ -70,6 +91,7 @@ impl Link {
             duplicate: 0.01,
             reorder: 0.02,
             corrupt: 0.0,
+            bandwidth: None,
             burst: None,
         }
     }
@@ -98,12 +120,19 @@ pub(crate) struct Network {
     usual: Link,
     special: BTreeMap<(usize, usize), Link>,
     cut: BTreeSet<(usize, usize)>,
+    /// Links and devices that flap and are down at the moment.
+    flapped: BTreeSet<(usize, usize)>,
+    unplugged: BTreeSet<usize>,
     sides: BTreeMap<usize, usize>,
     weather: BTreeMap<(usize, usize), Weather>,
+    /// Until when the queue of a link with a bandwidth is busy.
+    busy: BTreeMap<(usize, usize), Time>,
     rng: ChaCha12Rng,
 }
 
 const REORDER_EXTRA: Duration = Duration::from_millis(20);
+/// What waits for a link with a bandwidth.
+const QUEUE_BYTES: usize = 64 << 10;
 const LOOPBACK: Duration = Duration::from_micros(20);
 
 impl Network {
@@ -112,8 +141,11 @@ impl Network {
             usual,
             special: BTreeMap::new(),
             cut: BTreeSet::new(),
+            flapped: BTreeSet::new(),
+            unplugged: BTreeSet::new(),
             sides: BTreeMap::new(),
             weather: BTreeMap::new(),
+            busy: BTreeMap::new(),
             rng,
         }
     }
@@ -121,6 +153,43 @@ impl Network {
     /// Changes every link that has no settings of its own.
     pub(crate) const fn set_usual(&mut self, link: Link) {
         self.usual = link;
+    }
+
+    /// Forgets the settings that single links have of their own.
+    pub(crate) fn forget_special(&mut self) {
+        self.special.clear();
+    }
+
+    /// Whether every link behaves the same and lets everything through.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.special.is_empty()
+            && self.cut.is_empty()
+            && self.flapped.is_empty()
+            && self.unplugged.is_empty()
+            && self.sides.is_empty()
+    }
+
+    /// How one direction of one pair behaves.
+    pub(crate) fn link(&self, from: usize, to: usize) -> &Link {
+        self.special.get(&(from, to)).unwrap_or(&self.usual)
+    }
+
+    /// A flapping link goes down or up.
+    pub(crate) fn set_flapped(&mut self, from: usize, to: usize, down: bool) {
+        if down {
+            self.flapped.insert((from, to));
+        } else {
+            self.flapped.remove(&(from, to));
+        }
+    }
+
+    /// A device's network goes down or up.
+    pub(crate) fn set_unplugged(&mut self, node: usize, down: bool) {
+        if down {
+            self.unplugged.insert(node);
+        } else {
+            self.unplugged.remove(&node);
+        }
     }
 
     /// Changes one direction of one pair.
@@ -144,16 +213,22 @@ impl Network {
         }
     }
 
-    /// Ends the partition and all cuts.
+    /// Ends the partition and all cuts, and brings up what flaps.
     pub(crate) fn heal(&mut self) {
         self.sides.clear();
         self.cut.clear();
+        self.flapped.clear();
+        self.unplugged.clear();
     }
 
     /// Whether a datagram may pass at all.
     pub(crate) fn connects(&self, from: usize, to: usize) -> bool {
         from == to
-            || (self.sides.get(&from) == self.sides.get(&to) && !self.cut.contains(&(from, to)))
+            || (self.sides.get(&from) == self.sides.get(&to)
+                && !self.cut.contains(&(from, to))
+                && !self.flapped.contains(&(from, to))
+                && !self.unplugged.contains(&from)
+                && !self.unplugged.contains(&to))
     }
 
     /// What arrives of a datagram, and when.
@@ -164,11 +239,15 @@ impl Network {
         if !self.connects(from, to) {
             return [None, None];
         }
-        let link = self.special.get(&(from, to)).copied().unwrap_or(self.usual);
+        let link = *self.link(from, to);
+        let Some(queued) = self.queue(now, (from, to), &link, payload.len()) else {
+            return [None, None];
+        };
         if self.loses(now, (from, to), &link) {
             return [None, None];
         }
-        let copy = |rng: &mut ChaCha12Rng| Some((delay(rng, &link), spoil(rng, &link, payload)));
+        let copy =
+            |rng: &mut ChaCha12Rng| Some((queued + delay(rng, &link), spoil(rng, &link, payload)));
         let first = copy(&mut self.rng);
         let second = if chance(&mut self.rng, link.duplicate) {
             copy(&mut self.rng)
@@ -176,6 +255,27 @@ impl Network {
             None
         };
         [first, second]
+    }
+
+    /// How long a datagram waits for the link and is on it; none if the queue is full.
+    fn queue(
+        &mut self,
+        now: Time,
+        pair: (usize, usize),
+        link: &Link,
+        len: usize,
+    ) -> Option<Duration> {
+        let Some(rate) = link.bandwidth else {
+            return Some(Duration::ZERO);
+        };
+        let takes = |bytes: usize| Duration::from_micros(bytes as u64 * 1_000_000 / rate.max(1));
+        let busy = self.busy.entry(pair).or_insert(now);
+        let waits = busy.since(now);
+        if waits > takes(QUEUE_BYTES) {
+            return None;
+        }
+        *busy = now + waits + takes(len);
+        Some(waits + takes(len))
     }
 
     fn loses(&mut self, now: Time, pair: (usize, usize), link: &Link) -> bool {
@@ -296,6 +396,43 @@ mod tests {
         net.mend(0, 1);
         assert_eq!(arriving(&mut net, 0, 1, 50), 50);
         assert!(net.connects(5, 5));
+    }
+
+    #[test]
+    fn a_narrow_link_queues_and_then_drops() {
+        let mut net = network(Link {
+            bandwidth: Some(100_000),
+            jitter: Duration::ZERO,
+            ..Link::lan()
+        });
+        let payload = Bytes::from(vec![0u8; 1000]);
+        let delays: Vec<Option<Duration>> = (0..100)
+            .map(|_| {
+                net.carry(Time::ZERO, 0, 1, &payload)[0]
+                    .as_ref()
+                    .map(|copy| copy.0)
+            })
+            .collect();
+        let through = delays.iter().flatten().count();
+        assert_eq!(through, 66, "64 KiB wait, one is on the link");
+        for (i, delay) in delays.iter().flatten().enumerate() {
+            let expected = Duration::from_micros(200 + (i as u64 + 1) * 10_000);
+            assert_eq!(*delay, expected);
+        }
+        let later = Time::from_micros(2_000_000);
+        assert!(net.carry(later, 0, 1, &payload)[0].is_some(), "it drains");
+    }
+
+    #[test]
+    fn what_flaps_is_down_for_a_while() {
+        let mut net = network(Link::lan());
+        net.set_unplugged(1, true);
+        net.set_flapped(2, 3, true);
+        assert!(!net.connects(0, 1) && !net.connects(1, 0) && net.connects(1, 1));
+        assert!(!net.connects(2, 3) && net.connects(3, 2));
+        net.set_unplugged(1, false);
+        net.set_flapped(2, 3, false);
+        assert!(net.connects(0, 1) && net.connects(2, 3));
     }
 
     #[test]

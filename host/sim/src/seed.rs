@@ -9,10 +9,41 @@ use core::str::FromStr;
 
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng;
+use serde::{Deserialize, Serialize};
 
 /// The number that decides a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// As text it is a number, as in `42` or `0x2a`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "SeedText", into = "SeedText")]
 pub struct Seed(pub u64);
+
+#[derive(Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a number, or a text with one as in \"0x2a\""
+)]
+enum SeedText {
+    Number(u64),
+    Text(String),
+}
+
+impl TryFrom<SeedText> for Seed {
+    type Error = InvalidSeed;
+
+    fn try_from(text: SeedText) -> Result<Self, InvalidSeed> {
+        match text {
+            SeedText::Number(number) => Ok(Self(number)),
+            SeedText::Text(text) => text.parse(),
+        }
+    }
+}
+
+impl From<Seed> for SeedText {
+    fn from(seed: Seed) -> Self {
+        Self::Text(seed.to_string())
+    }
+}
 
 /// Why a text is no seed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,15 +14,20 @@ use crate::checker::{Brackets, Checker, Delivery, Membership, Observation, Place
 use crate::device::Device;
 use crate::log::Log;
 use crate::network::Network;
+use crate::oracle::Oracle;
 use crate::queue::Queue;
 use crate::seed::Seed;
+use crate::timeline::{Recorder, Timeline};
 use crate::trace::Trace;
 
 mod build;
+mod devices;
 mod drive;
 mod faults;
 mod plugins;
+mod scripted;
 mod views;
+mod watch;
 
 pub use build::{SimBuilder, spec};
 
@@ -44,7 +49,17 @@ pub struct Sim {
     delivery: Delivery,
     next_message: u64,
     beats: Vec<Beat>,
-    recording: Option<Vec<Recorded>>,
+    recording: Vec<Recorded>,
+    /// How many datagrams are kept at least; 0 for none.
+    record_max: usize,
+    /// Whether a broken property unwinds with a [`Broken`] instead of a panic.
+    gentle: bool,
+    recorder: Recorder,
+    oracle: Oracle,
+    /// The changes that the last look for heals knew.
+    watched_changes: u64,
+    /// When agreement is looked at again.
+    next_look: Time,
     trace: Trace,
     log: Log,
     stats: Stats,
@@ -101,6 +116,10 @@ pub struct Recorded {
     pub payload: Bytes,
 }
 
+/// What a gentle run unwinds with: the property that broke.
+#[derive(Debug)]
+pub(crate) struct Broken(pub(crate) String);
+
 /// Counts over the whole run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -149,6 +168,17 @@ impl Sim {
         self.trace.hash()
     }
 
+    /// Who was up and who led when, and what was broken.
+    #[must_use]
+    pub fn timeline(&self) -> Timeline {
+        self.recorder.timeline(self.now)
+    }
+
+    /// The last notable lines of the trace.
+    pub fn notable(&self) -> impl Iterator<Item = &str> {
+        self.trace.notable()
+    }
+
     /// What happened as text, if [`SimBuilder::keep_text`] asked for it.
     #[must_use]
     pub fn trace_text(&self) -> Option<&str> {
@@ -157,7 +187,12 @@ impl Sim {
 
     /// Lets `duration` pass.
     pub fn run_for(&mut self, duration: Duration) {
-        let end = self.now + duration;
+        self.run_to(self.now + duration);
+    }
+
+    /// Lets time pass until `end`; nothing happens if that is past.
+    pub fn run_to(&mut self, end: Time) {
+        let end = end.max(self.now);
         while self.step(end) {}
         self.now = end;
     }
@@ -219,6 +254,9 @@ impl Sim {
     /// # Panics
     /// Always.
     pub fn fail(&self, reason: &str) -> ! {
+        if self.gentle {
+            std::panic::resume_unwind(Box::new(Broken(reason.to_owned())));
+        }
         let mut text = format!("{reason}\n  at {} of scenario {}\n", self.now, self.name);
         for line in self.trace.notable() {
             writeln!(text, "  | {line}").expect("a string takes all text");
@@ -229,6 +267,7 @@ impl Sim {
 
     /// Handles the next planned event, if one is due by `end`.
     fn step(&mut self, end: Time) -> bool {
+        self.watch();
         let Some((at, happening)) = self.queue.pop_until(end) else {
             return false;
         };

@@ -8,6 +8,7 @@ use consort_proto::{DeviceId, GroupKey, Leadership, Peer, PluginCommand, PluginE
 use super::{Checker, Observation, Place, ensure};
 use crate::app::{App, AppState, payload};
 use crate::message;
+use crate::summary::Deliveries;
 
 /// Whom a message is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct MessageReport {
     pub sent: Time,
     /// Who got it, and when.
     pub delivered: BTreeMap<usize, Time>,
+    /// The receivers that its sender knew.
+    due: u64,
     from: DeviceId,
     group: (Option<[u8; 16]>, GroupKey),
     way: Way,
@@ -32,11 +35,27 @@ pub struct MessageReport {
 #[derive(Debug, Default)]
 pub(crate) struct Delivery {
     messages: BTreeMap<u64, MessageReport>,
+    repeated: u64,
 }
 
 impl Delivery {
     pub(crate) fn report(&self, number: u64) -> Option<&MessageReport> {
         self.messages.get(&number)
+    }
+
+    /// What became of all messages.
+    pub(crate) fn totals(&self) -> Deliveries {
+        let mut totals = Deliveries {
+            repeated: self.repeated,
+            ..Deliveries::default()
+        };
+        for report in self.messages.values() {
+            let made = report.delivered.len() as u64;
+            totals.due += report.due;
+            totals.made += made;
+            totals.lost += report.due.saturating_sub(made);
+        }
+        totals
     }
 
     fn sent(
@@ -59,6 +78,12 @@ impl Delivery {
         let report = MessageReport {
             sent: place.now,
             delivered: BTreeMap::new(),
+            due: match command {
+                PluginCommand::Broadcast(_) | PluginCommand::SendToAll(_) => {
+                    app.view.peers.len() as u64
+                }
+                PluginCommand::SendToLeader(_) | PluginCommand::Send { .. } => 1,
+            },
             from: place.device,
             group: (place.group.copied(), app.spec.group()),
             way,
@@ -85,6 +110,7 @@ impl Delivery {
             .get_mut(&number)
             .ok_or_else(|| format!("message {number} arrives but was never sent"))?;
         if let Some(before) = report.delivered.insert(place.node, place.now) {
+            self.repeated += 1;
             return Err(format!("message {number} arrives again, after {before}"));
         }
         ensure(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use consort_proto::crypto::{Crypto, Ring};
 use consort_proto::{
-    Address, GroupSecret, PluginId, PluginSpec, PublicKey, StaticSecret, Time, Version,
+    Address, DeviceId, GroupSecret, PluginId, PluginSpec, PublicKey, StaticSecret, Time, Version,
 };
 use rand::RngExt;
 use tracing::Level;
@@ -18,8 +18,10 @@ use crate::device::{Device, DeviceConfig};
 use crate::disk::Disk;
 use crate::log::Log;
 use crate::network::{Link, Network};
+use crate::oracle::Oracle;
 use crate::queue::Queue;
 use crate::seed::Seed;
+use crate::timeline::Recorder;
 use crate::toy::Toy;
 use crate::trace::Trace;
 
@@ -56,7 +58,8 @@ pub struct SimBuilder {
     devices: Vec<DeviceConfig>,
     plugins: Vec<PluginSpec>,
     keep_text: bool,
-    record: bool,
+    record_max: usize,
+    gentle: bool,
 }
 
 impl SimBuilder {
@@ -69,7 +72,8 @@ impl SimBuilder {
             devices: Vec::new(),
             plugins: Vec::new(),
             keep_text: false,
-            record: false,
+            record_max: 0,
+            gentle: false,
         }
     }
 
@@ -87,6 +91,8 @@ impl SimBuilder {
                 aes_in_hardware: rng.random_bool(0.5),
                 wall_offset: rng.random_range(-2_000_000..=2_000_000),
                 clone_of: None,
+                drift_ppm: 0,
+                protocol: 1,
             });
         }
         self
@@ -114,10 +120,7 @@ impl SimBuilder {
     /// The `index`-th group secret of this run; devices get the one with index 0.
     #[must_use]
     pub fn secret(&self, index: u64) -> GroupSecret {
-        let mut random = [0; 48];
-        random[..32].copy_from_slice(&self.seed.bytes("group secret", index));
-        random[32..].copy_from_slice(&self.seed.bytes("group secret rest", index)[..16]);
-        GroupSecret::from_random(&random)
+        secret(self.seed, index)
     }
 
     /// The address that a device will have.
@@ -162,7 +165,22 @@ impl SimBuilder {
     /// Keeps every datagram, for [`Sim::recorded`].
     #[must_use]
     pub const fn record(mut self) -> Self {
-        self.record = true;
+        self.record_max = usize::MAX;
+        self
+    }
+
+    /// Keeps at least the last `count` datagrams, for [`Sim::recorded`].
+    #[must_use]
+    pub const fn record_last(mut self, count: usize) -> Self {
+        self.record_max = count;
+        self
+    }
+
+    /// Ends a run that breaks a property by unwinding with a [`super::Broken`] instead of a panic
+    /// that is printed.
+    #[must_use]
+    pub(crate) const fn gentle(mut self) -> Self {
+        self.gentle = true;
         self
     }
 
@@ -198,7 +216,13 @@ impl SimBuilder {
             delivery: Delivery::default(),
             next_message: 0,
             beats: Vec::new(),
-            recording: self.record.then(Vec::new),
+            recording: Vec::new(),
+            record_max: self.record_max,
+            gentle: self.gentle,
+            recorder: Recorder::default(),
+            oracle: Oracle::default(),
+            watched_changes: 0,
+            next_look: Time::ZERO,
             trace,
             log: Log::new(level),
             stats: Stats::default(),
@@ -211,18 +235,44 @@ impl SimBuilder {
     }
 }
 
+/// The `index`-th group secret of a run.
+pub(super) fn secret(seed: Seed, index: u64) -> GroupSecret {
+    let mut random = [0; 48];
+    random[..32].copy_from_slice(&seed.bytes("group secret", index));
+    random[32..].copy_from_slice(&seed.bytes("group secret rest", index)[..16]);
+    GroupSecret::from_random(&random)
+}
+
 impl Sim {
-    fn add(&mut self, config: DeviceConfig, plugins: &[PluginSpec]) {
+    /// Adds a device with a key of its own; its number.
+    pub(super) fn add(&mut self, config: DeviceConfig, plugins: &[PluginSpec]) -> usize {
         let node = self.devices.len();
+        if let Some(original) = config.clone_of {
+            self.oracle.doubt(node);
+            self.oracle.doubt(original);
+        }
         let (secret, key) = self.key(config.clone_of.unwrap_or(node) as u64);
+        self.add_as(config, plugins, Disk::new(secret), key.device_id())
+    }
+
+    /// Adds a device with the key on this disk; its number.
+    pub(super) fn add_as(
+        &mut self,
+        config: DeviceConfig,
+        plugins: &[PluginSpec],
+        disk: Disk,
+        id: DeviceId,
+    ) -> usize {
+        let node = self.devices.len();
         let address = SimBuilder::address(node);
         self.by_address.insert(address, node);
-        self.by_id.entry(key.device_id()).or_insert(node);
+        self.by_id.entry(id).or_insert(node);
+        self.recorder.add_lane(&config.name);
         self.devices.push(Device {
             config,
-            id: key.device_id(),
+            id,
             address,
-            disk: Disk::new(secret),
+            disk,
             running: None,
             life: 0,
             installed: plugins
@@ -239,6 +289,7 @@ impl Sim {
             bytes_sent: 0,
             clones_detected: 0,
         });
+        node
     }
 
     /// The key of a device; the first of a few that peers accept.

@@ -2,8 +2,10 @@
 
 use core::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use consort_proto::{
-    Address, Destination, Event, MAX_DATAGRAM, StoreRecord, StoreRequest, Time, Transmit,
+    Address, Destination, Event, MAX_DATAGRAM, RemovalReason, StoreRecord, StoreRequest, Time,
+    Transmit,
 };
 use rand::RngExt;
 use tracing::Level;
@@ -23,7 +25,11 @@ const CACHE_AGE: Duration = Duration::from_secs(5);
 impl Sim {
     pub(super) fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Start { node } => self.start(node),
+            Happening::Start { node } => {
+                if !self.is_up(node) {
+                    self.start(node);
+                }
+            }
             Happening::Deliver { to, from, payload } => {
                 self.input(to, Input::Datagram { from, payload });
             }
@@ -98,7 +104,11 @@ impl Sim {
         }
     }
 
-    fn transmit(&mut self, from: usize, transmit: Transmit) {
+    fn transmit(&mut self, from: usize, mut transmit: Transmit) {
+        let version = self.devices[from].config.protocol;
+        if version != 1 {
+            transmit.payload = with_version(&transmit.payload, version);
+        }
         let len = transmit.payload.len();
         if len > MAX_DATAGRAM || len == 0 {
             self.fail(&format!("n{from} sends a datagram of {len} bytes"));
@@ -125,14 +135,8 @@ impl Sim {
     fn carry(&mut self, from: usize, to: usize, transmit: &Transmit) {
         self.stats.datagrams += 1;
         self.stats.bytes += transmit.payload.len() as u64;
-        if let Some(recording) = &mut self.recording {
-            let payload = transmit.payload.clone();
-            recording.push(Recorded {
-                at: self.now,
-                from,
-                to,
-                payload,
-            });
+        if self.record_max > 0 {
+            self.record(from, to, transmit.payload.clone());
         }
         let source = self.devices[from].address;
         for (delay, payload) in self
@@ -150,6 +154,18 @@ impl Sim {
                 },
             );
         }
+    }
+
+    fn record(&mut self, from: usize, to: usize, payload: Bytes) {
+        if self.recording.len() >= self.record_max.saturating_mul(2) {
+            self.recording.drain(..self.record_max);
+        }
+        self.recording.push(Recorded {
+            at: self.now,
+            from,
+            to,
+            payload,
+        });
     }
 
     fn events(&mut self, node: usize, events: Vec<Event>) {
@@ -187,6 +203,11 @@ impl Sim {
                         self.named(device)
                     ));
                     self.observe(node, &Observation::MemberRemoved(device));
+                    if reason == RemovalReason::Unreachable
+                        && let Err(problem) = self.check_removal(node, device)
+                    {
+                        self.fail(&problem);
+                    }
                     self.devices[node].members.remove(&device);
                 }
                 Event::CloneDetected {
@@ -239,6 +260,12 @@ impl Sim {
     fn stored(&mut self, node: usize, token: u64, record: StoreRecord, sync: bool) {
         let now = self.now;
         let disk = &mut self.devices[node].disk;
+        if let Some(fuse) = disk.burn() {
+            if fuse.torn && self.rng.random_bool(0.5) {
+                self.devices[node].disk.write(now, record);
+            }
+            return self.blow(node, fuse);
+        }
         let result = if disk.full {
             disk.fail();
             Err("no space left on device".to_owned())
@@ -285,7 +312,7 @@ impl Sim {
     }
 
     /// Plans the next wake-up, unless an earlier one is planned: that one will plan again.
-    fn plan_wake(&mut self, node: usize) {
+    pub(super) fn plan_wake(&mut self, node: usize) {
         let device = &mut self.devices[node];
         let Some(running) = &mut device.running else {
             return;
@@ -306,7 +333,7 @@ impl Sim {
     }
 
     /// Gives a datagram to a node as if it came from `from`.
-    pub fn inject(&mut self, to: usize, from: Address, payload: impl Into<bytes::Bytes>) {
+    pub fn inject(&mut self, to: usize, from: Address, payload: impl Into<Bytes>) {
         self.input(
             to,
             Input::Datagram {
@@ -319,6 +346,15 @@ impl Sim {
     /// Every datagram sent so far, if [`crate::SimBuilder::record`] asked for it.
     #[must_use]
     pub fn recorded(&self) -> &[Recorded] {
-        self.recording.as_deref().unwrap_or_default()
+        &self.recording
     }
+}
+
+/// A datagram with another protocol version in its first byte.
+fn with_version(payload: &[u8], version: u8) -> Bytes {
+    let mut changed = BytesMut::from(payload);
+    if let Some(first) = changed.first_mut() {
+        *first = (*first & 0x0f) | version << 4;
+    }
+    changed.freeze()
 }

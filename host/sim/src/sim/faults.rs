@@ -10,9 +10,10 @@ use crate::app::{AppState, View};
 use crate::checker::Observation;
 use crate::device::{Backlog, Input};
 use crate::network::Link;
+use crate::timeline::{FaultKind, LaneState};
 
 /// True time at the start of a run, in microseconds since the Unix epoch.
-const EPOCH: u64 = 1_790_000_000_000_000;
+pub(super) const EPOCH: u64 = 1_790_000_000_000_000;
 /// How long a device may take to stop in order.
 const LEAVE_MAX: Duration = Duration::from_secs(2);
 
@@ -26,10 +27,10 @@ impl Sim {
         assert!(!device.is_up(), "n{node} runs already");
         let index = node as u64 | u64::from(device.life) << 32;
         let origin = Duration::from_micros(self.rng.random_range(0..3_600_000_000));
-        let wall = EPOCH.saturating_add(self.now.as_micros());
-        let wall = wall.saturating_add_signed(device.config.wall_offset);
+        let wall = self.wall(node);
         let seed = self.seed.bytes("node", index);
         let crypto = self.crypto.clone();
+        let device = &mut self.devices[node];
         let booted = self
             .log
             .during(|| device.boot(self.now, wall, origin, seed, crypto));
@@ -39,6 +40,8 @@ impl Sim {
         }
         self.note(&format!("n{node} starts"));
         self.changes += 1;
+        self.recorder.state(self.now, node, Some(LaneState::Up));
+        self.oracle.touch(self.now, node);
         self.observe(node, &Observation::Started);
         self.input(node, Input::Timeout);
         for spec in specs {
@@ -49,12 +52,21 @@ impl Sim {
     /// Kills a device: nothing is said, what was not on the disk is lost.
     pub fn crash(&mut self, node: usize) {
         let now = self.now;
+        self.recorder
+            .mark(now, FaultKind::Process, "crash", &[node]);
         if self.devices[node].disk.crash(now) {
             self.observe(node, &Observation::WritesLost);
         }
         // Writes under way belong to a life that is over and are lost.
         self.devices[node].life += 1;
         self.stop(node, "crashes");
+    }
+
+    /// Kills a device if it runs.
+    pub(crate) fn kill(&mut self, node: usize) {
+        if self.is_up(node) {
+            self.crash(node);
+        }
     }
 
     /// Crashes a device and starts it again after `down`.
@@ -70,6 +82,7 @@ impl Sim {
         self.note(&format!("n{node} is told to leave"));
         if let Some(running) = &mut self.devices[node].running {
             running.leaving = true;
+            self.oracle.touch(self.now, node);
         }
         self.input(node, Input::Command(Command::Leave));
     }
@@ -89,6 +102,8 @@ impl Sim {
     pub(super) fn stop(&mut self, node: usize, why: &str) {
         self.note(&format!("n{node} {why}"));
         self.changes += 1;
+        self.recorder.state(self.now, node, None);
+        self.oracle.touch(self.now, node);
         let device = &mut self.devices[node];
         device.running = None;
         device.disk.settle(Time::MAX);
@@ -105,6 +120,8 @@ impl Sim {
         self.note(&format!("n{node} is paused"));
         if let Some(running) = &mut self.devices[node].running {
             running.backlog.get_or_insert_with(Backlog::default);
+            self.recorder.state(self.now, node, Some(LaneState::Paused));
+            self.oracle.touch(self.now, node);
         }
     }
 
@@ -116,7 +133,12 @@ impl Sim {
         let Some(running) = &mut self.devices[node].running else {
             return;
         };
-        let Backlog { datagrams, others } = running.backlog.take().unwrap_or_default();
+        let backlog = running.backlog.take().unwrap_or_default();
+        self.recorder.state(self.now, node, Some(LaneState::Up));
+        self.oracle.touch(self.now, node);
+        let Backlog {
+            datagrams, others, ..
+        } = backlog;
         if clock_first {
             self.input(node, Input::Timeout);
         }
@@ -140,19 +162,32 @@ impl Sim {
 
     /// Separates devices into sides that do not reach each other. Those not named share one side.
     pub fn partition(&mut self, sides: &[&[usize]]) {
-        self.note(&format!("partition {sides:?}"));
+        let label = format!("partition {sides:?}");
+        self.note(&label);
+        self.recorder.ends(self.now, FaultKind::Partition, None);
+        self.recorder
+            .begins(self.now, FaultKind::Partition, &label, &[]);
+        self.oracle.links_changed(self.now);
         self.network.partition(sides);
     }
 
     /// Ends the partition and all cuts.
     pub fn heal(&mut self) {
         self.note("the network is whole again");
+        for kind in [FaultKind::Partition, FaultKind::Cut, FaultKind::Flap] {
+            self.recorder.ends(self.now, kind, None);
+        }
+        self.oracle.links_changed(self.now);
         self.network.heal();
     }
 
     /// Cuts one direction.
     pub fn cut_one_way(&mut self, from: usize, to: usize) {
-        self.note(&format!("n{from} -> n{to} is cut"));
+        let label = format!("n{from} -> n{to} is cut");
+        self.note(&label);
+        self.recorder
+            .begins(self.now, FaultKind::Cut, &label, &[from, to]);
+        self.oracle.links_changed(self.now);
         self.network.cut(from, to);
     }
 
@@ -162,22 +197,39 @@ impl Sim {
         self.cut_one_way(b, a);
     }
 
+    /// Mends one direction.
+    pub fn mend_one_way(&mut self, from: usize, to: usize) {
+        self.note(&format!("n{from} -> n{to} is mended"));
+        self.recorder
+            .ends(self.now, FaultKind::Cut, Some(&[from, to]));
+        self.oracle.links_changed(self.now);
+        self.network.mend(from, to);
+    }
+
     /// Mends both directions.
     pub fn mend(&mut self, a: usize, b: usize) {
-        self.note(&format!("n{a} <-> n{b} is mended"));
-        self.network.mend(a, b);
-        self.network.mend(b, a);
+        self.mend_one_way(a, b);
+        self.mend_one_way(b, a);
     }
 
     /// Changes every link that has no settings of its own.
     pub fn set_links(&mut self, link: Link) {
         self.note(&format!("links become {link:?}"));
+        self.recorder.ends(self.now, FaultKind::Link, Some(&[]));
+        self.recorder
+            .begins(self.now, FaultKind::Link, &describe(&link), &[]);
+        self.oracle.links_changed(self.now);
         self.network.set_usual(link);
     }
 
     /// Changes one direction of one pair.
     pub fn set_link(&mut self, from: usize, to: usize, link: Link) {
         self.note(&format!("n{from} -> n{to} becomes {link:?}"));
+        self.recorder
+            .ends(self.now, FaultKind::Link, Some(&[from, to]));
+        self.recorder
+            .begins(self.now, FaultKind::Link, &describe(&link), &[from, to]);
+        self.oracle.links_changed(self.now);
         self.network.set_link(from, to, link);
     }
 
@@ -195,14 +247,55 @@ impl Sim {
         self.devices[node].disk.set_boot_counter(boots);
     }
 
+    /// Every link behaves like this from here on, also those that had settings of their own.
+    pub fn level_links(&mut self, link: Link) {
+        self.network.forget_special();
+        self.set_links(link);
+        self.recorder.ends(self.now, FaultKind::Link, None);
+    }
+
     /// Lets every write of a device fail, or succeed again.
     pub fn set_disk_full(&mut self, node: usize, full: bool) {
         self.note(&format!("n{node} disk full: {full}"));
         self.devices[node].disk.full = full;
+        self.recorder.ends(self.now, FaultKind::Disk, Some(&[node]));
+        if full {
+            self.recorder
+                .begins(self.now, FaultKind::Disk, "disk full", &[node]);
+        }
     }
 
     /// The network of a device changed.
     pub fn network_changed(&mut self, node: usize) {
         self.input(node, Input::Command(Command::NetworkChanged));
     }
+}
+
+/// A link in a few words: what differs from a quiet one.
+fn describe(link: &Link) -> String {
+    let quiet = Link::lan();
+    let mut words = Vec::new();
+    if (link.delay, link.jitter) != (quiet.delay, quiet.jitter) {
+        words.push(format!("delay {:?} + {:?}", link.delay, link.jitter));
+    }
+    for (name, chance) in [
+        ("loss", link.loss),
+        ("duplicate", link.duplicate),
+        ("reorder", link.reorder),
+        ("corrupt", link.corrupt),
+    ] {
+        if chance > 0.0 {
+            words.push(format!("{name} {:.0} %", chance * 100.0));
+        }
+    }
+    if let Some(rate) = link.bandwidth {
+        words.push(format!("{rate} B/s"));
+    }
+    if link.burst.is_some() {
+        words.push("bursts".to_owned());
+    }
+    if words.is_empty() {
+        words.push("quiet links".to_owned());
+    }
+    words.join(", ")
 }

@@ -10,6 +10,7 @@ use crate::app::{App, AppRole, AppState, Refused, View};
 use crate::checker::Observation;
 use crate::device::Input;
 use crate::message;
+use crate::timeline::{FaultKind, LaneRole};
 
 impl Sim {
     /// A plugin's instance is ready on a device: the first time, after a fault, or after a reload
@@ -25,6 +26,7 @@ impl Sim {
         let fresh = app.state == AppState::Down;
         app.state = AppState::Up;
         app.spec = spec.clone();
+        self.oracle.touch(self.now, node);
         if fresh {
             app.view = View::default();
             self.observe(node, &Observation::PluginStarted { plugin: &spec.id });
@@ -35,6 +37,8 @@ impl Sim {
     /// A plugin's instance faulted; [`Sim::plugin_up`] brings it back.
     pub fn plugin_fault(&mut self, node: usize, plugin: &PluginSpec) {
         self.note(&format!("n{node} {} faults", plugin.id));
+        self.recorder
+            .mark(self.now, FaultKind::Plugin, "plugin faults", &[node]);
         self.set_state(node, &plugin.id, AppState::Faulted);
         self.input(
             node,
@@ -46,6 +50,8 @@ impl Sim {
     pub fn plugin_down(&mut self, node: usize, plugin: &PluginSpec) {
         self.note(&format!("n{node} {} goes down", plugin.id));
         self.devices[node].installed.remove(&plugin.id);
+        self.recorder
+            .mark(self.now, FaultKind::Plugin, "plugin goes down", &[node]);
         self.set_state(node, &plugin.id, AppState::Down);
         self.input(node, Input::Command(Command::PluginDown(plugin.id.clone())));
     }
@@ -54,6 +60,7 @@ impl Sim {
         if let Some(app) = self.devices[node].apps.get_mut(plugin) {
             app.state = state;
             self.changes += 1;
+            self.oracle.touch(self.now, node);
         }
     }
 
@@ -233,8 +240,21 @@ impl Sim {
             },
         );
         app.record(self.now, event);
+        self.record_role(node, plugin, &app);
         self.devices[node].apps.insert(plugin.clone(), app);
         self.changes += 1;
+    }
+
+    fn record_role(&mut self, node: usize, plugin: &PluginId, app: &App) {
+        let role = match &app.view.role {
+            AppRole::None => None,
+            AppRole::Leader(tenure) => Some(LaneRole::Leader { term: tenure.term }),
+            AppRole::Follower(tenure) => Some(LaneRole::Follower {
+                leader: self.node_of(tenure.leader.device).unwrap_or(usize::MAX),
+                term: tenure.term,
+            }),
+        };
+        self.recorder.role(self.now, node, plugin, role);
     }
 
     fn trace_told(&mut self, node: usize, plugin: &PluginId, event: &PluginEvent) {

@@ -1,0 +1,289 @@
+//! Looks at what the devices agree on, and whether they must by now.
+//!
+//! The parts are found anew whenever a device or a link changed. Agreement is looked at four times
+//! a second, and after every change in what plugins know while parts that came together have not
+//! agreed yet. None of this draws randomness or reaches a node, so watching changes no run.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use consort_proto::{DeviceId, GroupKey};
+
+use super::Sim;
+use crate::app::{AppRole, AppState};
+use crate::oracle::{self, Found, Part};
+use crate::timeline::Heal;
+
+/// The time from one look to the next.
+const PERIOD: Duration = Duration::from_millis(250);
+/// How long members that agree on a leader may differ about its term: a re-affirmation is told
+/// with every heartbeat.
+const TERMS_MAX: Duration = Duration::from_secs(3);
+/// How long two devices must have been in one part before neither may take the other for gone.
+const REMOVAL_GRACE: Duration = Duration::from_secs(5);
+
+impl Sim {
+    /// Before an event: takes in what changed since the last one.
+    pub(super) fn watch(&mut self) {
+        if self.oracle.is_stale(self.now, self.devices.len()) {
+            let found = self.find_parts();
+            for part in self.oracle.update(self.now, found) {
+                self.heal_ends(&part, false);
+            }
+        }
+        if self.oracle.is_healing() && self.watched_changes != self.changes {
+            self.watched_changes = self.changes;
+            self.look_for_heals();
+        }
+        if self.now >= self.next_look {
+            self.next_look = self.now + PERIOD;
+            self.look();
+        }
+    }
+
+    fn look_for_heals(&mut self) {
+        for index in 0..self.oracle.parts.len() {
+            let part = &self.oracle.parts[index];
+            if part.healing && self.agrees(part) {
+                let part = part.clone();
+                self.oracle.parts[index].healing = false;
+                self.heal_ends(&part, true);
+            }
+        }
+    }
+
+    fn heal_ends(&mut self, part: &Part, healed: bool) {
+        self.recorder.heal(Heal {
+            at: part.since,
+            healed: healed.then_some(self.now),
+            nodes: part.nodes.clone(),
+        });
+    }
+
+    /// Whether all groups of a part agree, term included.
+    fn agrees(&self, part: &Part) -> bool {
+        part.groups.iter().all(|(key, group)| {
+            let (leader, terms) = self.leader_of(*key, &group.members);
+            leader.is_some() && terms == 1
+        })
+    }
+
+    /// The one live leader whom all of `members` were told of, and how many terms they were told.
+    fn leader_of(&self, key: GroupKey, members: &[usize]) -> (Option<usize>, usize) {
+        let (mut leaders, mut terms) = (BTreeSet::new(), BTreeSet::new());
+        for node in members {
+            let (leader, term) = self.told_by(*node, key).unzip();
+            leaders.insert(leader);
+            terms.insert(term);
+            if leaders.len() > 1 {
+                return (None, terms.len());
+            }
+        }
+        let leader = leaders.first().copied().flatten();
+        let leader = leader.and_then(|id: DeviceId| self.node_of(id));
+        let sound = leader.filter(|leader| {
+            let app = self.app_of(*leader, key);
+            members.contains(leader)
+                && app.is_some_and(|app| matches!(app.view.role, AppRole::Leader(_)))
+        });
+        (sound, terms.len())
+    }
+
+    fn app_of(&self, node: usize, key: GroupKey) -> Option<&crate::app::App> {
+        let mut apps = self.devices[node].apps.values();
+        apps.find(|app| app.state == AppState::Up && app.spec.group() == key)
+    }
+
+    fn told_by(&self, node: usize, key: GroupKey) -> Option<(DeviceId, u64)> {
+        self.app_of(node, key)?.view.leader()
+    }
+
+    fn look(&mut self) {
+        let mut problem = None;
+        for index in 0..self.oracle.parts.len() {
+            if !self.oracle.parts[index].clean {
+                continue;
+            }
+            let keys: Vec<GroupKey> = self.oracle.parts[index].groups.keys().copied().collect();
+            for key in keys {
+                problem = problem.or_else(|| self.look_at(index, key).err());
+            }
+            problem = problem.or_else(|| self.look_at_members(index).err());
+        }
+        if let Some(problem) = problem {
+            self.fail(&problem);
+        }
+    }
+
+    fn look_at(&mut self, part: usize, key: GroupKey) -> Result<(), String> {
+        let Some(group) = self.oracle.parts[part].groups.get(&key) else {
+            return Ok(());
+        };
+        let (leader, terms) = self.leader_of(key, &group.members);
+        let (now, due) = (self.now, group.due);
+        let since = self.oracle.parts[part].since;
+        if leader.is_none() && now >= due {
+            let told: Vec<String> = group
+                .members
+                .iter()
+                .map(|node| match self.told_by(*node, key) {
+                    Some((leader, term)) => format!("n{node}: {} in {term}", self.named(leader)),
+                    None => format!("n{node}: nobody"),
+                })
+                .collect();
+            return Err(format!(
+                "no agreement on a leader, due at {due}, in a part that is as it is since {since}: \
+                 {}",
+                told.join(", ")
+            ));
+        }
+        if let (Some(before), Some(after)) = (group.leader, leader)
+            && before != after
+            && now >= due
+        {
+            return Err(format!(
+                "n{after} leads instead of n{before}, which was live and in reach of all"
+            ));
+        }
+        let differ = (leader.is_some() && terms > 1)
+            .then(|| group.terms_differ.unwrap_or(now))
+            .filter(|_| now >= due);
+        if differ.is_some_and(|from| now.since(from) > TERMS_MAX) {
+            return Err(format!("{terms} terms of one leader for {TERMS_MAX:?}"));
+        }
+        if let Some(group) = self.oracle.parts[part].groups.get_mut(&key) {
+            group.leader = leader.or(group.leader);
+            group.terms_differ = differ;
+        }
+        Ok(())
+    }
+
+    /// In a part that is as it is for long enough, all are members of all, and nobody else is.
+    fn look_at_members(&self, index: usize) -> Result<(), String> {
+        let part = &self.oracle.parts[index];
+        if self.now.since(part.since) < oracle::members_max(part.nodes.len()) {
+            return Ok(());
+        }
+        for node in &part.nodes {
+            let members = &self.devices[*node].members;
+            let here = |other: &&usize| members.contains(&self.devices[**other].id);
+            let missing: Vec<_> = part
+                .nodes
+                .iter()
+                .filter(|n| *n != node && !here(n))
+                .collect();
+            if !missing.is_empty() || members.len() + 1 != part.nodes.len() {
+                let seen = self.members_seen(*node);
+                let since = part.since;
+                return Err(format!(
+                    "n{node} has members {seen:?} and lacks {missing:?} in a part of {:?} that is \
+                     as it is since {since}",
+                    part.nodes
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A member that was in reach all the while must not be taken for gone.
+    pub(super) fn check_removal(&self, node: usize, device: DeviceId) -> Result<(), String> {
+        let Some(other) = self.node_of(device) else {
+            return Ok(());
+        };
+        let together = |part: &&Part| part.nodes.contains(&node) && part.nodes.contains(&other);
+        let Some(part) = self.oracle.parts.iter().find(together) else {
+            return Ok(());
+        };
+        let lasted = self.now.since(part.since);
+        if part.clean && lasted > oracle::members_max(part.nodes.len()) + REMOVAL_GRACE {
+            return Err(format!(
+                "n{node} takes n{other} for gone, which was in reach for {lasted:?}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The parts as they are.
+    fn find_parts(&self) -> Vec<Found> {
+        let mut rest: Vec<usize> = (0..self.devices.len())
+            .filter(|node| self.takes_part(*node))
+            .collect();
+        let mut parts = Vec::new();
+        while let Some(first) = rest.first().copied() {
+            let (mut nodes, mut next) = (vec![first], 0);
+            rest.retain(|node| *node != first);
+            while let Some(node) = nodes.get(next).copied() {
+                let (near, far) = rest.iter().partition(|other| self.touches(node, **other));
+                nodes.extend::<Vec<usize>>(near);
+                rest = far;
+                next += 1;
+            }
+            nodes.sort_unstable();
+            parts.push(self.found(nodes));
+        }
+        parts
+    }
+
+    fn takes_part(&self, node: usize) -> bool {
+        let device = &self.devices[node];
+        let leaving = device
+            .running
+            .as_ref()
+            .is_some_and(|running| running.leaving);
+        device.is_up() && !device.is_paused() && !leaving
+    }
+
+    /// Whether anything passes between two devices in any direction.
+    fn touches(&self, a: usize, b: usize) -> bool {
+        let (one, other) = (&self.devices[a].config, &self.devices[b].config);
+        let same = one.group.as_ref().map(consort_proto::GroupSecret::group_id)
+            == other
+                .group
+                .as_ref()
+                .map(consort_proto::GroupSecret::group_id);
+        same && one.group.is_some()
+            && one.protocol == 1
+            && other.protocol == 1
+            && (self.network.connects(a, b) || self.network.connects(b, a))
+    }
+
+    fn found(&self, nodes: Vec<usize>) -> Found {
+        let mut groups: BTreeMap<GroupKey, Vec<usize>> = BTreeMap::new();
+        for node in &nodes {
+            for app in self.devices[*node].apps.values() {
+                if app.state == AppState::Up {
+                    groups.entry(app.spec.group()).or_default().push(*node);
+                }
+            }
+        }
+        Found {
+            clean: self.is_clean(&nodes),
+            nodes,
+            groups,
+        }
+    }
+
+    fn is_clean(&self, nodes: &[usize]) -> bool {
+        let segment = self.devices[nodes[0]].config.segment;
+        let plain = self.network.is_plain();
+        nodes.iter().all(|node| {
+            let device = &self.devices[*node];
+            // A plugin on its way between up and down is nobody's promise.
+            let steady = device
+                .apps
+                .values()
+                .all(|app| app.state != AppState::Faulted);
+            steady
+                && device.config.segment == segment
+                && !self.oracle.is_doubted(*node)
+                && (plain || self.reaches_all(*node, nodes))
+        }) && (!plain || nodes.len() < 2 || oracle::is_good(self.network.link(nodes[0], nodes[1])))
+    }
+
+    fn reaches_all(&self, node: usize, nodes: &[usize]) -> bool {
+        nodes.iter().all(|other| {
+            let good = || oracle::is_good(self.network.link(node, *other));
+            node == *other || (self.network.connects(node, *other) && good())
+        })
+    }
+}
