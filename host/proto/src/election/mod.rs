@@ -149,6 +149,22 @@ impl Election {
         self.evaluate(now);
     }
 
+    /// Sets whether one other member runs the plugin healthily, and its rank there.
+    pub(crate) fn set_other(&mut self, now: Time, node: NodeId, candidate: Option<Candidate>) {
+        let before = match candidate {
+            Some(candidate) => self.others.insert(node, candidate),
+            None => self.others.remove(&node),
+        };
+        if before == candidate {
+            return;
+        }
+        if candidate.is_none() && self.followed().is_some_and(|(leader, _)| leader == node) {
+            self.claims.remove(node);
+            self.vacate(now, self.rank_delay(None));
+        }
+        self.evaluate(now);
+    }
+
     /// What `from` claims of this group, as its newest bulletin says.
     pub(crate) fn handle_claim(&mut self, now: Time, from: NodeId, claim: Option<(u64, u32)>) {
         match claim {
@@ -277,6 +293,10 @@ impl Election {
             self.hold(now);
         }
         self.evaluate(now);
+    }
+
+    pub(crate) fn has_output(&self) -> bool {
+        !self.outputs.is_empty()
     }
 
     pub(crate) fn poll(&mut self) -> Option<Output> {

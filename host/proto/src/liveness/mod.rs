@@ -12,6 +12,10 @@
 //!
 //! Besides, one peer a second is probed in turn, which keeps round trips and clock differences
 //! fresh; a new session is probed three times at once, and then until it answers.
+//!
+//! `timers` holds at most one entry per peer, never later than what is due for it: a peer that is
+//! heard puts its suspicion off without touching it, and an early timer finds nothing to do. So a
+//! packet costs the same in a group of three and of a thousand.
 
 mod timing;
 
@@ -55,6 +59,8 @@ struct Track {
     suspicion: Option<Suspicion>,
     greetings: u8,
     greet_at: Time,
+    /// The peer's entry in `timers`.
+    timer: Option<Time>,
     timing: Timing,
 }
 
@@ -68,6 +74,8 @@ struct Suspicion {
 #[derive(Debug)]
 pub(crate) struct Liveness {
     tracks: BTreeMap<NodeId, Track>,
+    timers: BTreeSet<(Time, NodeId)>,
+    watched: BTreeSet<NodeId>,
     outputs: VecDeque<Output>,
     interval: Duration,
     round_at: Time,
@@ -78,6 +86,8 @@ impl Liveness {
     pub(crate) fn new(now: Time, interval: Duration) -> Self {
         Self {
             tracks: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            watched: BTreeSet::new(),
             outputs: VecDeque::new(),
             interval,
             round_at: now + ROUND,
@@ -87,7 +97,13 @@ impl Liveness {
 
     /// Sets T.
     pub(crate) fn set_interval(&mut self, interval: Duration) {
+        if self.interval == interval {
+            return;
+        }
         self.interval = interval;
+        for peer in self.watched.clone() {
+            self.set_timer(peer);
+        }
     }
 
     /// A session to the peer opened, or was replaced after the peer restarted.
@@ -103,6 +119,7 @@ impl Liveness {
         let track = self.tracks.entry(peer).or_default();
         track.greetings = GREETINGS;
         track.greet_at = now;
+        self.set_timer(peer);
     }
 
     /// Probes every peer once.
@@ -114,7 +131,10 @@ impl Liveness {
 
     /// Everything about the peer is forgotten.
     pub(crate) fn forget(&mut self, peer: NodeId) {
-        self.tracks.remove(&peer);
+        self.watched.remove(&peer);
+        if let Some(at) = self.tracks.remove(&peer).and_then(|track| track.timer) {
+            self.timers.remove(&(at, peer));
+        }
     }
 
     /// A packet of the peer arrived.
@@ -138,17 +158,16 @@ impl Liveness {
 
     /// Which peers are suspected after silence; the others are only probed in turn.
     pub(crate) fn watch(&mut self, now: Time, leaders: &BTreeSet<NodeId>) {
-        for leader in leaders {
-            self.tracks
-                .entry(*leader)
-                .or_default()
-                .watched_since
-                .get_or_insert(now);
-        }
-        for (peer, track) in &mut self.tracks {
-            if !leaders.contains(peer) {
+        for ended in self.watched.difference(leaders) {
+            if let Some(track) = self.tracks.get_mut(ended) {
                 track.watched_since = None;
             }
+        }
+        self.watched.clone_from(leaders);
+        for leader in leaders {
+            let track = self.tracks.entry(*leader).or_default();
+            track.watched_since.get_or_insert(now);
+            self.set_timer(*leader);
         }
     }
 
@@ -159,6 +178,7 @@ impl Liveness {
             probes: 0,
             next: now,
         });
+        self.set_timer(peer);
     }
 
     /// This device's own loop was away: nobody's silence counts that fell into that time.
@@ -193,22 +213,49 @@ impl Liveness {
         self.outputs.pop_front()
     }
 
+    /// When to call [`Liveness::handle_timeout`] next; may be early.
     pub(crate) fn next_timeout(&self) -> Time {
-        let due = |track: &Track| track.next_timeout(self.interval);
-        self.tracks
-            .values()
-            .filter_map(due)
-            .fold(self.round_at, Time::min)
+        let timer = self.timers.first().map(|(at, _)| *at);
+        timer.map_or(self.round_at, |at| at.min(self.round_at))
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Time) {
-        for (peer, track) in &mut self.tracks {
-            track.handle_timeout(now, *peer, self.interval, &mut self.outputs);
+        let mut due = Vec::new();
+        while let Some((at, peer)) = self.timers.pop_first() {
+            if at > now {
+                self.timers.insert((at, peer));
+                break;
+            }
+            due.push(peer);
+        }
+        for peer in due {
+            if let Some(track) = self.tracks.get_mut(&peer) {
+                track.timer = None;
+                track.handle_timeout(now, peer, self.interval, &mut self.outputs);
+            }
+            self.set_timer(peer);
         }
         if now >= self.round_at {
             self.round_at = now + ROUND;
             self.probe_next_in_turn();
         }
+    }
+
+    /// Moves the peer's timer forward to what is due next for it.
+    fn set_timer(&mut self, peer: NodeId) {
+        let Some(track) = self.tracks.get_mut(&peer) else {
+            return;
+        };
+        let Some(due) = track.next_timeout(self.interval) else {
+            return;
+        };
+        if track.timer.is_some_and(|at| at <= due) {
+            return;
+        }
+        if let Some(later) = track.timer.replace(due) {
+            self.timers.remove(&(later, peer));
+        }
+        self.timers.insert((due, peer));
     }
 
     fn probe_next_in_turn(&mut self) {

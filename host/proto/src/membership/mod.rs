@@ -186,7 +186,7 @@ impl Membership {
     }
 
     pub(crate) fn is_active(&self, node: NodeId) -> bool {
-        self.foca.iter_members().any(|m| m.id().node == node)
+        self.queue.active.contains_key(&node)
     }
 
     pub(crate) fn active_count(&self) -> usize {
@@ -224,6 +224,9 @@ impl Membership {
 
     /// Tells a device that the number which it uses does not count here.
     fn notice_if_useless(&mut self, now: Time, used: MemberId) {
+        if self.queue.active.get(&used.node) == Some(&used) {
+            return;
+        }
         let Some((held, state)) = self.known(used.node) else {
             return;
         };
@@ -276,21 +279,29 @@ struct Queue {
     timers: BTreeMap<(Time, u64), Timer<MemberId>>,
     timer_number: u64,
     outputs: VecDeque<Output>,
+    /// The devices that foca holds for alive; its own list takes a search through all members.
+    active: BTreeMap<NodeId, MemberId>,
 }
 
 impl Runtime<MemberId> for Queue {
     fn notify(&mut self, notification: Notification<'_, MemberId>) {
         match notification {
-            Notification::MemberUp(id) => self.outputs.push_back(Output::Up(id.node)),
-            Notification::MemberDown(id) => self.outputs.push_back(Output::Down(id.node)),
+            Notification::MemberUp(id) => {
+                self.active.insert(id.node, *id);
+                self.outputs.push_back(Output::Up(id.node));
+            }
+            Notification::MemberDown(id) => {
+                self.active.remove(&id.node);
+                self.outputs.push_back(Output::Down(id.node));
+            }
             Notification::Rejoin(id) => {
                 tracing::info!(number = id.incarnation, "membership renewed");
             }
-            // The same device under its next number: nothing that anyone need know.
-            Notification::Rename(..)
-            | Notification::Active
-            | Notification::Idle
-            | Notification::Defunct => {}
+            // The same device under its next number: nothing that others need know.
+            Notification::Rename(_, id) => {
+                self.active.entry(id.node).and_modify(|known| *known = *id);
+            }
+            Notification::Active | Notification::Idle | Notification::Defunct => {}
         }
     }
 

@@ -110,7 +110,7 @@ impl Node {
 
     fn take_data(&mut self, peer: &PublicKey, plaintext: Bytes) {
         let node = peer.device_id().node();
-        let entry = self.roster.get(node).filter(|entry| entry.key == *peer);
+        let entry = self.roster.stir(node, peer);
         let Some(refuses) = entry.map(|entry| entry.refuses) else {
             return;
         };
@@ -243,9 +243,11 @@ impl Node {
             return;
         }
         entry.flags = record.flags;
+        let key = entry.key;
         entry.record = Some(record);
+        self.roster.stir(node, &key);
         self.refresh_visibility(node);
-        self.refresh_views();
+        self.refresh_peer(node);
     }
 
     fn take_record_request(&mut self, from: NodeId, request: RecordRequest) {

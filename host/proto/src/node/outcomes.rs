@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
 
-use rand::seq::SliceRandom;
+use rand::Rng as _;
 
 use super::roster::{Entry, Standing};
 use super::{BURST, BURST_GAP, Node, PENDING_MAX, ctx};
@@ -78,7 +78,6 @@ impl Node {
             self.lose_claims(node);
         }
         self.refresh_visibility(node);
-        self.refresh_views();
         self.liveness.connected(now, node);
         self.liveness.heard(now, node);
         let record = Message::Record(self.own_record());
@@ -162,7 +161,6 @@ impl Node {
         self.update_interval();
         self.seek(node);
         self.refresh_visibility(node);
-        self.refresh_views();
     }
 
     /// The group's word is a hint: this device probes for itself first.
@@ -203,11 +201,14 @@ impl Node {
 
     /// Sends a question about a device to some connected others.
     fn ask_some(&mut self, about: NodeId, question: &Message) {
-        let others = self.roster.connected().filter(|node| *node != about);
-        let mut others: Vec<NodeId> = others.collect();
-        let (asked, _) = others.partial_shuffle(&mut self.rng, ASKED);
-        for node in asked {
-            self.send(*node, question);
+        let mut asked = [None; ASKED];
+        for at in 0..ASKED {
+            let from = NodeId(self.rng.next_u64());
+            let fresh = |node: &NodeId| *node != about && !asked.contains(&Some(*node));
+            asked[at] = self.roster.connected_from(from).find(fresh);
+        }
+        for node in asked.into_iter().flatten() {
+            self.send(node, question);
         }
     }
 
@@ -291,7 +292,7 @@ impl Node {
             }
         }
         self.pending.remove(&node);
-        self.refresh_views();
+        self.refresh_peer(node);
         if was_visible {
             self.events
                 .push_back(Event::MemberRemoved { device, reason });
@@ -299,6 +300,9 @@ impl Node {
     }
 
     pub(super) fn settle_elections(&mut self) -> bool {
+        if !self.elections.values().any(Election::has_output) {
+            return false;
+        }
         let mut moved = false;
         let groups: Vec<GroupKey> = self.elections.keys().copied().collect();
         for group in groups {
@@ -434,7 +438,7 @@ impl Node {
             self.events
                 .push_back(Event::MemberRemoved { device, reason });
         }
-        self.refresh_views();
+        self.refresh_peer(node);
     }
 
     pub(super) fn next_beat(&self) -> Option<Time> {

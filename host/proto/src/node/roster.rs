@@ -37,6 +37,8 @@ pub(super) struct Entry {
     /// The groups it last asked about.
     pub(super) asks: Vec<GroupKey>,
     pub(super) record_asked_at: Option<Time>,
+    /// Listed in [`Roster::stirred`].
+    stirred: bool,
 }
 
 /// What the group and this device hold of a device's membership.
@@ -71,6 +73,7 @@ impl Entry {
             claims: Vec::new(),
             asks: Vec::new(),
             record_asked_at: None,
+            stirred: false,
         }
     }
 
@@ -115,6 +118,8 @@ pub(super) struct Roster {
     entries: BTreeMap<NodeId, Entry>,
     /// Members that the group knows and this device has no key of.
     pub(super) unknown: BTreeSet<NodeId>,
+    /// The devices that were heard since [`Roster::take_stirred`].
+    stirred: Vec<NodeId>,
 }
 
 impl Roster {
@@ -157,6 +162,28 @@ impl Roster {
         }
     }
 
+    /// A packet of this key arrived. The device's entry, if it is known
+    /// by this key.
+    pub(super) fn stir(&mut self, node: NodeId, key: &PublicKey) -> Option<&Entry> {
+        let entry = self.entries.get_mut(&node);
+        let entry = entry.filter(|entry| entry.key == *key)?;
+        if !core::mem::replace(&mut entry.stirred, true) {
+            self.stirred.push(node);
+        }
+        Some(entry)
+    }
+
+    /// The devices that were heard since the last time this was asked.
+    pub(super) fn take_stirred(&mut self) -> Vec<NodeId> {
+        let stirred = core::mem::take(&mut self.stirred);
+        for node in &stirred {
+            if let Some(entry) = self.entries.get_mut(node) {
+                entry.stirred = false;
+            }
+        }
+        stirred
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &Entry)> {
         self.entries.iter().map(|(node, entry)| (*node, entry))
     }
@@ -165,6 +192,15 @@ impl Roster {
         self.iter()
             .filter(|(_, entry)| entry.connected_at.is_some())
             .map(|(node, _)| node)
+    }
+
+    /// The connected devices, from this one on and round. Ids are hashes, so a random one begins
+    /// at a fair choice.
+    pub(super) fn connected_from(&self, from: NodeId) -> impl Iterator<Item = NodeId> {
+        let round = self.entries.range(from..).chain(self.entries.range(..from));
+        round
+            .filter(|(_, entry)| entry.connected_at.is_some())
+            .map(|(node, _)| *node)
     }
 
     pub(super) fn visible(&self) -> impl Iterator<Item = (NodeId, &Entry)> {

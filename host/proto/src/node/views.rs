@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::Node;
 use super::plugins::{Health, candidate};
 use crate::election::Candidate;
-use crate::event::{Peer, PluginEvent};
+use crate::event::{Event, Peer, PluginEvent};
 use crate::id::{GroupKey, NodeId, PluginId};
 
 impl Node {
@@ -31,6 +31,54 @@ impl Node {
             .collect();
         for (id, group) in up {
             self.refresh_view(&id, group);
+        }
+    }
+
+    /// Brings what is told of one device up to the present view: the same as
+    /// [`Node::refresh_views`] where nothing else changed, at a cost that does not grow with the
+    /// group.
+    pub(super) fn refresh_peer(&mut self, node: NodeId) {
+        let visible = self.roster.get(node).is_some_and(|entry| entry.visible);
+        if let Some(system) = self.elections.get_mut(&GroupKey::SYSTEM) {
+            system.set_other(self.now, node, visible.then(Candidate::default));
+        }
+        let up = self
+            .plugins
+            .values()
+            .filter(|plugin| plugin.health != Health::Down);
+        let up: Vec<(PluginId, GroupKey)> = up
+            .map(|plugin| (plugin.spec.id.clone(), plugin.spec.group()))
+            .collect();
+        for (id, group) in up {
+            self.refresh_peer_of(&id, group, node);
+        }
+    }
+
+    fn refresh_peer_of(&mut self, id: &PluginId, group: GroupKey, node: NodeId) {
+        let entry = self.roster.get(node).filter(|entry| entry.visible);
+        let present = entry.and_then(|entry| entry.plugin(group));
+        let present = present.map(|(spec, penalised)| candidate(&spec, penalised));
+        let Some(plugin) = self.plugins.get(id) else {
+            return;
+        };
+        if present.is_some()
+            && !plugin.peers.contains_key(&node)
+            && let Some(peer) = self.peer(node)
+        {
+            if let Some(plugin) = self.plugins.get_mut(id) {
+                plugin.peers.insert(node, peer.clone());
+            }
+            self.tell(id, PluginEvent::PeerAdded(peer));
+        }
+        if let Some(election) = self.elections.get_mut(&group) {
+            election.set_other(self.now, node, present);
+        }
+        self.settle_elections();
+        if present.is_none()
+            && let Some(plugin) = self.plugins.get_mut(id)
+            && let Some(peer) = plugin.peers.remove(&node)
+        {
+            self.tell(id, PluginEvent::PeerRemoved(peer));
         }
     }
 
@@ -79,29 +127,22 @@ impl Node {
         }
     }
 
-    /// Tells plugins what changed noticeably about their peers.
+    /// Tells plugins what changed noticeably about the peers that were heard since the last time.
     pub(super) fn update_peers(&mut self) {
-        let ids: Vec<PluginId> = self.plugins.keys().cloned().collect();
-        for id in ids {
-            let nodes: Vec<NodeId> = self
-                .plugins
-                .get(&id)
-                .map(|plugin| plugin.peers.keys().copied().collect())
-                .unwrap_or_default();
-            for node in nodes {
-                let Some(peer) = self.peer(node) else {
-                    continue;
-                };
-                let Some(told) = self
-                    .plugins
-                    .get_mut(&id)
-                    .and_then(|p| p.peers.get_mut(&node))
-                else {
+        for node in self.roster.take_stirred() {
+            let Some(peer) = self.peer(node) else {
+                continue;
+            };
+            for (id, plugin) in &mut self.plugins {
+                let Some(told) = plugin.peers.get_mut(&node) else {
                     continue;
                 };
                 if differs(told, &peer) {
                     told.clone_from(&peer);
-                    self.tell(&id, PluginEvent::PeerUpdated(peer));
+                    self.events.push_back(Event::Plugin {
+                        id: id.clone(),
+                        event: PluginEvent::PeerUpdated(peer.clone()),
+                    });
                 }
             }
         }
