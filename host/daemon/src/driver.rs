@@ -371,6 +371,10 @@ impl Driver {
             } => {
                 tracing::info!(%device, "member is unreachable");
             }
+            Event::Rotated { step, result } => match result {
+                Ok(epoch) => tracing::info!(?step, epoch, "the group's secret is rotated"),
+                Err(error) => tracing::warn!(?step, %error, "the group's secret is not rotated"),
+            },
             // The node has warned of it; the status shows it for as long as it lasts.
             Event::CloneDetected { .. } => {}
         }

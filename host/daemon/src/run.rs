@@ -10,9 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use consort_proto::crypto::Ring;
-use consort_proto::{
-    GroupSecret, Node, NodeConfig, NodeStatus, Peer, StaticSecret, Stored, Version,
-};
+use consort_proto::{Keyring, Node, NodeConfig, NodeStatus, Peer, StaticSecret, Stored, Version};
 use ring::rand::SecureRandom as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -79,7 +77,7 @@ impl From<OpenNetError> for RunError {
 pub async fn run(
     config: Config,
     identity: StaticSecret,
-    secret: Option<GroupSecret>,
+    group: Option<Keyring>,
 ) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(anyhow::Error::from)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(anyhow::Error::from)?;
@@ -89,7 +87,7 @@ pub async fn run(
             _ = interrupt.recv() => {}
         }
     };
-    run_until(config, identity, secret, stop).await
+    run_until(config, identity, group, stop).await
 }
 
 /// Runs the daemon until `stop` ends, then stops it in order.
@@ -99,12 +97,12 @@ pub async fn run(
 pub async fn run_until(
     config: Config,
     identity: StaticSecret,
-    secret: Option<GroupSecret>,
+    group: Option<Keyring>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
     let _lock = DataLock::take(&config.data_dir)?;
     let started = clock::now();
-    let net = match &secret {
+    let net = match &group {
         Some(_) => Net::open(&config.network, started)?,
         None => Net::closed(),
     };
@@ -116,7 +114,7 @@ pub async fn run_until(
     let seeds = Seeds::new(&config.network.seeds);
 
     let (now, wall_us) = (clock::now(), clock::wall_us());
-    let node_config = node_config(&config, secret, &net, seeds.literal);
+    let node_config = node_config(&config, group, &net, seeds.literal);
     let stored = stored(identity, remembered);
     let node =
         Node::new(node_config, stored, now, wall_us, random()?).map_err(anyhow::Error::from)?;
@@ -162,7 +160,7 @@ pub async fn run_until(
 
 fn node_config(
     config: &Config,
-    group: Option<GroupSecret>,
+    group: Option<Keyring>,
     net: &Net,
     seeds: Vec<consort_proto::Address>,
 ) -> NodeConfig {

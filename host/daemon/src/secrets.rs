@@ -1,7 +1,8 @@
 //! The two secrets of a device, each in a file of its own in the data folder.
 //!
 //! `device.key` is what the device is: made at its first start, never replaced. `group.secret`
-//! admits it to a group and holds the same text that people carry from device to device.
+//! admits it to a group. It holds the text that people carry from device to device, and, once the
+//! secret was rotated, the whole keyring.
 //!
 //! A file appears whole or not at all: it is written beside its place with mode 0600, synced, then
 //! renamed. A file that others may read is refused, because its secret may be known already.
@@ -13,7 +14,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use consort_proto::crypto::{Crypto as _, Ring};
-use consort_proto::{DeviceId, GroupSecret, ParseGroupSecretError, StaticSecret};
+use consort_proto::{DeviceId, GroupSecret, Keyring, ParseKeyringError, StaticSecret};
 use data_encoding::BASE32_NOPAD;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tempfile::NamedTempFile;
@@ -54,8 +55,14 @@ pub enum SecretError {
         /// The file.
         path: PathBuf,
         /// What is wrong with its text.
-        source: ParseGroupSecretError,
+        source: ParseKeyringError,
     },
+    /// The file has become another group's.
+    #[error(
+        "{} holds the secret of another group since this daemon was started; it takes that at its \
+         next start", .0.display()
+    )]
+    OtherGroup(PathBuf),
     /// There is a group secret already.
     #[error(
         "this device belongs to a group already ({}); with --replace it leaves that group for good",
@@ -107,19 +114,44 @@ pub fn device_id(key: &StaticSecret) -> Option<DeviceId> {
     Ring.public_key(key).map(|public| public.device_id())
 }
 
-/// Reads the group's secret; none if this device was not given one.
+/// Reads the group's secrets; none if this device was not given one.
 ///
 /// # Errors
-/// The file is exposed, damaged or out of reach.
-pub fn group_secret(data_dir: &Path) -> Result<Option<GroupSecret>, SecretError> {
+/// The file is exposed, damaged, of a newer version or out of reach.
+pub fn group_keyring(data_dir: &Path) -> Result<Option<Keyring>, SecretError> {
     let path = data_dir.join(GROUP_SECRET_FILE);
     let Some(text) = read(&path)? else {
         return Ok(None);
     };
-    let secret = text
+    let keyring = text
         .parse()
         .map_err(|source| SecretError::NoGroupSecret { path, source })?;
-    Ok(Some(secret))
+    Ok(Some(keyring))
+}
+
+/// Reads the group's active secret; none if this device was not given one.
+///
+/// # Errors
+/// As of [`group_keyring`].
+pub fn group_secret(data_dir: &Path) -> Result<Option<GroupSecret>, SecretError> {
+    let keyring = group_keyring(data_dir)?;
+    Ok(keyring.map(|keyring| keyring.active_secret().clone()))
+}
+
+/// Stores the group's secrets after a rotation. What was given by hand meanwhile is kept with them.
+///
+/// # Errors
+/// The file holds another group's secret by now, or cannot be read or written.
+pub fn store_keyring(data_dir: &Path, keyring: &Keyring) -> Result<(), SecretError> {
+    let path = data_dir.join(GROUP_SECRET_FILE);
+    let text = match group_keyring(data_dir)? {
+        Some(stored) if stored.group_id() != keyring.group_id() => {
+            return Err(SecretError::OtherGroup(path));
+        }
+        Some(stored) => keyring.merge(&stored).to_text(),
+        None => keyring.to_text(),
+    };
+    write_over(&path, text.as_bytes())
 }
 
 /// Makes a secret for a new group. It is not stored yet.
@@ -172,8 +204,8 @@ pub fn group_id(secret: &GroupSecret) -> String {
 
 const DEVICE_KEY_PREFIX: &str = "consort-device-key1-";
 
-/// Longer than either secret's text, and a bound on what is read of a file put here by mistake.
-const FILE_BYTES_MAX: u64 = 1024;
+/// Longer than any of the texts, and a bound on what is read of a file put here by mistake.
+const FILE_BYTES_MAX: u64 = 4096;
 
 fn parse_device_key(path: &Path, text: &str) -> Result<StaticSecret, SecretError> {
     let decode = || {

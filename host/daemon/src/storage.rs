@@ -6,6 +6,7 @@
 //! | `consort.redb` | format version, boot counter, epoch ceilings, remembered addresses |
 //! | `boot_counter` | the boot counter once more, as text |
 //! | `consort.redb.corrupt-N` | a store that could not be read, put aside |
+//! | `group.secret` | the group's secrets, see [`crate::secrets`] |
 //!
 //! The boot counter must never run back: peers take a device that counts lower for an older run of
 //! itself. So it is kept twice, and a start takes the larger value plus one. Where the store was
@@ -22,8 +23,10 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use consort_proto::{Address, GroupKey, StoreRequest};
+use consort_proto::{Address, GroupKey, Keyring, StoreRequest};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
+
+use crate::secrets;
 
 mod worker;
 
@@ -214,7 +217,13 @@ impl Storage {
         whole().map_err(|e| e.to_string())
     }
 
-    /// Brings requests to the disk, all or none.
+    /// Brings the group's secrets to their file.
+    fn store_keyring(&self, keyring: &Keyring) -> Result<(), String> {
+        let data_dir = self.path.parent().unwrap_or(Path::new("."));
+        secrets::store_keyring(data_dir, keyring).map_err(|e| e.to_string())
+    }
+
+    /// Brings requests to the disk, all or none, keyrings apart.
     fn apply(&self, requests: &[StoreRequest]) -> Result<(), String> {
         use consort_proto::StoreRecord;
         self.write(|transaction| {
@@ -232,6 +241,8 @@ impl Storage {
                             table.insert(i, socket.to_string().as_str())?;
                         }
                     }
+                    // In a file of its own, see [`Storage::store_keyring`].
+                    StoreRecord::Keyring(_) => {}
                 }
             }
             Ok(())

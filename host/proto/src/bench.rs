@@ -10,8 +10,8 @@ use crate::crypto::{Crypto, Ring};
 use crate::ctx::Ctx;
 use crate::event::{Address, Destination, Transmit};
 use crate::id::{BootId, PublicKey};
-use crate::keys::{GroupSecret, StaticSecret};
-use crate::session::{Incoming, Sessions};
+use crate::keys::{GroupKeys, GroupSecret, StaticSecret};
+use crate::session::{Incoming, Sessions, Target};
 use crate::status::Counters;
 use crate::time::Time;
 use crate::wire::header::Flags;
@@ -36,6 +36,10 @@ struct Device {
 
 const BOOT: BootId = BootId(1);
 
+fn group_keys() -> GroupKeys {
+    GroupSecret::from_random(&[7; 48]).derive()
+}
+
 impl Pair {
     /// Two strangers of one group, with or without AES in hardware.
     #[must_use]
@@ -55,7 +59,13 @@ impl Pair {
         );
         self.dialler.run(|sessions, ctx| {
             sessions.close(&peer);
-            sessions.connect(ctx, peer, BOOT, flags, &[address]);
+            let target = Target {
+                peer,
+                boot: BOOT,
+                flags,
+                kid: group_keys().kid,
+            };
+            sessions.connect(ctx, target, &[address]);
         });
         for _ in 0..2 {
             self.dialler.deliver_to(&mut self.dialled);
@@ -81,12 +91,11 @@ impl Pair {
 
 impl Device {
     fn new(id: u8, aes_in_hardware: bool) -> Self {
-        let keys = GroupSecret::from_random(&[7; 48]).derive();
         let secret = StaticSecret::new([id; 32]);
         let public = Ring.public_key(&secret).expect("a usable key");
         let flags = Flags::new(aes_in_hardware);
         Self {
-            sessions: Sessions::new(&keys, secret, public, BOOT, flags, Arc::new(Ring)),
+            sessions: Sessions::new(&[group_keys()], secret, public, BOOT, flags, Arc::new(Ring)),
             public,
             address: Address::Udp(([127, 0, 0, id], 1).into()),
             flags,

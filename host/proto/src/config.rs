@@ -5,15 +5,17 @@ use std::sync::Arc;
 use crate::crypto::Crypto;
 use crate::event::Address;
 use crate::id::{GroupKey, Version};
-use crate::keys::{GroupSecret, StaticSecret};
+use crate::keyring::Keyring;
+use crate::keys::StaticSecret;
 
 /// A node's settings. All are fixed for the node's life.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
     /// Shown to people; at most 64 bytes, longer names are cut. Not unique.
     pub name: String,
-    /// Admits to a group. Without one the device is a group of one and sends nothing.
-    pub group: Option<GroupSecret>,
+    /// Admits to a group; a [`crate::GroupSecret`] makes one. Without it the device is a group of
+    /// one and sends nothing.
+    pub group: Option<Keyring>,
     /// This program's version, shown in device records.
     pub version: Version,
     /// The UDP port this device listens on, told in beacons. Only a hint: the source address of a

@@ -10,8 +10,10 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::id::{DeviceId, GroupKey, PluginId, Version};
+use crate::keyring::Keyring;
 
 /// Where datagrams go to and come from. Opaque to the protocol: it compares addresses and hands
 /// them back, nothing else.
@@ -174,8 +176,69 @@ pub enum Command {
     NetworkChanged,
     /// The device's wall clock was set: its new value, in microseconds since the Unix epoch.
     WallClock(u64),
+    /// A step of a rotation of the group's secret, for the whole group. [`Event::Rotated`] tells
+    /// what came of it.
+    Rotate {
+        /// Which step.
+        step: RotateStep,
+        /// Whether to pass over members that are not ready for it.
+        force: bool,
+    },
     /// Stop in order: name successors, say goodbye to all.
     Leave,
+}
+
+/// A step of a rotation of the group's secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RotateStep {
+    /// Make a fresh secret that everybody accepts and nobody sends under.
+    Install,
+    /// Send under the fresh secret; the former one is still accepted.
+    Use,
+    /// Accept the former secret no longer.
+    Remove,
+    /// Replace a secret that strangers may hold: a fresh one goes to listed devices only, and is
+    /// the only one from then on.
+    Compromised,
+}
+
+/// Why a step of a rotation was not taken. Nothing has been changed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RotateError {
+    /// There is no secret to rotate.
+    #[error("this device belongs to no group")]
+    NoGroup,
+    /// The step before is not stored yet.
+    #[error("this device is storing other secrets right now; try again in a moment")]
+    Busy,
+    /// A secret waits to be used.
+    #[error(
+        "a rotation is under way: the secret of epoch {0} is installed; go on with `use`, or install another one in its place with --force"
+    )]
+    Staged(u32),
+    /// No secret waits to be used.
+    #[error("no secret is installed that could be used; begin with `install`")]
+    NothingStaged,
+    /// No secret is on its way out.
+    #[error("no former secret is left to be removed")]
+    NothingRetiring,
+    /// Members lack the secret that is to be used.
+    #[error("{} of the present members do not hold the new secret yet", .0.len())]
+    NotHeld(Vec<DeviceId>),
+    /// Members send under the secret that is to be removed.
+    #[error("{} of the present members do not use the new secret yet", .0.len())]
+    NotUsed(Vec<DeviceId>),
+    /// Nobody says who may hold the fresh secret.
+    #[error(
+        "this device has no list of allowed devices, so there is nobody to give a fresh secret to; list the devices of the group first"
+    )]
+    NoList,
+    /// All epochs have been used.
+    #[error("no further secret can be made in this group; make a new group")]
+    UsedUp,
+    /// The disk refused.
+    #[error("the secrets could not be stored: {0}")]
+    NotStored(String),
 }
 
 /// What a node tells the driver.
@@ -204,6 +267,14 @@ pub enum Event {
         device: DeviceId,
         /// Why.
         reason: RemovalReason,
+    },
+    /// What came of [`Command::Rotate`] on this device: the epoch that is active, or why nothing
+    /// was changed. The other devices follow; [`crate::PeerStatus::keyring`] tells how far.
+    Rotated {
+        /// Which step.
+        step: RotateStep,
+        /// The active secret's epoch, or why not.
+        result: Result<u32, RotateError>,
     },
     /// Two devices run with one key, as after copying a memory card. Comes once for as long as
     /// both go on; of this device itself too, kept or not.
@@ -294,4 +365,7 @@ pub enum StoreRecord {
     },
     /// Where members were reached, to be tried at the next start. At most 256.
     Addresses(Vec<Address>),
+    /// The group's secrets, in place of those at the start. The node goes by it, and hands it on,
+    /// only once it is stored; lost, it would leave the device out of its group.
+    Keyring(Keyring),
 }

@@ -17,6 +17,12 @@ use data_encoding::BASE32_NOPAD;
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+/// What names a secret in clear.
+pub(crate) type Kid = [u8; 4];
+
+/// What tells a secret from every other one, without giving it away. Begins with its [`Kid`].
+pub(crate) type Mark = [u8; 16];
+
 /// A device's X25519 secret key.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct StaticSecret([u8; 32]);
@@ -85,6 +91,23 @@ impl GroupSecret {
         made.group_id.copy_from_slice(&random[..16]);
         made.secret.copy_from_slice(&random[16..]);
         made
+    }
+
+    /// Another secret of a group.
+    pub(crate) const fn from_parts(group_id: [u8; 16], secret: [u8; 32]) -> Self {
+        Self { group_id, secret }
+    }
+
+    /// The secret's bytes.
+    pub(crate) const fn bytes(&self) -> &[u8; 32] {
+        &self.secret
+    }
+
+    /// Names the secret.
+    pub(crate) fn mark(&self) -> Mark {
+        let mut mark = [0; 16];
+        mark.copy_from_slice(&self.derive_key(b"kid")[..16]);
+        mark
     }
 
     /// The id that the group keeps for life.
@@ -192,7 +215,7 @@ pub struct GroupKeys {
     /// The group's id, part of every handshake's prologue.
     pub(crate) group_id: [u8; 16],
     /// Names the secret in clear.
-    pub(crate) kid: [u8; 4],
+    pub(crate) kid: Kid,
     /// Seals beacons.
     pub(crate) beacon: [u8; 32],
     /// Keys the first message authentication code of handshake packets.

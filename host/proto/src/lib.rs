@@ -19,12 +19,14 @@ mod discovery;
 mod election;
 mod event;
 mod id;
+mod keyring;
 mod keys;
 mod liveness;
 mod membership;
 mod messaging;
 mod node;
 mod pace;
+mod rotation;
 mod session;
 mod status;
 mod time;
@@ -34,15 +36,19 @@ mod wire;
 pub use config::{NodeConfig, Stored};
 pub use event::{
     Address, ClockView, Command, Destination, Event, Leadership, Peer, PluginCommand, PluginEvent,
-    PluginSpec, RemovalReason, StoreRecord, StoreRequest, Transmit,
+    PluginSpec, RemovalReason, RotateError, RotateStep, StoreRecord, StoreRequest, Transmit,
 };
 pub use id::{
     BootId, DeviceId, GroupKey, InvalidPluginId, InvalidVersion, LowOrderKey, ParseDeviceIdError,
     PluginId, PublicKey, Version, check_chars,
 };
+pub use keyring::{KEYS_MAX, KeyEntry, KeyState, Keyring, ParseKeyringError};
 pub use keys::{GroupKeys, GroupSecret, ParseGroupSecretError, StaticSecret};
 pub use node::{NewNodeError, Node};
-pub use status::{CloneStatus, Counters, NodeStatus, PeerState, PeerStatus, PluginStatus, Role};
+pub use status::{
+    CloneStatus, Counters, KeyringStatus, NodeStatus, PeerKeyring, PeerState, PeerStatus,
+    PluginStatus, Role,
+};
 pub use time::{Time, micros};
 
 /// The largest datagram sent, in bytes of UDP payload: IPv6's minimum MTU less its headers, rounded

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use crate::event::PluginSpec;
 use crate::id::{DeviceId, Version};
+use crate::keyring::KeyEntry;
 
 /// A node's state at one instant.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub struct NodeStatus {
     pub name: String,
     /// Whether it has a group secret.
     pub has_group: bool,
+    /// The group's secrets on this device; none without a group.
+    pub keyring: Option<KeyringStatus>,
     /// The other devices it knows, ordered by id.
     pub peers: Vec<PeerStatus>,
     /// Its plugins, ordered by id.
@@ -22,6 +25,28 @@ pub struct NodeStatus {
     pub clone: Option<CloneStatus>,
     /// Counts of what was refused or lost.
     pub counters: Counters,
+}
+
+/// The group's secrets on this device, without the secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyringStatus {
+    /// Oldest first.
+    pub entries: Vec<KeyEntry>,
+    /// Whether the newest change could not be stored here.
+    pub not_stored: bool,
+}
+
+/// How another device's keyring compares with this one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerKeyring {
+    /// It has not told, or there is no session with it.
+    Unknown,
+    /// It holds all that this one holds.
+    Current,
+    /// It lacks something.
+    Behind,
+    /// It lacks something because it could not store it.
+    NotStored,
 }
 
 /// Two devices with one key.
@@ -60,6 +85,8 @@ pub struct PeerStatus {
     pub round_trip_us: Option<u32>,
     /// Its wall clock minus this device's, in microseconds.
     pub clock_delta_us: Option<i64>,
+    /// How its keyring compares.
+    pub keyring: PeerKeyring,
     /// The plugins it runs healthily.
     pub plugins: Vec<PluginSpec>,
 }

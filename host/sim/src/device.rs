@@ -10,8 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use consort_proto::crypto::Crypto;
 use consort_proto::{
-    Address, ClockView, Command, DeviceId, Event, GroupSecret, NewNodeError, Node, NodeConfig,
-    PluginId, PluginSpec, StoreRequest, Time, Transmit, Version,
+    Address, ClockView, Command, DeviceId, Event, GroupSecret, Keyring, NewNodeError, Node,
+    NodeConfig, PluginId, PluginSpec, RotateError, RotateStep, StoreRequest, Time, Transmit,
+    Version,
 };
 
 use crate::app::App;
@@ -207,6 +208,8 @@ pub(crate) struct Device {
     pub(crate) apps: BTreeMap<PluginId, App>,
     pub(crate) members: BTreeSet<DeviceId>,
     pub(crate) clock: Option<ClockView>,
+    /// What came of the last step of a rotation taken here.
+    pub(crate) rotated: Option<(RotateStep, Result<u32, RotateError>)>,
     pub(crate) datagrams_sent: u64,
     pub(crate) bytes_sent: u64,
     /// How often it reported that two devices run with one key.
@@ -223,9 +226,11 @@ impl Device {
         seed: [u8; 32],
         crypto: Arc<dyn Crypto>,
     ) -> Result<(), NewNodeError> {
+        self.disk.settle(now);
+        let given = self.config.group.clone().map(Keyring::from);
         let config = NodeConfig {
             name: self.config.name.clone(),
-            group: self.config.group.clone(),
+            group: self.disk.keyring().or(given),
             version: Version {
                 major: 0,
                 minor: 1,
@@ -238,7 +243,6 @@ impl Device {
             seeds: self.config.seeds.clone(),
             crypto,
         };
-        self.disk.settle(now);
         self.life += 1;
         self.members.clear();
         self.clock = None;

@@ -6,12 +6,14 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use consort_proto::{Address, GroupKey, StaticSecret, StoreRecord, Stored, Time};
+use consort_proto::{Address, GroupKey, Keyring, StaticSecret, StoreRecord, Stored, Time};
 
 #[derive(Clone, Debug, Default)]
 struct Content {
     ceilings: BTreeMap<GroupKey, u64>,
     addresses: Vec<Address>,
+    /// In place of the one in the device's settings.
+    keyring: Option<Keyring>,
 }
 
 /// One device's disk.
@@ -45,6 +47,7 @@ impl Disk {
         let durable = Content {
             ceilings: BTreeMap::new(),
             addresses: Vec::new(),
+            keyring: None,
         };
         Self {
             secret,
@@ -119,6 +122,16 @@ impl Disk {
         self.boot_counter = boots;
     }
 
+    /// The group's secrets, if other ones were stored than the device was set up with.
+    pub(crate) fn keyring(&self) -> Option<Keyring> {
+        self.durable.keyring.clone()
+    }
+
+    /// Gives the device other secrets by hand.
+    pub(crate) fn set_keyring(&mut self, keyring: Keyring) {
+        self.durable.keyring = Some(keyring);
+    }
+
     /// A write is asked for.
     pub(crate) const fn begin(&mut self) {
         self.under_way += 1;
@@ -147,6 +160,7 @@ impl Disk {
                     self.durable.ceilings.insert(group, ceiling);
                 }
                 StoreRecord::Addresses(addresses) => self.durable.addresses = addresses,
+                StoreRecord::Keyring(keyring) => self.durable.keyring = Some(keyring),
             }
         }
     }

@@ -25,6 +25,7 @@ mod devices;
 mod drive;
 mod faults;
 mod plugins;
+mod rotation;
 mod scripted;
 mod views;
 mod watch;

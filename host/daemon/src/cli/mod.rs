@@ -165,7 +165,10 @@ fn secret_code(error: &SecretError) -> ExitCode {
         SecretError::Exposed { .. }
         | SecretError::NoDeviceKey(_)
         | SecretError::NoGroupSecret { .. } => ExitCode::Config,
-        SecretError::Exists(_) | SecretError::Io { .. } | SecretError::Random => ExitCode::Failed,
+        SecretError::Exists(_)
+        | SecretError::OtherGroup(_)
+        | SecretError::Io { .. }
+        | SecretError::Random => ExitCode::Failed,
     }
 }
 

@@ -27,12 +27,12 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     telemetry::init(resolved.log_format, ansi);
     warn_of_unknown_variables(&resolved);
     let identity = secrets::device_key(&resolved.config.data_dir)?;
-    let secret = secrets::group_secret(&resolved.config.data_dir)?;
+    let group = secrets::group_keyring(&resolved.config.data_dir)?;
     let runtime = event_loop()?;
     if args.exit_with_parent {
         watch_parent()?;
     }
-    Ok(runtime.block_on(run::run(resolved.config, identity, secret))?)
+    Ok(runtime.block_on(run::run(resolved.config, identity, group))?)
 }
 
 pub(super) fn exit_code(error: &RunError) -> ExitCode {

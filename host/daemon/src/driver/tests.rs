@@ -78,7 +78,7 @@ impl Daemon {
         let (storage, remembered) = Storage::open(dir.path()).expect("opens");
         let config = NodeConfig {
             name: format!("device {key}"),
-            group: Some(GroupSecret::from_random(&[7; 48])),
+            group: Some(GroupSecret::from_random(&[7; 48]).into()),
             version: Version::default(),
             port: net.port(),
             aes_in_hardware: true,

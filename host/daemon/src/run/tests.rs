@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use consort_proto::GroupSecret;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -40,10 +41,10 @@ fn identity() -> StaticSecret {
 
 fn start(
     config: &Config,
-    secret: Option<GroupSecret>,
+    group: Option<Keyring>,
 ) -> (oneshot::Sender<()>, JoinHandle<Result<(), RunError>>) {
     let (stop, stopped) = oneshot::channel::<()>();
-    let daemon = run_until(config.clone(), identity(), secret, async {
+    let daemon = run_until(config.clone(), identity(), group, async {
         drop(stopped.await)
     });
     (stop, tokio::spawn(daemon))
@@ -111,7 +112,7 @@ async fn an_address_in_use_is_refused_before_anything_is_written() {
     let address = taken.local_addr().expect("bound");
     let config = config(dir.path(), &address.to_string());
     let secret = GroupSecret::from_random(&[1; 48]);
-    let error = run_until(config.clone(), identity(), Some(secret), async {})
+    let error = run_until(config.clone(), identity(), Some(secret.into()), async {})
         .await
         .expect_err("in use");
     assert!(

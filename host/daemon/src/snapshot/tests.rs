@@ -34,12 +34,14 @@ pub(crate) fn node_status() -> NodeStatus {
         last_heard: None,
         round_trip_us: None,
         clock_delta_us: None,
+        keyring: consort_proto::PeerKeyring::Unknown,
         plugins: vec![],
     };
     NodeStatus {
         device: device_id(9),
         name: "kitchen".to_owned(),
         has_group: true,
+        keyring: None,
         peers: vec![
             consort_proto::PeerStatus {
                 name: Some("hall".to_owned()),

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread::JoinHandle;
 
-use consort_proto::StoreRequest;
+use consort_proto::{StoreRecord, StoreRequest};
 
 use super::Storage;
 
@@ -73,15 +73,22 @@ fn work(storage: &Storage, requests: &Receiver<StoreRequest>, done: &Done) {
     while let Ok(first) = requests.recv() {
         let mut batch = vec![first];
         batch.extend(requests.try_iter().take(BATCH_MAX - 1));
-        let result = storage.apply(&batch);
+        let is_keyring = |request: &StoreRequest| matches!(request.record, StoreRecord::Keyring(_));
+        let result = if batch.iter().all(is_keyring) {
+            Ok(())
+        } else {
+            storage.apply(&batch)
+        };
         if let Err(reason) = &result {
             tracing::error!(reason, "writing to the store failed");
         }
         for request in batch {
-            done(StoreOutcome {
-                token: request.token,
-                result: result.clone(),
-            });
+            let result = match &request.record {
+                StoreRecord::Keyring(keyring) => storage.store_keyring(keyring),
+                StoreRecord::EpochCeiling { .. } | StoreRecord::Addresses(_) => result.clone(),
+            };
+            let token = request.token;
+            done(StoreOutcome { token, result });
         }
     }
 }

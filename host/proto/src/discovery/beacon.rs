@@ -11,7 +11,7 @@ use rand_chacha::ChaCha12Rng;
 use thiserror::Error;
 
 use crate::id::{BootId, LowOrderKey, PublicKey};
-use crate::keys::GroupKeys;
+use crate::keys::{GroupKeys, Kid};
 use crate::wire::header::{BEACON_LEN, Flags, Kind, TAG_LEN, classify};
 
 const KID: usize = 1;
@@ -69,9 +69,9 @@ pub(crate) fn seal(keys: &GroupKeys, rng: &mut ChaCha12Rng, beacon: &Beacon) -> 
     packet
 }
 
-/// Whether a datagram says that it is a beacon under this secret. Anyone can say so.
-pub(crate) fn names_secret(keys: &GroupKeys, datagram: &[u8]) -> bool {
-    classify(datagram) == Kind::Beacon && datagram[KID..NONCE] == keys.kid
+/// The secret that a datagram of a beacon's size says it is sealed under.
+pub(crate) fn kid(datagram: &[u8]) -> Option<Kid> {
+    (classify(datagram) == Kind::Beacon).then(|| array(&datagram[KID..NONCE]))
 }
 
 /// Opens a beacon that was sealed with the same secret.
@@ -162,7 +162,7 @@ mod tests {
         let mut rng = ChaCha12Rng::seed_from_u64(2);
         let sealed = seal(&keys(1), &mut rng, &beacon());
         assert_eq!(open(&keys(2), &sealed), Err(BeaconError::OtherGroup));
-        assert!(names_secret(&keys(1), &sealed) && !names_secret(&keys(2), &sealed));
+        assert_eq!(kid(&sealed), Some(keys(1).kid));
         let mut other = keys(1);
         other.beacon = [3; 32];
         assert_eq!(open(&other, &sealed), Err(BeaconError::Forged));

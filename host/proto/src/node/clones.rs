@@ -52,10 +52,7 @@ impl Node {
                 dial: true,
             } => {
                 let node = peer.device_id().node();
-                let flags = self.roster.get(node).map(|entry| entry.flags);
-                if let (Some(sessions), Some(flags)) = (&mut self.sessions, flags) {
-                    sessions.connect(&mut ctx!(self), peer, boot, flags, &[address]);
-                }
+                self.dial(node, boot, &[address]);
             }
             SessionEvent::RivalHeard { peer, address, .. } => self.refuse_clone(&peer, address),
             SessionEvent::Established { .. } | SessionEvent::GaveUp { .. } => {}

@@ -42,8 +42,8 @@ impl Node {
                 self.settle_sessions();
                 self.take_data(&peer, plaintext);
             }
-            Incoming::WantsBeacon { to } => {
-                if let Some(beacon) = self.beacon() {
+            Incoming::WantsBeacon { to, kid } => {
+                if let Some(beacon) = self.beacon(&kid) {
                     ctx!(self).transmit(to, beacon);
                 }
             }
@@ -54,13 +54,17 @@ impl Node {
     /// A hint: starts a handshake with a device that there is no session with, and asks a device
     /// that is no member to join.
     fn take_beacon(&mut self, from: Address, datagram: &[u8]) {
-        let Some(keys) = &self.keys else { return };
-        // What names another secret costs nothing to refuse, and takes no place among the sources.
-        let is_costly = beacon::names_secret(keys, datagram);
-        if is_costly && !self.discovery.may_open(self.now, from) {
+        let (Some(kid), Some(rotation)) = (beacon::kid(datagram), &self.rotation) else {
             return;
-        }
-        let beacon = match beacon::open(keys, datagram) {
+        };
+        let opened = match rotation.key(&kid) {
+            // What names another secret costs nothing to refuse, and takes no place among the
+            // sources.
+            None => Err(beacon::BeaconError::OtherGroup),
+            Some(_) if !self.discovery.may_open(self.now, from) => return,
+            Some(keys) => beacon::open(keys, datagram),
+        };
+        let beacon = match opened {
             Ok(beacon) => beacon,
             Err(error) => {
                 self.counters.datagrams_refused += 1;
@@ -76,6 +80,7 @@ impl Node {
         };
         entry.add_candidate(from);
         entry.flags = beacon.flags;
+        entry.kid = Some(kid);
         let node = entry.device.node();
         self.approach(node, beacon.boot, from);
     }
@@ -85,7 +90,7 @@ impl Node {
         let Some(entry) = self.roster.get(node) else {
             return;
         };
-        let Some(sessions) = &mut self.sessions else {
+        let Some(sessions) = &self.sessions else {
             return;
         };
         let same_run = sessions.boot(&entry.key) == Some(boot);
@@ -93,7 +98,7 @@ impl Node {
         let silent = heard.is_none_or(|heard| self.now.since(heard) > Duration::from_secs(3));
         let member = self.membership.is_active(node);
         if !same_run || (silent && !member) {
-            sessions.connect(&mut ctx!(self), entry.key, boot, entry.flags, &[from]);
+            self.dial(node, boot, &[from]);
         }
         if same_run && !member {
             self.membership.join(self.now, node);
@@ -104,7 +109,9 @@ impl Node {
         let last = self.strangers_told_at;
         if last.is_none_or(|last| self.now.since(last) >= STRANGERS_PERIOD) {
             self.strangers_told_at = Some(self.now);
-            tracing::warn!(%from, reason = %error, "heard a device that is not of this group; if it should be, give both one secret");
+            tracing::warn!(%from, reason = %error, "heard a device that is not of this group, or has missed a rotation of its secret; if it \
+                 should be, give it what `consort group export` prints here, by `consort group join \
+                 --replace` there");
         }
     }
 
@@ -161,6 +168,8 @@ impl Node {
             }
             Message::App(app) => self.take_app(from, app),
             Message::Relayed(relayed) => self.take_relayed(relayed),
+            Message::KeyringState(state) => self.take_keyring_state(from, state),
+            Message::KeyringOffer(offer) => self.take_keyring_offer(from, &offer),
             Message::CloneNotice(notice) => self.take_clone_notice(from, notice),
             Message::CloneSeen(seen) => self.take_clone_seen(seen),
         }

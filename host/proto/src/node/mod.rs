@@ -11,6 +11,7 @@ mod inbound;
 mod outcomes;
 mod plugins;
 mod roster;
+mod rotate;
 mod snapshot;
 mod traffic;
 mod views;
@@ -25,15 +26,14 @@ use crate::clock::{GroupClock, WallClock};
 use crate::config::{NodeConfig, Stored};
 use crate::ctx::Ctx;
 use crate::discovery::Discovery;
-use crate::discovery::beacon::{self, Beacon};
 use crate::election::{Candidate, Election, Epochs};
 use crate::event::{Address, Command, Event, StoreRecord, StoreRequest, Transmit};
 use crate::id::{BootId, DeviceId, GroupKey, NodeId, PluginId, PublicKey};
-use crate::keys::GroupKeys;
 use crate::liveness::Liveness;
 use crate::membership::Membership;
 use crate::messaging::Messaging;
 use crate::pace::{heartbeat_interval, silence};
+use crate::rotation::Rotation;
 use crate::session::Sessions;
 use crate::status::Counters;
 use crate::time::Time;
@@ -79,9 +79,16 @@ impl Identity {
         }
     }
 
-    fn open_sessions(&self, keys: &GroupKeys, config: &NodeConfig, stored: &Stored) -> Sessions {
+    fn open_sessions(&self, group: &Rotation, config: &NodeConfig, stored: &Stored) -> Sessions {
         let (secret, crypto) = (stored.secret.clone(), config.crypto.clone());
-        Sessions::new(keys, secret, self.key, self.boot, self.flags, crypto)
+        Sessions::new(
+            group.keys(),
+            secret,
+            self.key,
+            self.boot,
+            self.flags,
+            crypto,
+        )
     }
 }
 
@@ -132,7 +139,8 @@ enum Life {
 pub struct Node {
     config: NodeConfig,
     identity: Identity,
-    keys: Option<GroupKeys>,
+    rotation: Option<Rotation>,
+    rotating: rotate::Progress,
     rng: ChaCha12Rng,
     started: Time,
     now: Time,
@@ -206,10 +214,10 @@ impl Node {
             .ok_or(NewNodeError::UnusableKey)?;
         let mut rng = ChaCha12Rng::from_seed(seed);
         let identity = Identity::new(&config, key, BootId(rng.next_u64()));
-        let keys = config.group.as_ref().map(crate::keys::GroupSecret::derive);
-        let sessions = keys
+        let rotation = config.group.clone().map(Rotation::new);
+        let sessions = rotation
             .as_ref()
-            .map(|keys| identity.open_sessions(keys, &config, &stored));
+            .map(|group| identity.open_sessions(group, &config, &stored));
         let discovery = Discovery::new(now, &config.seeds, &stored.addresses);
         let membership = Membership::new(identity.node, stored.boot_counter, rng.random());
         let ceilings = stored.epoch_ceilings.into_iter();
@@ -245,7 +253,8 @@ impl Node {
             life: Life::Running,
             config,
             identity,
-            keys,
+            rotation,
+            rotating: rotate::Progress::default(),
             sessions,
             rng,
         };
@@ -291,12 +300,13 @@ impl Node {
             Command::PluginDown(id) => self.plugin_down(&id),
             Command::Plugin { id, command } => self.plugin_acts(&id, command),
             Command::Seeds(addresses) => {
-                if self.keys.is_some() {
+                if self.rotation.is_some() {
                     self.discovery.set_resolved(addresses);
                 }
             }
             Command::NetworkChanged => self.network_changed(),
             Command::WallClock(wall) => self.wall = WallClock::new(self.now, wall),
+            Command::Rotate { step, force } => self.rotate(step, force),
             Command::Leave => self.leave(),
         }
         self.settle();
@@ -309,7 +319,9 @@ impl Node {
     /// re-affirming.
     pub fn handle_stored(&mut self, now: Time, token: u64, result: Result<(), String>) {
         self.begin(now);
-        if let Err(reason) = result {
+        if self.rotating.is_stored_by(token) {
+            self.keyring_stored(result);
+        } else if let Err(reason) = result {
             tracing::warn!(
                 token,
                 reason,
@@ -372,7 +384,7 @@ impl Node {
 
     fn time_machines(&mut self) {
         let now = self.now;
-        if self.keys.is_some() && now >= self.discovery.next_timeout() {
+        if self.rotation.is_some() && now >= self.discovery.next_timeout() {
             let connected = if self.discovery.is_beacon_due(now) {
                 self.connected_addresses()
             } else {
@@ -383,6 +395,7 @@ impl Node {
                 .handle_timeout(now, members, &connected, &mut self.rng);
         }
         self.membership.handle_timeout(now);
+        self.time_rotation();
         self.liveness.handle_timeout(now);
         for election in self.elections.values_mut() {
             election.handle_timeout(now);
@@ -449,7 +462,8 @@ impl Node {
                 | self.settle_membership()
                 | self.settle_liveness()
                 | self.settle_elections()
-                | self.settle_clock();
+                | self.settle_clock()
+                | self.settle_rotation();
             if !moved {
                 break;
             }
@@ -461,7 +475,7 @@ impl Node {
     }
 
     fn next_deadline(&self) -> (Time, &'static str) {
-        let grouped = self.keys.is_some();
+        let grouped = self.rotation.is_some();
         let mut next = (Time::MAX, "nothing");
         let mut consider = |at: Option<Time>, why: &'static str| {
             if let Some(at) = at.filter(|at| *at < next.0) {
@@ -486,26 +500,9 @@ impl Node {
             consider(elections, "election");
             consider(self.next_plugin_timeout(), "plugin fault");
             consider(self.next_beat(), "heartbeat");
+            consider(self.next_rotation(), "rotation");
         }
         (next.0.max(self.now), next.1)
-    }
-
-    /// Seals this device's beacon.
-    fn beacon(&mut self) -> Option<bytes::Bytes> {
-        let keys = self.keys.as_ref()?;
-        self.serials.beacon += 1;
-        let beacon = Beacon {
-            key: self.identity.key,
-            boot: self.identity.boot,
-            seq: self.serials.beacon,
-            port: self.config.port,
-            flags: self.identity.flags,
-        };
-        Some(bytes::Bytes::copy_from_slice(&beacon::seal(
-            keys,
-            &mut self.rng,
-            &beacon,
-        )))
     }
 
     fn endpoint(&self, node: NodeId) -> Option<Address> {
@@ -535,13 +532,15 @@ impl Node {
         }
     }
 
-    fn store(&mut self, record: StoreRecord, sync: bool) {
+    /// Returns the token of the request.
+    fn store(&mut self, record: StoreRecord, sync: bool) -> u64 {
         self.serials.store += 1;
         self.stores.push_back(StoreRequest {
             token: self.serials.store,
             record,
             sync,
         });
+        self.serials.store
     }
 }
 

@@ -78,6 +78,7 @@ impl Node {
             self.lose_claims(node);
         }
         self.refresh_visibility(node);
+        self.keyring_connected(node);
         self.liveness.connected(now, node);
         self.liveness.heard(now, node);
         let record = Message::Record(self.own_record());
@@ -99,12 +100,11 @@ impl Node {
         let mut moved = false;
         while let Some(output) = self.discovery.poll() {
             moved = true;
-            let Some(beacon) = self.beacon() else {
-                continue;
-            };
-            match output {
-                discovery::Output::Everyone => ctx!(self).transmit_to_everyone(beacon),
-                discovery::Output::Hello(address) => ctx!(self).transmit(address, beacon),
+            for beacon in self.beacons() {
+                match output {
+                    discovery::Output::Everyone => ctx!(self).transmit_to_everyone(beacon),
+                    discovery::Output::Hello(address) => ctx!(self).transmit(address, beacon),
+                }
             }
         }
         moved
@@ -193,8 +193,9 @@ impl Node {
             if sessions.is_established(&entry.key) || sessions.is_connecting(&entry.key) {
                 return;
             }
-            let (key, boot, flags) = (entry.key, entry.boot, entry.flags);
-            sessions.connect(&mut ctx!(self), key, boot, flags, &entry.candidates);
+            let candidates = entry.candidates.clone();
+            let boot = entry.boot;
+            self.dial(node, boot, &candidates);
         }
         self.ask_some(node, &Message::WhoIs(WhoIs { device: node }));
     }
@@ -276,12 +277,8 @@ impl Node {
         match reason {
             RemovalReason::Left => {
                 entry.standing = Standing::Left;
-                entry.connected_at = None;
                 entry.record = None;
-                if let Some(sessions) = &mut self.sessions {
-                    sessions.close(&key);
-                }
-                self.liveness.forget(node);
+                self.close_session(node, &key);
             }
             RemovalReason::Unreachable => {
                 entry.standing = Standing::Missing { since: now };
@@ -399,7 +396,7 @@ impl Node {
 
     /// How long a plugin that becomes healthy waits for claims.
     fn join_wait(&self) -> Duration {
-        if self.keys.is_none() {
+        if self.rotation.is_none() {
             return Duration::ZERO;
         }
         let round_left = (self.started + super::DISCOVERY_ROUND).since(self.now);
@@ -528,6 +525,7 @@ impl Node {
         }
         self.part_with_missing();
         self.remember_moved();
+        self.renew_sessions();
         self.share_opinions();
         self.update_peers();
     }
@@ -544,13 +542,20 @@ impl Node {
         };
         let gone: Vec<(NodeId, PublicKey)> = self.roster.iter().filter_map(gone).collect();
         for (node, key) in gone {
-            if let Some(sessions) = &mut self.sessions {
-                sessions.close(&key);
-            }
-            self.liveness.forget(node);
-            if let Some(entry) = self.roster.get_mut(node) {
-                entry.connected_at = None;
-            }
+            self.close_session(node, &key);
+        }
+    }
+
+    pub(super) fn close_session(&mut self, node: NodeId, key: &PublicKey) {
+        if let Some(sessions) = &mut self.sessions {
+            sessions.close(key);
+        }
+        if let Some(rotation) = &mut self.rotation {
+            rotation.disconnected(node);
+        }
+        self.liveness.forget(node);
+        if let Some(entry) = self.roster.get_mut(node) {
+            entry.connected_at = None;
         }
     }
 

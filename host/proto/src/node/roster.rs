@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{Address, PluginSpec};
 use crate::id::{BootId, DeviceId, GroupKey, NodeId, PublicKey};
+use crate::keys::Kid;
 use crate::time::Time;
 use crate::wire::header::Flags;
 use crate::wire::message::{Claim, Record};
@@ -21,6 +22,8 @@ pub(super) struct Entry {
     pub(super) flags: Flags,
     /// Of the open session, else as hinted by a beacon or a member.
     pub(super) boot: BootId,
+    /// The secret it was last seen to use.
+    pub(super) kid: Option<Kid>,
     /// Newest first.
     pub(super) candidates: Vec<Address>,
     pub(super) record: Option<Record>,
@@ -63,6 +66,7 @@ impl Entry {
             device: key.device_id(),
             flags,
             boot,
+            kid: None,
             candidates: Vec::new(),
             record: None,
             standing: Standing::Stranger,

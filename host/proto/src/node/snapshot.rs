@@ -20,7 +20,8 @@ impl Node {
         NodeStatus {
             device: self.identity.device,
             name: self.identity.name.clone(),
-            has_group: self.keys.is_some(),
+            has_group: self.rotation.is_some(),
+            keyring: self.keyring_status(),
             peers,
             plugins: self
                 .plugins
@@ -65,6 +66,7 @@ impl Node {
             last_heard: heard.map(|heard| now.since(heard)),
             round_trip_us: timing.and_then(|timing| timing.round_trip()),
             clock_delta_us: timing.and_then(|timing| timing.clock_delta()),
+            keyring: self.peer_keyring(node),
             plugins: plugins
                 .map(|plugin| crate::event::PluginSpec {
                     id: plugin.id.clone(),

@@ -8,7 +8,8 @@ use crate::id::PublicKey;
 use crate::session::attempt::{Attempt, CANDIDATES_MAX, Pending};
 use crate::session::cookie;
 use crate::session::handshake::{
-    OpenedInit, Target, init_index, init_mac1, into_transport, open_response, response_indices,
+    OpenedInit, Target, init_index, init_kid, init_mac1, into_transport, open_response,
+    response_indices,
 };
 use crate::session::mac::MAC_LEN;
 use crate::session::refusal::Refusal;
@@ -44,7 +45,10 @@ impl Sessions {
             return Err(Refusal::OwnKey);
         }
         if init.responder_boot != self.identity.boot {
-            return Ok(Incoming::WantsBeacon { to: from });
+            return Ok(Incoming::WantsBeacon {
+                to: from,
+                kid: init.kid,
+            });
         }
         let is_newer = self
             .counters
@@ -79,7 +83,10 @@ impl Sessions {
         if cookie::is_signed(init, &cookie) {
             return Ok(());
         }
-        let key = self.identity.cookie_key(&self.identity.public);
+        let kid = init_kid(init);
+        let own = self.identity.public;
+        let key = self.identity.cookie_key(&kid, &own);
+        let key = key.ok_or(Refusal::OtherGroup)?;
         let reply = key.seal(ctx.rng, init_index(init), mac1, cookie);
         ctx.transmit(from, Bytes::copy_from_slice(&reply));
         Err(Refusal::NoCookie)
@@ -97,7 +104,8 @@ impl Sessions {
         let attempt = self.attempts.get_mut(&peer).ok_or(Refusal::UnknownIndex)?;
         let pending = attempt.pending.iter_mut().find(|init| init.local == index);
         let pending = pending.ok_or(Refusal::UnknownIndex)?;
-        let key = self.identity.cookie_key(&peer);
+        let key = self.identity.cookie_key(&attempt.target.kid, &peer);
+        let key = key.ok_or(Refusal::OtherGroup)?;
         let cookie = key.open(datagram, &pending.mac1).ok_or(Refusal::Forged)?;
         let address = pending.address;
         self.jar.keep(ctx.now, peer, address, cookie);
@@ -114,11 +122,11 @@ impl Sessions {
         from: Address,
         datagram: &[u8],
     ) -> Result<Incoming, Refusal> {
-        self.identity.check_response(datagram)?;
         let (local, remote) = response_indices(datagram);
         let peer = *self.indices.get(&local).ok_or(Refusal::UnknownIndex)?;
         let attempt = self.attempts.get_mut(&peer).ok_or(Refusal::UnknownIndex)?;
-        let boot = attempt.target.boot;
+        let Target { boot, kid, .. } = attempt.target;
+        self.identity.check_response(&kid, datagram)?;
         let at = attempt
             .pending
             .iter()
@@ -137,6 +145,7 @@ impl Sessions {
             local,
             remote,
             boot,
+            kid,
             initiated: true,
             created,
             serial,
@@ -186,6 +195,8 @@ impl Sessions {
             "its key is of low order"
         } else if !target.flags.speaks_our_version() {
             "it does not speak this protocol version"
+        } else if self.identity.key(&target.kid).is_none() {
+            "this device does not hold the secret that it uses"
         } else if !self.has_room_for(peer, ctx.now) {
             "there are too many peers already"
         } else {
@@ -259,9 +270,13 @@ impl Sessions {
         let Some(attempt) = self.attempts.get_mut(peer) else {
             return;
         };
-        let (state, mut packet) =
-            self.identity
-                .write_init(ctx.rng, &attempt.target, local, self.inits);
+        let written = self
+            .identity
+            .write_init(ctx.rng, &attempt.target, local, self.inits);
+        let Some((state, mut packet)) = written else {
+            self.free([local]);
+            return;
+        };
         let displaced = attempt.add_pending(Pending {
             local,
             state,
@@ -292,15 +307,19 @@ impl Sessions {
     }
 
     fn answer(&mut self, ctx: &mut Ctx<'_>, from: Address, init: OpenedInit) {
-        let (peer, boot, remote) = (init.peer, init.initiator_boot, init.remote);
+        let (peer, boot, remote, kid) = (init.peer, init.initiator_boot, init.remote, init.kid);
         let local = self.new_index(ctx, peer);
-        let (transport, packet) = self.identity.write_response(init, local);
+        let Some((transport, packet)) = self.identity.write_response(init, local) else {
+            self.free([local]);
+            return;
+        };
         let created = ctx.now;
         let serial = self.next_serial();
         let origin = Origin {
             local,
             remote,
             boot,
+            kid,
             initiated: false,
             created,
             serial,

@@ -13,7 +13,7 @@ use snow::{Builder, HandshakeState, StatelessTransportState};
 
 use crate::crypto::Crypto;
 use crate::id::{BootId, PublicKey};
-use crate::keys::{GroupKeys, StaticSecret};
+use crate::keys::{GroupKeys, Kid, StaticSecret};
 use crate::session::cookie::CookieKey;
 use crate::session::mac::{MAC_LEN, MacKey};
 use crate::session::refusal::Refusal;
@@ -35,27 +35,46 @@ const BUFFER_LEN: usize = 512;
 
 /// What a device brings into every handshake.
 pub(super) struct Identity {
-    pub(super) keys: GroupKeys,
+    /// One for each secret of the group's keyring; a packet names the one it is under.
+    pub(super) keys: Vec<GroupKey>,
     pub(super) secret: StaticSecret,
     pub(super) public: PublicKey,
     pub(super) boot: BootId,
     pub(super) flags: Flags,
     pub(super) crypto: Arc<dyn Crypto>,
+}
+
+/// One secret of the group, ready for handshakes.
+pub(super) struct GroupKey {
+    pub(super) keys: GroupKeys,
     /// Checks the packets sent to this device.
     pub(super) mac_key: MacKey,
 }
 
+impl GroupKey {
+    /// What this device needs of a secret.
+    pub(super) fn new(keys: &GroupKeys, own: &PublicKey) -> Self {
+        Self {
+            keys: keys.clone(),
+            mac_key: MacKey::new(&keys.mac1, own),
+        }
+    }
+}
+
 /// Whom a handshake is meant for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Target {
-    pub(super) peer: PublicKey,
-    pub(super) boot: BootId,
-    pub(super) flags: Flags,
+pub(crate) struct Target {
+    pub(crate) peer: PublicKey,
+    pub(crate) boot: BootId,
+    pub(crate) flags: Flags,
+    /// The secret to use: one that the peer is known, or likely, to hold.
+    pub(crate) kid: Kid,
 }
 
 /// An Init that was read: who sent it and what it says.
 pub(super) struct OpenedInit {
     state: HandshakeState,
+    pub(super) kid: Kid,
     pub(super) remote: Index,
     pub(super) peer: PublicKey,
     pub(super) responder_boot: BootId,
@@ -64,18 +83,25 @@ pub(super) struct OpenedInit {
 }
 
 impl Identity {
-    /// Writes an Init. The state awaits the Response.
+    /// The secret of this name, if this device holds it.
+    pub(super) fn key(&self, kid: &Kid) -> Option<&GroupKey> {
+        self.keys.iter().find(|key| key.keys.kid == *kid)
+    }
+
+    /// Writes an Init under the target's secret. The state awaits the Response. None if this
+    /// device holds that secret no longer.
     pub(super) fn write_init(
         &self,
         rng: &mut ChaCha12Rng,
         target: &Target,
         local: Index,
         counter: u64,
-    ) -> (HandshakeState, [u8; INIT_LEN]) {
+    ) -> Option<(HandshakeState, [u8; INIT_LEN])> {
+        let keys = &self.key(&target.kid)?.keys;
         let suite = self.flags.suite_with(target.flags);
-        let prologue = self.prologue(target.flags);
+        let prologue = prologue(keys, target.flags);
         let mut state = self
-            .builder(rng, suite, &prologue)
+            .builder(rng, keys, suite, &prologue)
             .remote_public_key(target.peer.as_bytes())
             .and_then(Builder::build_initiator)
             .expect("all that the pattern needs is given");
@@ -88,27 +114,26 @@ impl Identity {
         let mut packet = [0; INIT_LEN];
         packet[0] = Kind::Init(suite).first_byte();
         packet[1..4].copy_from_slice(&local.to_bytes());
-        packet[4..NOISE].copy_from_slice(&self.keys.kid);
+        packet[4..NOISE].copy_from_slice(&keys.kid);
         write_noise(&mut state, &payload, &mut packet[NOISE..INIT_MAC1]);
         seal_mac1(
-            &MacKey::new(&self.keys.mac1, &target.peer),
+            &MacKey::new(&keys.mac1, &target.peer),
             &mut packet,
             INIT_MAC1,
         );
-        (state, packet)
+        Some((state, packet))
     }
 
     /// The checks on an Init that cost next to nothing; returns its code.
     pub(super) fn check_init(&self, packet: &[u8]) -> Result<[u8; MAC_LEN], Refusal> {
-        if packet[4..NOISE] != self.keys.kid {
-            return Err(Refusal::OtherGroup);
-        }
-        check_mac1(&self.mac_key, packet, INIT_MAC1)
+        let key = self.key(&init_kid(packet)).ok_or(Refusal::OtherGroup)?;
+        check_mac1(&key.mac_key, packet, INIT_MAC1)
     }
 
-    /// The key that seals the cookies of `responder`.
-    pub(super) fn cookie_key(&self, responder: &PublicKey) -> CookieKey {
-        CookieKey::new(&self.keys.mac1, responder)
+    /// The key that seals the cookies of `responder` for an Init under this secret.
+    pub(super) fn cookie_key(&self, kid: &Kid, responder: &PublicKey) -> Option<CookieKey> {
+        let key = self.key(kid)?;
+        Some(CookieKey::new(&key.keys.mac1, responder))
     }
 
     /// Reads the Noise message of an Init that passed [`Identity::check_init`].
@@ -120,9 +145,11 @@ impl Identity {
     ) -> Result<OpenedInit, Refusal> {
         let noise = &packet[NOISE..INIT_MAC1];
         check_ephemeral(noise)?;
-        let prologue = self.prologue(self.flags);
+        let kid = init_kid(packet);
+        let keys = &self.key(&kid).ok_or(Refusal::OtherGroup)?.keys;
+        let prologue = prologue(keys, self.flags);
         let mut state = self
-            .builder(rng, suite, &prologue)
+            .builder(rng, keys, suite, &prologue)
             .build_responder()
             .expect("all that the pattern needs is given");
         let mut payload = [0; BUFFER_LEN];
@@ -142,16 +169,18 @@ impl Identity {
             responder_boot: BootId(u64::from_le_bytes(array(&payload[..8]))),
             initiator_boot: BootId(u64::from_le_bytes(array(&payload[8..16]))),
             counter: u64::from_le_bytes(array(&payload[16..24])),
+            kid,
             state,
         })
     }
 
-    /// Answers an Init.
+    /// Answers an Init, under the secret that it was under.
     pub(super) fn write_response(
         &self,
         init: OpenedInit,
         local: Index,
-    ) -> (StatelessTransportState, [u8; RESPONSE_LEN]) {
+    ) -> Option<(StatelessTransportState, [u8; RESPONSE_LEN])> {
+        let keys = &self.key(&init.kid)?.keys;
         let mut state = init.state;
         let mut packet = [0; RESPONSE_LEN];
         packet[0] = Kind::Response.first_byte();
@@ -160,16 +189,17 @@ impl Identity {
         let payload = self.boot.0.to_le_bytes();
         write_noise(&mut state, &payload, &mut packet[NOISE..RESPONSE_MAC1]);
         seal_mac1(
-            &MacKey::new(&self.keys.mac1, &init.peer),
+            &MacKey::new(&keys.mac1, &init.peer),
             &mut packet,
             RESPONSE_MAC1,
         );
-        (into_transport(state), packet)
+        Some((into_transport(state), packet))
     }
 
-    /// The checks on a Response that cost next to nothing.
-    pub(super) fn check_response(&self, packet: &[u8]) -> Result<(), Refusal> {
-        check_mac1(&self.mac_key, packet, RESPONSE_MAC1)?;
+    /// The checks that cost next to nothing on a Response to an Init under this secret.
+    pub(super) fn check_response(&self, kid: &Kid, packet: &[u8]) -> Result<(), Refusal> {
+        let key = self.key(kid).ok_or(Refusal::OtherGroup)?;
+        check_mac1(&key.mac_key, packet, RESPONSE_MAC1)?;
         if packet[RESPONSE_MAC1 + MAC_LEN..] != [0; MAC_LEN] {
             return Err(Refusal::Mac);
         }
@@ -181,6 +211,7 @@ impl Identity {
     fn builder<'a>(
         &'a self,
         rng: &mut ChaCha12Rng,
+        keys: &'a GroupKeys,
         suite: Suite,
         prologue: &'a [u8],
     ) -> Builder<'a> {
@@ -192,23 +223,28 @@ impl Identity {
         rng.fill_bytes(&mut seed);
         let resolver = self.crypto.resolver(ChaCha12Rng::from_seed(seed));
         Builder::with_resolver(name.parse().expect("a fixed pattern"), resolver)
-            .psk(PSK_SLOT, &self.keys.noise)
+            .psk(PSK_SLOT, &keys.noise)
             .and_then(|builder| builder.local_private_key(self.secret.as_bytes()))
             .and_then(|builder| builder.prologue(prologue))
             .expect("each is set once")
     }
+}
 
-    /// What both sides must agree on besides keys; every part has a fixed size.
-    fn prologue(&self, responder: Flags) -> Vec<u8> {
-        let mut prologue = Vec::with_capacity(48);
-        prologue.extend_from_slice(PRODUCT);
-        prologue.push(VERSION);
-        prologue.extend_from_slice(&responder.to_bytes());
-        prologue.extend_from_slice(TRANSPORT);
-        prologue.extend_from_slice(&self.keys.group_id);
-        prologue.extend_from_slice(&self.keys.kid);
-        prologue
-    }
+/// What both sides must agree on besides keys; every part has a fixed size.
+fn prologue(keys: &GroupKeys, responder: Flags) -> Vec<u8> {
+    let mut prologue = Vec::with_capacity(48);
+    prologue.extend_from_slice(PRODUCT);
+    prologue.push(VERSION);
+    prologue.extend_from_slice(&responder.to_bytes());
+    prologue.extend_from_slice(TRANSPORT);
+    prologue.extend_from_slice(&keys.group_id);
+    prologue.extend_from_slice(&keys.kid);
+    prologue
+}
+
+/// The secret that an Init says it is under.
+pub(super) fn init_kid(packet: &[u8]) -> Kid {
+    array(&packet[4..NOISE])
 }
 
 /// Where an Init's sender awaits the answer.

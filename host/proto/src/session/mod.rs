@@ -25,6 +25,7 @@ mod cookie;
 mod establish;
 mod gate;
 mod handshake;
+mod keys;
 mod lru;
 mod mac;
 mod memory;
@@ -48,14 +49,14 @@ use crate::crypto::Crypto;
 use crate::ctx::Ctx;
 use crate::event::Address;
 use crate::id::{BootId, PublicKey};
-use crate::keys::{GroupKeys, StaticSecret};
+use crate::keys::{GroupKeys, Kid, StaticSecret};
 use crate::time::Time;
 use crate::wire::header::{ACCEPTED_LEN_MAX, DATA_OVERHEAD, Flags, Kind, classify};
 use attempt::Attempt;
 use cookie::{Baker, Jar};
 use gate::Gate;
-use handshake::{Identity, Target};
-use mac::MacKey;
+pub(crate) use handshake::Target;
+use handshake::{GroupKey, Identity};
 use memory::{InitCounters, SeenMacs};
 use refusal::Refusal;
 pub(crate) use rival::Opinion;
@@ -85,6 +86,8 @@ pub(crate) enum Incoming {
     WantsBeacon {
         /// Where it asked from.
         to: Address,
+        /// Under which secret, which it holds for certain.
+        kid: Kid,
     },
     /// Nothing for the caller: progress of a handshake, or a datagram that was refused and
     /// counted.
@@ -163,26 +166,25 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// No sessions yet. `flags` are the ones in this device's beacons.
+    /// No sessions yet. `keys` are those of the secrets that handshakes may be under, `flags` the
+    /// ones in this device's beacons.
     pub(crate) fn new(
-        keys: &GroupKeys,
+        keys: &[GroupKeys],
         secret: StaticSecret,
         public: PublicKey,
         boot: BootId,
         flags: Flags,
         crypto: Arc<dyn Crypto>,
     ) -> Self {
-        let mac_key = MacKey::new(&keys.mac1, &public);
-        let keys = keys.clone();
+        let keys = keys.iter().map(|keys| GroupKey::new(keys, &public));
         Self {
             identity: Identity {
-                keys,
+                keys: keys.collect(),
                 secret,
                 public,
                 boot,
                 flags,
                 crypto,
-                mac_key,
             },
             peers: BTreeMap::new(),
             attempts: BTreeMap::new(),
@@ -203,24 +205,13 @@ impl Sessions {
 
     /// Starts an attempt at a session with this boot of a peer, or adds addresses to the one under
     /// way. Does nothing if there is a session with that boot whose peer was heard lately.
-    pub(crate) fn connect(
-        &mut self,
-        ctx: &mut Ctx<'_>,
-        peer: PublicKey,
-        boot: BootId,
-        peer_flags: Flags,
-        candidates: &[Address],
-    ) {
-        let target = Target {
-            peer,
-            boot,
-            flags: peer_flags,
-        };
+    pub(crate) fn connect(&mut self, ctx: &mut Ctx<'_>, target: Target, candidates: &[Address]) {
+        let peer = target.peer;
         if self.is_fresh(&target, ctx.now) {
             self.drop_refuted_attempt(&peer);
             return;
         }
-        if self.is_kept_waiting(&peer, boot, ctx.now) {
+        if self.is_kept_waiting(&peer, target.boot, ctx.now) {
             return;
         }
         if !self.may_attempt(ctx, &target) {

@@ -17,6 +17,7 @@ use snow::StatelessTransportState;
 
 use crate::event::Address;
 use crate::id::BootId;
+use crate::keys::Kid;
 use crate::session::handshake::array;
 use crate::session::refusal::Refusal;
 use crate::session::rival::{Challenge, Rival};
@@ -58,6 +59,8 @@ impl Index {
 pub(super) struct Session {
     pub(super) local: Index,
     pub(super) boot: BootId,
+    /// The secret it was established under.
+    pub(super) kid: Kid,
     pub(super) initiated: bool,
     /// When this side saw the handshake.
     pub(super) created: Time,
@@ -74,6 +77,7 @@ pub(super) struct Origin {
     pub(super) local: Index,
     pub(super) remote: Index,
     pub(super) boot: BootId,
+    pub(super) kid: Kid,
     pub(super) initiated: bool,
     pub(super) created: Time,
     pub(super) serial: u64,
@@ -85,6 +89,7 @@ impl Session {
             local,
             remote,
             boot,
+            kid,
             initiated,
             created,
             serial,
@@ -93,6 +98,7 @@ impl Session {
         Self {
             local,
             boot,
+            kid,
             initiated,
             created,
             serial,
@@ -249,6 +255,21 @@ impl Slots {
         } else {
             Confirmed::Previous
         }
+    }
+
+    /// Drops the sessions under secrets that `holds` denies.
+    pub(super) fn retain(&mut self, holds: impl Fn(&Kid) -> bool, dropped: &mut Vec<Index>) {
+        for slot in [&mut self.current, &mut self.previous] {
+            let gone = slot.take_if(|session| !holds(&session.kid));
+            dropped.extend(gone.map(|session| session.local));
+        }
+        self.half_open.retain(|session| {
+            let stays = holds(&session.kid);
+            if !stays {
+                dropped.push(session.local);
+            }
+            stays
+        });
     }
 
     /// When the latest of the half-open sessions began, if there is nothing but half-open ones.

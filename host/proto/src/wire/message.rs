@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::event::Address;
 use crate::id::{BootId, GroupKey, NodeId, PluginId, PublicKey, Version};
 use crate::wire::header::Flags;
+use crate::wire::keyring::{KeyringOffer, KeyringState};
 
 /// Bytes that precede each body: kind and big-endian length.
 pub(crate) const FRAME_HEADER: usize = 3;
@@ -45,6 +46,8 @@ pub(crate) enum Message {
     Release(Release),
     App(App),
     Relayed(Relayed),
+    KeyringState(KeyringState),
+    KeyringOffer(KeyringOffer),
     CloneNotice(CloneNotice),
     CloneSeen(CloneSeen),
 }
@@ -350,6 +353,8 @@ impl Message {
             Self::Release(_) => 14,
             Self::App(_) => 15,
             Self::Relayed(_) => 16,
+            Self::KeyringState(_) => 17,
+            Self::KeyringOffer(_) => 18,
             Self::CloneNotice(_) => 24,
             Self::CloneSeen(_) => 25,
         }
@@ -376,6 +381,8 @@ impl Message {
             Self::Release(body) => pack(body, out),
             Self::App(body) => pack(body, out),
             Self::Relayed(body) => pack(body, out),
+            Self::KeyringState(body) => pack(body, out),
+            Self::KeyringOffer(body) => pack(body, out),
             Self::CloneNotice(body) => pack(body, out),
             Self::CloneSeen(body) => pack(body, out),
         }
@@ -401,6 +408,8 @@ impl Message {
             14 => Self::Release(unpack(kind, &body)?),
             15 => Self::App(unpack(kind, &body)?),
             16 => Self::Relayed(unpack(kind, &body)?),
+            17 => Self::KeyringState(unpack(kind, &body)?),
+            18 => Self::KeyringOffer(unpack(kind, &body)?),
             24 => Self::CloneNotice(unpack(kind, &body)?),
             25 => Self::CloneSeen(unpack(kind, &body)?),
             unknown => return Err(DecodeError::UnknownKind(unknown)),
@@ -424,6 +433,8 @@ impl Message {
             Self::Vouch(vouch) => vouch.claims.len() <= LIST_MAX,
             Self::App(app) => app.payload.len() <= crate::MAX_PAYLOAD,
             Self::Relayed(relayed) => relayed.message.payload.len() <= crate::MAX_PAYLOAD,
+            Self::KeyringState(state) => state.within_bounds(),
+            Self::KeyringOffer(offer) => offer.within_bounds(),
             Self::Membership(_)
             | Self::RecordRequest(_)
             | Self::Query(_)

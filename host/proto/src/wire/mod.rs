@@ -1,4 +1,5 @@
 //! Bytes to typed values and back, each once.
 
 pub(crate) mod header;
+pub(crate) mod keyring;
 pub(crate) mod message;

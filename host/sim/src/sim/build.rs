@@ -285,6 +285,7 @@ impl Sim {
                 .collect(),
             members: BTreeSet::new(),
             clock: None,
+            rotated: None,
             datagrams_sent: 0,
             bytes_sent: 0,
             clones_detected: 0,

@@ -210,6 +210,11 @@ impl Sim {
                     }
                     self.devices[node].members.remove(&device);
                 }
+                Event::Rotated { step, result } => {
+                    self.note(&format!("n{node} {step:?}: {result:?}"));
+                    self.devices[node].rotated = Some((step, result));
+                    self.changes += 1;
+                }
                 Event::CloneDetected {
                     device,
                     kept_at,

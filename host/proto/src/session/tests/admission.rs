@@ -75,7 +75,7 @@ fn changed(init: &Flying, change: impl FnOnce(&mut [u8])) -> Flying {
 /// Makes the first code right again, as a member can.
 fn resealed(hub: &Device, init: &Flying) -> Flying {
     changed(init, |bytes| {
-        let tag = hub.sessions.identity.mac_key.tag(&bytes[..128]);
+        let tag = hub.sessions.identity.keys[0].mac_key.tag(&bytes[..128]);
         bytes[128..144].copy_from_slice(&tag);
     })
 }

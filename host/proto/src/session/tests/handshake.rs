@@ -266,7 +266,13 @@ fn who_dials_an_old_boot_is_told_and_dials_the_right_one() {
     let old = b.restarted(7);
     a.connect_at(&old, &[b.address]);
     let init = a.sent_one();
-    assert_eq!(b.receive(&init), Incoming::WantsBeacon { to: a.address });
+    assert_eq!(
+        b.receive(&init),
+        Incoming::WantsBeacon {
+            to: a.address,
+            kid: group_keys().kid,
+        }
+    );
     assert_eq!(b.sent(), []);
     assert_eq!(b.refused(), 0);
     a.connect(&b);
@@ -338,7 +344,13 @@ fn peers_are_bounded_and_half_open_ones_make_room() {
         key[1..3].copy_from_slice(&n.to_be_bytes());
         let key = PublicKey::new(key).expect("no point of low order");
         let flags = hub.flags;
-        hub.run(|s, ctx| s.connect(ctx, key, BootId(1), flags, &[address(200)]));
+        let target = Target {
+            peer: key,
+            boot: BootId(1),
+            flags,
+            kid: hub.kid,
+        };
+        hub.run(|s, ctx| s.connect(ctx, target, &[address(200)]));
     }
     assert_eq!(hub.sent().len(), PEERS_MAX - 10);
     for id in 10..20 {

@@ -144,7 +144,13 @@ fn another_secret_gets_silence() {
 fn other_flags_than_the_advertised_ones_fail() {
     let (mut a, mut b) = pair();
     let lie = Flags::from_bytes([1, 2, 1, 0, 0, 0]);
-    a.run(|s, ctx| s.connect(ctx, b.public, b.boot, lie, &[b.address]));
+    let target = Target {
+        peer: b.public,
+        boot: b.boot,
+        flags: lie,
+        kid: a.kid,
+    };
+    a.run(|s, ctx| s.connect(ctx, target, &[b.address]));
     let init = a.sent_one();
     assert_refused(&mut b, &init, "flags that were changed on the way");
 }
@@ -189,7 +195,10 @@ fn a_recorded_init_only_gets_a_beacon_after_a_restart() {
     };
     assert_eq!(
         restarted.receive(&replayed),
-        Incoming::WantsBeacon { to: from }
+        Incoming::WantsBeacon {
+            to: from,
+            kid: group_keys().kid,
+        }
     );
     assert_eq!(restarted.sent(), []);
     assert!(restarted.sessions.peers.is_empty());
@@ -265,7 +274,13 @@ fn keys_of_low_order_and_ones_own_are_refused() {
     let (mut a, _) = pair();
     let flags = a.flags;
     let own = a.public;
-    a.run(|s, ctx| s.connect(ctx, own, BootId(1), flags, &[address(5)]));
+    let target = Target {
+        peer: own,
+        boot: BootId(1),
+        flags,
+        kid: a.kid,
+    };
+    a.run(|s, ctx| s.connect(ctx, target, &[address(5)]));
     assert_eq!(a.sent(), []);
     assert_eq!(a.events(), [SessionEvent::GaveUp { peer: own }]);
 
@@ -274,11 +289,13 @@ fn keys_of_low_order_and_ones_own_are_refused() {
         peer: a.public,
         boot: a.boot,
         flags,
+        kid: a.kid,
     };
     let (_, packet) = twin
         .sessions
         .identity
-        .write_init(&mut twin.rng, &target, Index::new(1), 1);
+        .write_init(&mut twin.rng, &target, Index::new(1), 1)
+        .expect("it holds the secret");
     let init = Flying {
         from: address(5),
         to: a.address,
@@ -300,10 +317,10 @@ fn ephemeral_keys_of_low_order_are_refused_for_what_they_are() {
     assert_eq!(opened.map(drop), Err(Refusal::LowOrderKey));
 
     let mut response = vec![0; RESPONSE_LEN];
-    let tag = a.sessions.identity.mac_key.tag(&response[..64]);
+    let tag = a.sessions.identity.keys[0].mac_key.tag(&response[..64]);
     response[64..80].copy_from_slice(&tag);
     assert_eq!(
-        a.sessions.identity.check_response(&response),
+        a.sessions.identity.check_response(&a.kid, &response),
         Err(Refusal::LowOrderKey)
     );
 }
@@ -321,7 +338,9 @@ fn a_member_that_garbles_noise_leaves_the_genuine_packets_alone() {
             bytes[position] ^= 4;
             // Slowly enough to be no load.
             receiver.now += Duration::from_millis(20);
-            let tag = receiver.sessions.identity.mac_key.tag(&bytes[..mac_at]);
+            let tag = receiver.sessions.identity.keys[0]
+                .mac_key
+                .tag(&bytes[..mac_at]);
             bytes[mac_at..mac_at + 16].copy_from_slice(&tag);
             assert_refused(receiver, &with_bytes(genuine, bytes), "garbled by a member");
         }

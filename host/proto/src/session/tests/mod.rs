@@ -3,6 +3,7 @@
 mod admission;
 mod handshake;
 mod hostile;
+mod keys;
 mod races;
 mod rivals;
 
@@ -22,6 +23,8 @@ struct Device {
     boot: BootId,
     flags: Flags,
     address: Address,
+    /// The secret it dials under.
+    kid: Kid,
     rng: ChaCha12Rng,
     outbox: VecDeque<Transmit>,
     counters: Counters,
@@ -58,12 +61,20 @@ impl Device {
         let public = Ring.public_key(&secret).expect("usable");
         let (boot, flags) = (BootId(boot), Flags::new(aes));
         Self {
-            sessions: Sessions::new(keys, secret, public, boot, flags, crypto),
+            sessions: Sessions::new(
+                core::slice::from_ref(keys),
+                secret,
+                public,
+                boot,
+                flags,
+                crypto,
+            ),
             id,
             public,
             boot,
             flags,
             address: address(id),
+            kid: keys.kid,
             rng: ChaCha12Rng::seed_from_u64(u64::from(id) << 8 | boot.0),
             outbox: VecDeque::new(),
             counters: Counters::default(),
@@ -106,7 +117,13 @@ impl Device {
     }
 
     fn connect_at(&mut self, to: &Device, candidates: &[Address]) {
-        self.run(|s, ctx| s.connect(ctx, to.public, to.boot, to.flags, candidates));
+        let target = Target {
+            peer: to.public,
+            boot: to.boot,
+            flags: to.flags,
+            kid: self.kid,
+        };
+        self.run(|s, ctx| s.connect(ctx, target, candidates));
     }
 
     fn receive(&mut self, flying: &Flying) -> Incoming {

@@ -2,6 +2,8 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
 use super::*;
+use crate::keyring::Keyring;
+use crate::keys::GroupSecret;
 use crate::session::MAX_PLAINTEXT;
 
 fn key() -> PublicKey {
@@ -134,7 +136,22 @@ fn samples() -> Vec<Message> {
             boot: BootId(2),
             message: app(4),
         }),
+        Message::KeyringState(KeyringState {
+            shape: keyring().shape(),
+            failed: true,
+            reply: false,
+        }),
+        Message::KeyringOffer(KeyringOffer::new(&keyring())),
     ]
+}
+
+/// One with four secrets.
+fn keyring() -> Keyring {
+    let step = |ring: Keyring, n| ring.install(&[n; 32]).and_then(|ring| ring.use_staged());
+    let ring = Keyring::from(GroupSecret::from_random(&[200; 48]));
+    let used = step(ring, 201).and_then(|ring| step(ring, 202));
+    let ring = used.and_then(|ring| ring.install(&[203; 32]));
+    ring.expect("an epoch is left")
 }
 
 fn encode(messages: &[Message]) -> Vec<u8> {
@@ -224,7 +241,7 @@ fn trailing_bytes_long_lists_and_unknown_kinds_are_refused() {
     let fat = encode(&[Message::App(app(crate::MAX_PAYLOAD + 1))]);
     assert_eq!(decode(&fat), Err(DecodeError::TooLong(15)));
 
-    assert_eq!(decode(&[17, 0, 0]), Err(DecodeError::UnknownKind(17)));
+    assert_eq!(decode(&[99, 0, 0]), Err(DecodeError::UnknownKind(99)));
     assert_eq!(decode(&[1, 0]), Err(DecodeError::Truncated));
 }
 
@@ -248,4 +265,18 @@ fn the_largest_payload_fits_a_datagram_even_relayed() {
         message: app,
     };
     assert!(encode(&[Message::Relayed(relayed)]).len() <= MAX_PLAINTEXT);
+}
+
+#[test]
+fn an_offer_gives_the_whole_keyring_and_shows_no_secret() {
+    let offer = KeyringOffer::new(&keyring());
+    assert_eq!(offer.keyring([200; 16]), Ok(keyring()));
+    assert!(
+        offer.keyring([0; 16]).is_err(),
+        "the marks are of another group"
+    );
+    let text = format!("{offer:?}");
+    assert!(!text.contains("201, 201"), "{text}");
+    let bytes = encode(&[Message::KeyringOffer(offer)]);
+    assert!(bytes.len() < 300, "{} bytes", bytes.len());
 }
