@@ -55,7 +55,10 @@ impl Node {
                 self.dial(node, boot, &[address]);
             }
             SessionEvent::RivalHeard { peer, address, .. } => self.refuse_clone(&peer, address),
-            SessionEvent::Established { .. } | SessionEvent::GaveUp { .. } => {}
+            SessionEvent::Established { .. }
+            | SessionEvent::GaveUp { .. }
+            | SessionEvent::WornOut { .. }
+            | SessionEvent::Expired { .. } => {}
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod bulletin;
 mod clones;
+mod contacts;
 mod inbound;
 mod outcomes;
 mod plugins;

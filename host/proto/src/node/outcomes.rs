@@ -5,97 +5,25 @@ use std::collections::BTreeSet;
 
 use rand::Rng as _;
 
-use super::roster::{Entry, Standing};
+use super::roster::Standing;
 use super::{BURST, BURST_GAP, Node, PENDING_MAX, ctx};
 use crate::clock;
 use crate::ctx::Ctx;
 use crate::discovery;
 use crate::election::{self, Candidate, Election};
 use crate::event::{Address, Event, RemovalReason, StoreRecord};
-use crate::id::{BootId, GroupKey, NodeId, PublicKey};
+use crate::id::{GroupKey, NodeId};
 use crate::liveness;
 use crate::membership;
-use crate::session::SessionEvent;
 use crate::time::Time;
 use crate::wire::message::{DownNotice, Message, Ping, Query, RecordRequest, Release, WhoIs};
 
 /// How many members are asked about a silent leader, or for an unknown member.
 const ASKED: usize = 3;
-/// For how long the session with a missing device is kept.
-const MISSING_SESSION_LIFE: Duration = Duration::from_secs(30);
 /// How often addresses are looked at that members moved to.
 const MOVED_PERIOD: Duration = Duration::from_secs(10);
 
 impl Node {
-    pub(super) fn settle_sessions(&mut self) -> bool {
-        let mut moved = false;
-        while let Some(event) = self
-            .sessions
-            .as_mut()
-            .and_then(|sessions| sessions.poll_event())
-        {
-            moved = true;
-            match event {
-                SessionEvent::Established {
-                    peer,
-                    boot,
-                    address,
-                    initiated,
-                } => {
-                    self.session_opened(peer, boot, address, initiated);
-                }
-                SessionEvent::GaveUp { peer } => {
-                    tracing::debug!(device = ?peer.device_id(), "no answer to the handshake");
-                }
-                SessionEvent::Cloned { .. } | SessionEvent::RivalHeard { .. } => {
-                    self.take_clone_event(event);
-                }
-            }
-        }
-        moved
-    }
-
-    fn session_opened(&mut self, key: PublicKey, boot: BootId, address: Address, initiated: bool) {
-        let now = self.now;
-        let flags = self.identity.flags;
-        let Some(entry) = self.roster.learn(key, boot, flags) else {
-            return;
-        };
-        let node = entry.device.node();
-        let restarted = entry.connected_at.is_some() && entry.boot != boot;
-        if entry.boot != boot
-            || entry
-                .record
-                .as_ref()
-                .is_some_and(|record| record.boot != boot)
-        {
-            entry.restarted(boot);
-        }
-        entry.connected_at = Some(now);
-        entry.add_candidate(address);
-        tracing::debug!(device = ?entry.device, %address, initiated, restarted, "session opened");
-        if restarted {
-            self.lose_claims(node);
-        }
-        self.refresh_visibility(node);
-        self.keyring_connected(node);
-        self.liveness.connected(now, node);
-        self.liveness.heard(now, node);
-        let record = Message::Record(self.own_record());
-        self.send(node, &record);
-        for seen in self.clones_seen() {
-            self.send(node, &seen);
-        }
-        if initiated || !self.membership.is_active(node) {
-            self.membership.join(now, node);
-        }
-        for message in self.pending.remove(&node).unwrap_or_default() {
-            self.send(node, &message);
-        }
-        self.discovery.reached(address);
-        self.store_addresses();
-    }
-
     pub(super) fn settle_discovery(&mut self) -> bool {
         let mut moved = false;
         while let Some(output) = self.discovery.poll() {
@@ -257,7 +185,7 @@ impl Node {
     }
 
     /// A device's claims are void: it is lost, or runs anew.
-    fn lose_claims(&mut self, node: NodeId) {
+    pub(super) fn lose_claims(&mut self, node: NodeId) {
         for election in self.elections.values_mut() {
             election.handle_lost(self.now, node);
         }
@@ -530,35 +458,6 @@ impl Node {
         self.update_peers();
     }
 
-    /// A session with a missing device makes a short partition heal quickly; a device that is off
-    /// for longer gets no more heartbeats, and a handshake when it is back.
-    fn part_with_missing(&mut self) {
-        let now = self.now;
-        let gone = |(node, entry): (NodeId, &Entry)| match entry.standing {
-            Standing::Missing { since } if entry.connected_at.is_some() => {
-                (now.since(since) > MISSING_SESSION_LIFE).then_some((node, entry.key))
-            }
-            _ => None,
-        };
-        let gone: Vec<(NodeId, PublicKey)> = self.roster.iter().filter_map(gone).collect();
-        for (node, key) in gone {
-            self.close_session(node, &key);
-        }
-    }
-
-    pub(super) fn close_session(&mut self, node: NodeId, key: &PublicKey) {
-        if let Some(sessions) = &mut self.sessions {
-            sessions.close(key);
-        }
-        if let Some(rotation) = &mut self.rotation {
-            rotation.disconnected(node);
-        }
-        self.liveness.forget(node);
-        if let Some(entry) = self.roster.get_mut(node) {
-            entry.connected_at = None;
-        }
-    }
-
     /// Members move: every now and then their addresses are looked at anew.
     fn remember_moved(&mut self) {
         if self.now >= self.moved_at {
@@ -576,7 +475,7 @@ impl Node {
     }
 
     /// Keeps for the next start where members were reached.
-    fn store_addresses(&mut self) {
+    pub(super) fn store_addresses(&mut self) {
         if let Some(addresses) = self.discovery.addresses_to_store(self.now) {
             self.store(StoreRecord::Addresses(addresses), false);
         }

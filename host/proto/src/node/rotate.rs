@@ -250,19 +250,36 @@ impl Node {
 
     /// Dials a device, under the secret that it was last seen to use if this one holds that.
     pub(super) fn dial(&mut self, node: NodeId, boot: BootId, candidates: &[Address]) {
-        let (Some(entry), Some(rotation)) = (self.roster.get(node), &self.rotation) else {
+        let (Some(entry), Some(kid)) = (self.roster.get(node), self.kid_for(node)) else {
             return;
         };
-        let known = entry.kid.filter(|kid| rotation.key(kid).is_some());
         let target = Target {
             peer: entry.key,
             boot,
             flags: entry.flags,
-            kid: known.unwrap_or(rotation.active().kid),
+            kid,
         };
         if let Some(sessions) = &mut self.sessions {
             sessions.connect(&mut ctx!(self), target, candidates);
         }
+    }
+
+    /// Asks for a session in place of one that was used for long.
+    pub(super) fn renew_session(&mut self, peer: &PublicKey) {
+        let node = peer.device_id().node();
+        let (Some(entry), Some(kid)) = (self.roster.get(node), self.kid_for(node)) else {
+            return;
+        };
+        if let Some(sessions) = &mut self.sessions {
+            sessions.renew(&mut ctx!(self), peer, entry.flags, kid);
+        }
+    }
+
+    /// The secret for a handshake with a device.
+    fn kid_for(&self, node: NodeId) -> Option<Kid> {
+        let (entry, rotation) = (self.roster.get(node)?, self.rotation.as_ref()?);
+        let known = entry.kid.filter(|kid| rotation.key(kid).is_some());
+        Some(known.unwrap_or(rotation.active().kid))
     }
 
     /// This device's beacon under the active secret, and under the retiring ones too: two halves of

@@ -13,9 +13,10 @@ use crate::session::handshake::{
 };
 use crate::session::mac::MAC_LEN;
 use crate::session::refusal::Refusal;
+use crate::session::renewal::renew_at;
 use crate::session::rival::Challenge;
-use crate::session::slots::{Confirmed, Index, Origin, Session};
-use crate::session::{HALF_OPEN_LIFE, Incoming, PEERS_MAX, SessionEvent, Sessions};
+use crate::session::slots::{Confirmed, HALF_OPEN_LIFE, Index, Origin, Session};
+use crate::session::{Incoming, PEERS_MAX, SessionEvent, Sessions};
 use crate::time::Time;
 use crate::wire::header::Suite;
 
@@ -60,7 +61,7 @@ impl Sessions {
         if self.is_held_against(&init, from, ctx.now) {
             return Ok(Incoming::Nothing);
         }
-        if !self.has_room_for(&init.peer, ctx.now) {
+        if !self.has_room_for(&init.peer) {
             return Err(Refusal::Full);
         }
         self.answer(ctx, from, init);
@@ -149,6 +150,7 @@ impl Sessions {
             initiated: true,
             created,
             serial,
+            renew_at: renew_at(ctx.rng, created, true),
         };
         let session = Session::new(origin, into_transport(pending.state));
         if self.establish(&peer, session, from, (asked, ctx.now)) == Confirmed::Rival {
@@ -187,7 +189,7 @@ impl Sessions {
     }
 
     /// Whether a new attempt may begin; if not, says why in the log.
-    pub(super) fn may_attempt(&mut self, ctx: &Ctx<'_>, target: &Target) -> bool {
+    pub(super) fn may_attempt(&self, target: &Target) -> bool {
         let peer = &target.peer;
         let reason = if *peer == self.identity.public {
             "it has the key of this device"
@@ -197,7 +199,7 @@ impl Sessions {
             "it does not speak this protocol version"
         } else if self.identity.key(&target.kid).is_none() {
             "this device does not hold the secret that it uses"
-        } else if !self.has_room_for(peer, ctx.now) {
+        } else if !self.has_room_for(peer) {
             "there are too many peers already"
         } else {
             return true;
@@ -323,7 +325,9 @@ impl Sessions {
             initiated: false,
             created,
             serial,
+            renew_at: renew_at(ctx.rng, created, false),
         };
+        self.sweep_by(created + HALF_OPEN_LIFE);
         let mut dropped = Vec::new();
         let slots = self.peers.entry(peer).or_default();
         slots.add_half_open(Session::new(origin, transport), &mut dropped);
@@ -341,6 +345,7 @@ impl Sessions {
         (asked, now): (Time, Time),
     ) -> Confirmed {
         let (boot, initiated) = (session.boot, session.initiated);
+        self.sweep_by(session.renew_at);
         let (was, opinion) = (self.boot(peer), self.opinion(peer));
         let mut dropped = Vec::new();
         let slots = self.peers.entry(*peer).or_default();
@@ -373,28 +378,12 @@ impl Sessions {
         confirmed
     }
 
-    /// Whether the peer is known or another one may be taken in. Makes room by dropping peers that
-    /// never confirmed a session.
-    fn has_room_for(&mut self, peer: &PublicKey, now: Time) -> bool {
-        let is_known = |sessions: &Self| {
-            sessions.peers.contains_key(peer) || sessions.attempts.contains_key(peer)
-        };
-        if is_known(self) || self.peer_count() < PEERS_MAX {
-            return true;
-        }
-        let is_stale = |since: Time| now.since(since) > HALF_OPEN_LIFE;
-        let stale: Vec<PublicKey> = self
-            .peers
-            .iter()
-            .filter(|(_, slots)| slots.only_half_open_since().is_some_and(is_stale))
-            .map(|(peer, _)| *peer)
-            .collect();
-        for peer in &stale {
-            if !self.attempts.contains_key(peer) {
-                self.close(peer);
-            }
-        }
-        self.peer_count() < PEERS_MAX
+    /// Whether the peer is known or another one may be taken in. Peers that never confirm a session
+    /// make room as they grow old.
+    fn has_room_for(&self, peer: &PublicKey) -> bool {
+        self.peers.contains_key(peer)
+            || self.attempts.contains_key(peer)
+            || self.peer_count() < PEERS_MAX
     }
 
     fn peer_count(&self) -> usize {

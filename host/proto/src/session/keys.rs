@@ -53,8 +53,9 @@ impl Sessions {
         lost
     }
 
-    /// Begins a handshake under another secret with a peer there is a session with, which goes on
-    /// until the new one is confirmed. Does nothing while an attempt is under way.
+    /// Begins a handshake with a peer there is a session with, which goes on until the new one is
+    /// confirmed: the answer to [`SessionEvent::WornOut`], and what a change of secrets asks for.
+    /// Does nothing while an attempt is under way.
     pub(crate) fn renew(&mut self, ctx: &mut Ctx<'_>, peer: &PublicKey, flags: Flags, kid: Kid) {
         let Some((boot, address)) = self.boot(peer).zip(self.endpoint(peer)) else {
             return;
@@ -66,7 +67,7 @@ impl Sessions {
             flags,
             kid,
         };
-        if !self.attempts.contains_key(&peer) && self.may_attempt(ctx, &target) {
+        if !self.attempts.contains_key(&peer) && self.may_attempt(&target) {
             self.attempt(ctx, target, &[address]);
         }
     }

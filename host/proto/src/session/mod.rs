@@ -30,6 +30,7 @@ mod lru;
 mod mac;
 mod memory;
 mod refusal;
+mod renewal;
 mod rival;
 mod slots;
 #[cfg(test)]
@@ -66,8 +67,6 @@ use slots::{Index, Slot, Slots, data_index};
 const PEERS_MAX: usize = 1024;
 /// A session is left alone by [`Sessions::connect`] if its peer was heard within this time.
 const FRESH: Duration = Duration::from_secs(15);
-/// A peer that has nothing but half-open sessions this old may be dropped for another.
-const HALF_OPEN_LIFE: Duration = Duration::from_secs(30);
 
 /// The largest plaintext that fits one datagram.
 pub(crate) const MAX_PLAINTEXT: usize = MAX_DATAGRAM - DATA_OVERHEAD;
@@ -136,6 +135,17 @@ pub(crate) enum SessionEvent {
         /// quarantined, by [`Sessions::send_to_rival`].
         dial: bool,
     },
+    /// The session in use should be renewed: answer with [`Sessions::renew`]. It is said again as
+    /// long as nothing came of it.
+    WornOut {
+        /// With whom.
+        peer: PublicKey,
+    },
+    /// There is nothing to send on any more: the session grew too old without being renewed.
+    Expired {
+        /// With whom.
+        peer: PublicKey,
+    },
 }
 
 /// Why nothing was sent. No state was changed.
@@ -159,6 +169,8 @@ pub(crate) struct Sessions {
     events: VecDeque<SessionEvent>,
     /// No attempt is due before this.
     wake: Option<Time>,
+    /// No session is too old before this.
+    sweep_at: Option<Time>,
     /// How many Inits were written in this boot.
     inits: u64,
     serial: u64,
@@ -197,6 +209,7 @@ impl Sessions {
             opinions: BTreeMap::new(),
             events: VecDeque::new(),
             wake: None,
+            sweep_at: None,
             inits: 0,
             serial: 0,
             scratch: Box::new([0; ACCEPTED_LEN_MAX]),
@@ -214,7 +227,7 @@ impl Sessions {
         if self.is_kept_waiting(&peer, target.boot, ctx.now) {
             return;
         }
-        if !self.may_attempt(ctx, &target) {
+        if !self.may_attempt(&target) {
             self.events.push_back(SessionEvent::GaveUp { peer });
             return;
         }
@@ -264,9 +277,13 @@ impl Sessions {
         let session = slots.current.as_mut().ok_or(NoSession)?;
         let endpoint = slots.endpoint.ok_or(NoSession)?;
         let len = session
-            .seal(plaintext, &mut self.scratch[..])
+            .seal(ctx.now, plaintext, &mut self.scratch[..])
             .ok_or(NoSession)?;
+        let worn = session.has_just_worn();
         ctx.transmit(endpoint, Bytes::copy_from_slice(&self.scratch[..len]));
+        if worn {
+            self.sweep_by(ctx.now);
+        }
         Ok(())
     }
 
@@ -315,9 +332,10 @@ impl Sessions {
         self.events.pop_front()
     }
 
-    /// Begins the rounds that are due and ends the attempts that went on for too long. Harmless
-    /// when early.
+    /// Begins the rounds that are due, ends the attempts that went on for too long and the sessions
+    /// that are too old. Harmless when early.
     pub(crate) fn handle_timeout(&mut self, ctx: &mut Ctx<'_>) {
+        self.sweep(ctx);
         if self.wake.is_none_or(|wake| wake > ctx.now) {
             return;
         }
@@ -332,7 +350,7 @@ impl Sessions {
 
     /// When to call [`Sessions::handle_timeout`] next; may be early.
     pub(crate) fn next_timeout(&self) -> Option<Time> {
-        self.wake
+        self.wake.into_iter().chain(self.sweep_at).min()
     }
 
     fn handle_data(
@@ -345,11 +363,17 @@ impl Sessions {
         let peer = *self.indices.get(&index).ok_or(Refusal::UnknownIndex)?;
         let slots = self.peers.get_mut(&peer).ok_or(Refusal::UnknownIndex)?;
         let (slot, session) = slots.find(index).ok_or(Refusal::UnknownIndex)?;
-        let (len, is_newest) = session.open(datagram, &mut self.scratch[..])?;
+        let (len, is_newest) = session.open(ctx.now, datagram, &mut self.scratch[..])?;
         let plaintext = Bytes::copy_from_slice(&self.scratch[..len]);
         let counts = match slot {
             Slot::Current if is_newest => {
                 slots.endpoint = Some(from);
+                true
+            }
+            Slot::Previous if is_newest && peer < self.identity.public => {
+                if slots.follow_to_previous() {
+                    slots.endpoint = Some(from);
+                }
                 true
             }
             Slot::Current | Slot::Previous => true,

@@ -25,6 +25,8 @@ pub(super) enum Refusal {
     Full,
     #[error("no session or handshake has its index")]
     UnknownIndex,
+    #[error("its session is too old")]
+    Expired,
     #[error("it does not open under its session's key")]
     Forged,
     #[error("it was received before, or is too old to tell")]
@@ -50,6 +52,7 @@ impl Refusal {
             | Self::OtherBoot
             | Self::Full
             | Self::UnknownIndex
+            | Self::Expired
             | Self::Forged => counters.datagrams_refused += 1,
         }
     }

@@ -234,7 +234,9 @@ impl Sessions {
         let slots = self.peers.get_mut(peer).ok_or(NoSession)?;
         let rival = slots.rival.as_mut().ok_or(NoSession)?;
         let address = rival.address.ok_or(NoSession)?;
-        let sealed = rival.session.seal(plaintext, &mut self.scratch[..]);
+        let sealed = rival
+            .session
+            .seal(ctx.now, plaintext, &mut self.scratch[..]);
         let len = sealed.ok_or(NoSession)?;
         ctx.transmit(address, Bytes::copy_from_slice(&self.scratch[..len]));
         Ok(())

@@ -7,10 +7,12 @@
 //!
 //! Which session is the newer one is decided by the order in which this side saw their handshakes.
 //! The newest confirmed one is *current*, the one before it *previous*, which only receives. A late
-//! confirmation of an older session makes it previous, never current: both sides then settle on
-//! the same one, whatever the order of packets was. Sessions with another boot of the peer are the
+//! confirmation of an older session makes it previous, never current. Where both sides dialled at
+//! once they may see the two handshakes in different orders; then the device with the lower key
+//! decides, and the other one follows to the session on which it is sent to. Sessions with another boot of the peer are the
 //! business of [`crate::session::rival`].
 
+use core::time::Duration;
 use std::collections::VecDeque;
 
 use snow::StatelessTransportState;
@@ -28,7 +30,15 @@ use crate::wire::header::{DATA_HEADER_LEN, Kind};
 /// An initiator asks at so many addresses at once.
 const HALF_OPEN_MAX: usize = 4;
 /// Far below the point at which the ciphers' bounds are reached.
-const COUNTER_MAX: u64 = 1 << 48;
+pub(super) const COUNTER_MAX: u64 = 1 << 48;
+/// A session that has sent so many packets is renewed.
+pub(super) const RENEW_AFTER_PACKETS: u64 = 1 << 47;
+/// Nothing is sent or accepted under a session of this age.
+pub(super) const SESSION_LIFE: Duration = Duration::from_secs(20 * 60);
+/// A half-open session of this age is dropped: its initiator has long tried again.
+pub(super) const HALF_OPEN_LIFE: Duration = Duration::from_secs(30);
+/// Two sessions that began within this time may come from attempts of both sides.
+const CROSSING: Duration = Duration::from_secs(60);
 
 /// Names a session or handshake to its receiver; 24 bits on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +76,8 @@ pub(super) struct Session {
     pub(super) created: Time,
     /// Orders the sessions of this device by `created`, also within one instant.
     pub(super) serial: u64,
+    /// When this side asks for another in its place.
+    pub(super) renew_at: Time,
     remote: Index,
     transport: StatelessTransportState,
     sent: u64,
@@ -81,6 +93,7 @@ pub(super) struct Origin {
     pub(super) initiated: bool,
     pub(super) created: Time,
     pub(super) serial: u64,
+    pub(super) renew_at: Time,
 }
 
 impl Session {
@@ -93,6 +106,7 @@ impl Session {
             initiated,
             created,
             serial,
+            renew_at,
         } = origin;
         let window = Window::default();
         Self {
@@ -102,6 +116,7 @@ impl Session {
             initiated,
             created,
             serial,
+            renew_at,
             remote,
             transport,
             sent: 0,
@@ -109,14 +124,44 @@ impl Session {
         }
     }
 
+    /// Whether its time is over.
+    pub(super) fn is_expired(&self, now: Time) -> bool {
+        now.since(self.created) >= SESSION_LIFE
+    }
+
+    /// Whether another is to be made in its place.
+    pub(super) fn is_worn(&self, now: Time) -> bool {
+        now >= self.renew_at
+    }
+
+    /// Whether the packet sent last was the one that wore it out.
+    pub(super) const fn has_just_worn(&self) -> bool {
+        self.sent == RENEW_AFTER_PACKETS
+    }
+
+    /// As if so many packets had been sent.
+    #[cfg(test)]
+    pub(super) const fn set_sent(&mut self, sent: u64) {
+        self.sent = sent;
+    }
+
+    /// Whether the other side's `other` is the same session.
+    #[cfg(test)]
+    pub(super) fn pairs_with(&self, other: &Self) -> bool {
+        self.local == other.remote && self.remote == other.local
+    }
+
     /// Seals `plaintext` as the next packet into `out` and returns its length; nothing once the
-    /// counter is used up.
-    pub(super) fn seal(&mut self, plaintext: &[u8], out: &mut [u8]) -> Option<usize> {
-        if self.sent >= COUNTER_MAX {
+    /// counter is used up or the session has expired.
+    pub(super) fn seal(&mut self, now: Time, plaintext: &[u8], out: &mut [u8]) -> Option<usize> {
+        if self.sent >= COUNTER_MAX || self.is_expired(now) {
             return None;
         }
         let counter = self.sent;
         self.sent += 1;
+        if self.sent == RENEW_AFTER_PACKETS {
+            self.renew_at = now;
+        }
         out[0] = Kind::Data.first_byte();
         out[1..4].copy_from_slice(&self.remote.to_bytes());
         out[4..DATA_HEADER_LEN].copy_from_slice(&counter.to_le_bytes());
@@ -129,7 +174,15 @@ impl Session {
 
     /// Opens a packet into `out`; returns the length of its plaintext, and whether its counter is
     /// the newest of this session.
-    pub(super) fn open(&mut self, packet: &[u8], out: &mut [u8]) -> Result<(usize, bool), Refusal> {
+    pub(super) fn open(
+        &mut self,
+        now: Time,
+        packet: &[u8],
+        out: &mut [u8],
+    ) -> Result<(usize, bool), Refusal> {
+        if self.is_expired(now) {
+            return Err(Refusal::Expired);
+        }
         let counter = u64::from_le_bytes(array(&packet[4..DATA_HEADER_LEN]));
         if counter >= COUNTER_MAX || !self.window.is_fresh(counter) {
             return Err(Refusal::Replayed);
@@ -272,16 +325,52 @@ impl Slots {
         });
     }
 
-    /// When the latest of the half-open sessions began, if there is nothing but half-open ones.
-    pub(super) fn only_half_open_since(&self) -> Option<Time> {
-        if self.current.is_some() {
-            return None;
+    /// The peer decides which of two sessions is current, and sends on `previous`. Makes it current
+    /// if both may come from one crossing of attempts; a late packet of a session that was renewed
+    /// in due course changes nothing. Returns whether it did.
+    pub(super) fn follow_to_previous(&mut self) -> bool {
+        let (Some(current), Some(previous)) = (&mut self.current, &mut self.previous) else {
+            return false;
+        };
+        let (a, b) = (current.created, previous.created);
+        if a.since(b).max(b.since(a)) >= CROSSING {
+            return false;
         }
-        Some(
-            self.half_open
-                .back()
-                .map_or(Time::ZERO, |session| session.created),
-        )
+        core::mem::swap(current, previous);
+        true
+    }
+
+    /// Drops what is too old. Returns whether that leaves nothing to send on where there was.
+    pub(super) fn sweep(&mut self, now: Time, dropped: &mut Vec<Index>) -> bool {
+        let is_stale = |session: &Session| now.since(session.created) >= HALF_OPEN_LIFE;
+        while self.half_open.front().is_some_and(is_stale) {
+            dropped.extend(self.half_open.pop_front().map(|session| session.local));
+        }
+        let is_over = |session: &mut Session| session.is_expired(now);
+        dropped.extend(self.previous.take_if(is_over).map(|session| session.local));
+        let is_past = |rival: &mut Rival| rival.session.is_expired(now);
+        let rival = self.rival.take_if(is_past);
+        dropped.extend(rival.map(|rival| rival.session.local));
+        let lost = self.current.take_if(is_over).map(|session| session.local);
+        dropped.extend(lost);
+        lost.is_some()
+    }
+
+    /// When [`Slots::sweep`] has something to do, or the current session is to be renewed.
+    pub(super) fn next_due(&self) -> Option<Time> {
+        let half_open = self.half_open.front().map(|s| s.created + HALF_OPEN_LIFE);
+        let previous = self.previous.as_ref().map(|s| s.created + SESSION_LIFE);
+        let rival = self.rival.as_ref();
+        let rival = rival.map(|rival| rival.session.created + SESSION_LIFE);
+        let current = self.current.as_ref();
+        let current = current.map(|s| s.renew_at.min(s.created + SESSION_LIFE));
+        let received = half_open.into_iter().chain(previous).chain(rival);
+        received.chain(current).min()
+    }
+
+    /// Whether there is no session at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.indices().next().is_none()
     }
 
     /// The indices of all sessions.

@@ -366,7 +366,9 @@ fn peers_are_bounded_and_half_open_ones_make_room() {
     hub.connect(&last);
     assert_eq!(hub.events(), [SessionEvent::GaveUp { peer: last.public }]);
 
-    hub.now += HALF_OPEN_LIFE + Duration::from_millis(1);
+    hub.wait(slots::HALF_OPEN_LIFE);
+    hub.sent();
+    assert!(hub.sessions.peers.is_empty());
     last.wait(Duration::from_millis(400));
     settle(&mut hub, &mut last);
     assert_both_ways(&mut hub, &mut last);

@@ -5,6 +5,7 @@ mod handshake;
 mod hostile;
 mod keys;
 mod races;
+mod renewal;
 mod rivals;
 
 use super::*;
@@ -163,6 +164,18 @@ impl Device {
         core::iter::from_fn(|| self.sessions.poll_event()).collect()
     }
 
+    /// Does what a node does when told that a session is worn out. Returns whether one was.
+    fn renew_worn(&mut self, peer: &Device) -> bool {
+        let mut worn = false;
+        for event in self.events() {
+            if event == (SessionEvent::WornOut { peer: peer.public }) {
+                worn = true;
+                self.run(|s, ctx| s.renew(ctx, &peer.public, peer.flags, group_keys().kid));
+            }
+        }
+        worn
+    }
+
     fn refused(&self) -> u64 {
         let Counters {
             datagrams_refused,
@@ -212,6 +225,49 @@ fn connected() -> (Device, Device) {
     assert_eq!(a.events().len(), 1);
     assert_eq!(b.events().len(), 1);
     (a, b)
+}
+
+/// Lets time pass for both, answering what a node would answer, with a network that loses nothing.
+fn pass(a: &mut Device, b: &mut Device, duration: Duration) {
+    let end = a.now.max(b.now) + duration;
+    loop {
+        let next = |device: &Device| device.sessions.next_timeout();
+        let now = next(a).into_iter().chain(next(b)).min().unwrap_or(end);
+        let now = now.clamp(a.now.max(b.now), end);
+        for device in [&mut *a, &mut *b] {
+            device.now = now;
+            device.run(|s, ctx| s.handle_timeout(ctx));
+        }
+        a.renew_worn(b);
+        b.renew_worn(a);
+        settle(a, b);
+        if now == end {
+            return;
+        }
+    }
+}
+
+/// Both send on one session, nothing is under way, and nothing else is left half a minute later.
+fn assert_agreed(a: &mut Device, b: &mut Device, what: &impl core::fmt::Debug) {
+    assert_both_ways(a, b);
+    assert_both_ways(a, b);
+    {
+        let of = |s: &Device, p: &PublicKey| s.sessions.peers[p].current.is_some();
+        assert!(of(a, &b.public) && of(b, &a.public), "{what:?}");
+        let ours = a.sessions.peers[&b.public].current.as_ref().expect("one");
+        let theirs = b.sessions.peers[&a.public].current.as_ref().expect("one");
+        assert!(
+            ours.pairs_with(theirs),
+            "they send on two sessions: {what:?}"
+        );
+    }
+    for device in [a, b] {
+        device.wait(slots::HALF_OPEN_LIFE);
+        device.wait(Duration::from_secs(1));
+        assert_eq!(device.sent(), [], "{what:?}");
+        assert!(device.sessions.attempts.is_empty(), "{what:?}");
+        assert!(device.sessions.indices.len() <= 2, "{what:?}");
+    }
 }
 
 /// Sends a text each way and sees it arrive exactly once.
