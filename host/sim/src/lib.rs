@@ -41,7 +41,7 @@ pub use checker::MessageReport;
 pub use device::DeviceConfig;
 pub use message::PAYLOAD_MIN;
 pub use network::{Burst, Link};
-pub use plan::{Outcome, Plan, PlanError, RunOptions, Violation, run_plan};
+pub use plan::{BeatPlan, Outcome, Plan, PlanError, RunOptions, Violation, run_plan};
 pub use seed::{InvalidSeed, Seed, scenario};
 pub use sim::{Recorded, Sim, SimBuilder, Stats, spec};
 pub use summary::Summary;

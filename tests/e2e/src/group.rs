@@ -6,7 +6,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::device::Device;
-use crate::leadership::agreed_leader;
+use crate::leadership::{Role, agreed_leader, roles};
 use crate::network::Switch;
 use crate::{programs, wait};
 
@@ -108,6 +108,23 @@ impl Group {
         for device in &mut self.devices {
             device.wait_running();
         }
+    }
+
+    /// How far each device's log has come: the places from which later lines are new.
+    #[must_use]
+    pub fn marks(&self) -> Vec<usize> {
+        let devices = self.devices.iter();
+        devices.map(|device| device.log().mark()).collect()
+    }
+
+    /// What was said of roles at one of these devices since the marks, if anything was.
+    #[must_use]
+    pub fn role_change(&self, among: &[usize], marks: &[usize]) -> Option<(String, Vec<Role>)> {
+        among.iter().find_map(|place| {
+            let device = &self.devices[*place];
+            let changes = roles(device.log(), marks[*place]);
+            (!changes.is_empty()).then(|| (device.name().to_owned(), changes))
+        })
     }
 
     /// Waits until these devices follow one of them, and gives its place in the group.

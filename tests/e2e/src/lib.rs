@@ -13,12 +13,14 @@
 #![forbid(unsafe_code)]
 
 pub mod device;
+pub mod firewall;
 pub mod group;
 pub mod leadership;
 pub mod log;
 pub mod network;
 pub mod programs;
 pub mod relay;
+pub mod stranger;
 pub mod wait;
 
 pub use crate::device::Device;

@@ -79,6 +79,19 @@ impl Switch {
         self.in_hub(&["link", "set", &port(index), "master", BRIDGE]);
     }
 
+    /// The IPv4 address of the interface in a namespace.
+    #[must_use]
+    pub fn address(index: usize) -> String {
+        format!("10.71.47.{}", index + 1)
+    }
+
+    /// Gives the namespace of the bridge an address on the devices' network, and gives its name.
+    #[must_use]
+    pub fn join_bridge(&self) -> String {
+        self.in_hub(&["address", "add", "10.71.47.250/24", "dev", BRIDGE]);
+        self.hub.clone()
+    }
+
     fn add(&mut self, namespace: &str, index: usize, addresses: Addresses) {
         ip(&["netns", "add", namespace]);
         self.namespaces.push(namespace.to_owned());
@@ -93,7 +106,7 @@ impl Switch {
             inside(&[
                 "address",
                 "add",
-                &format!("10.71.47.{}/24", index + 1),
+                &format!("{}/24", Self::address(index)),
                 "dev",
                 "eth0",
             ]);

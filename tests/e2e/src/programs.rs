@@ -28,6 +28,19 @@ pub fn consort() -> &'static Path {
     })
 }
 
+/// The program that plays a stranger on the devices' network, built beside the daemon.
+///
+/// # Panics
+/// It does not build.
+#[must_use]
+pub fn stranger() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        cargo(&["build", "--quiet", "--workspace", "--bins"]);
+        built(&target().join("debug").join("stranger"))
+    })
+}
+
 /// The plugin `heartbeat`.
 ///
 /// # Panics

@@ -73,19 +73,20 @@ pub(crate) fn network_tools() {
         eprintln!("note: not root, so the tests in network namespaces will be skipped");
         return;
     }
-    if has_ip() || (shell::exists("apt-get") && install_network_tools().is_ok() && has_ip()) {
+    let all = || has("ip") && has("nft");
+    if all() || (shell::exists("apt-get") && install_network_tools().is_ok() && all()) {
         return;
     }
     eprintln!(
-        "note: `ip` not found, so the tests in network namespaces will be skipped (Debian, Ubuntu: \
-         `apt-get install iproute2`)"
+        "note: `ip` or `nft` not found, so tests in network namespaces will be skipped (Debian, \
+         Ubuntu: `apt-get install iproute2 nftables`)"
     );
 }
 
-fn has_ip() -> bool {
+fn has(tool: &str) -> bool {
     // Old versions know no --version.
     let answers = |tool: &str| shell::answers(Command::new(tool).arg("-V"));
-    answers("ip") || answers("/usr/sbin/ip")
+    answers(tool) || answers(&format!("/usr/sbin/{tool}"))
 }
 
 fn install_network_tools() -> Result<()> {
@@ -96,7 +97,8 @@ fn install_network_tools() -> Result<()> {
             .env("DEBIAN_FRONTEND", "noninteractive");
         shell::run(&mut command)
     };
-    let install = ["install", "-y", "-q", "--no-install-recommends", "iproute2"];
+    let tools = ["--no-install-recommends", "iproute2", "nftables"];
+    let install = [["install", "-y", "-q"], tools].concat();
     // A fresh system has no package lists; those of an older one may still do.
     apt(&install).or_else(|_| {
         apt(&["update", "-q"])?;

@@ -11,6 +11,7 @@ mod output;
 mod prompt;
 mod run;
 mod settings;
+mod sim;
 pub mod status;
 mod version;
 
@@ -66,6 +67,8 @@ enum Command {
     },
     /// Run a whole group on this machine and watch it.
     Demo(demo::Args),
+    /// Run a whole group in virtual time, with faults, from one seed.
+    Sim(sim::Args),
     /// Print the program's version.
     Version(version::Args),
 }
@@ -112,6 +115,7 @@ fn dispatch(command: Command) -> Result<(), CliError> {
             Ok(event_loop()?.block_on(status::run(&data_dir, json, &mut io::stdout()))?)
         }
         Command::Demo(args) => demo::run(&args),
+        Command::Sim(args) => sim::run(&args),
         Command::Version(args) => version::run(&args),
     }
 }
@@ -137,6 +141,9 @@ pub(crate) enum CliError {
     /// The demonstration failed.
     #[error(transparent)]
     Demo(#[from] demo::DemoError),
+    /// The simulation did not run, or did not go well.
+    #[error(transparent)]
+    Sim(#[from] sim::SimError),
     /// The process could not be set up.
     #[error("cannot {0}: {1}")]
     Process(&'static str, #[source] io::Error),
@@ -154,6 +161,7 @@ impl CliError {
             Self::Run(error) => run::exit_code(error),
             Self::Status(error) => status_code(error),
             Self::Demo(error) => error.exit_code(),
+            Self::Sim(error) => error.exit_code(),
             Self::Process(..) | Self::Output(_) => ExitCode::Failed,
         }
     }

@@ -1,0 +1,144 @@
+//! `consort sim`: a whole group in virtual time, from one seed.
+//!
+//! The devices run the daemon's protocol over a simulated network; the same seed and the same
+//! flags give the same output to the byte. What may happen and what must not is decided by
+//! [`consort_sim`]; this command makes its plan from flags and a file ([`scenario`]), tells what
+//! came of it ([`report`]) and draws it ([`picture`]). With `--swarm` the plans are drawn too ([`many`]).
+
+mod many;
+mod picture;
+mod report;
+mod scenario;
+
+use std::path::PathBuf;
+
+use consort_sim::{PlanError, RunOptions, Seed, run_plan};
+use thiserror::Error;
+
+use self::report::Report;
+use super::{CliError, output};
+use crate::exit_code::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  consort sim --nodes 10 --loss 20% --for 1h
+  consort sim --scenario leader-dies.toml --seed 7 --plot run.svg
+  consort sim --swarm 1000
+
+A run that breaks a property, or an expectation of the scenario, ends with exit code 7 and prints
+the command that repeats it.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// How many devices: 1 to 2000. Default: the scenario's, else 5.
+    #[arg(long, value_name = "N")]
+    nodes: Option<usize>,
+    /// The number that decides the run, as 42 or 0x2a. Default: the scenario's, else a random one,
+    /// which is printed.
+    #[arg(long, value_name = "S")]
+    seed: Option<Seed>,
+    /// The share of datagrams that every link loses, as 20% or 0.2.
+    #[arg(long, value_name = "P", value_parser = scenario::share)]
+    loss: Option<f64>,
+    /// How long a datagram takes at least, as 5ms.
+    #[arg(long, value_name = "D", value_parser = scenario::duration)]
+    delay: Option<std::time::Duration>,
+    /// For how long, in virtual time, as 30s or 2h. Default: the scenario's, else 60s.
+    #[arg(long = "for", value_name = "DUR", value_parser = scenario::duration)]
+    duration: Option<std::time::Duration>,
+    /// What goes wrong when, and what is expected; docs/simulator.md describes the form.
+    #[arg(long, value_name = "FILE", conflicts_with = "swarm")]
+    scenario: Option<PathBuf>,
+    /// Run as many scenarios drawn at random, one per seed from --seed on.
+    #[arg(long, value_name = "RUNS", value_parser = clap::value_parser!(u32).range(1..=10_000_000),
+          conflicts_with_all = ["nodes", "loss", "delay", "duration", "plot"])]
+    swarm: Option<u32>,
+    /// Print the figures as one JSON object, the last line of standard output.
+    #[arg(long)]
+    json: bool,
+    /// Draw the run into this file: a lane per device, who led whom, and what was broken when.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+}
+
+/// Why a simulation did not run, or did not go well.
+#[derive(Debug, Error)]
+pub(crate) enum SimError {
+    /// The scenario could not be read.
+    #[error("cannot read the scenario {}: {source}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The scenario has no usable form.
+    #[error("{}: {error}", path.display())]
+    Scenario {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        error: PlanError,
+    },
+    /// The flags make no plan.
+    #[error("{0}")]
+    Flags(PlanError),
+    /// The picture could not be drawn.
+    #[error("cannot draw {}: {why}", path.display())]
+    Plot {
+        /// Which file.
+        path: PathBuf,
+        /// What went wrong.
+        why: String,
+    },
+    /// The operating system gave no random number for a seed.
+    #[error("the system gives no random numbers; name a seed with --seed")]
+    Random,
+    /// A property broke.
+    #[error("{0}")]
+    Violated(String),
+}
+
+impl SimError {
+    pub(super) const fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Read { .. } | Self::Plot { .. } | Self::Random => ExitCode::Failed,
+            Self::Scenario { .. } => ExitCode::Config,
+            Self::Flags(_) => ExitCode::Usage,
+            Self::Violated(_) => ExitCode::ExpectationNotMet,
+        }
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    if let Some(runs) = args.swarm {
+        return many::run(args, runs);
+    }
+    let plan = scenario::plan(args)?;
+    let seed = scenario::seed(args, &plan)?;
+    let outcome = run_plan(&plan, seed, RunOptions::default());
+    if let Some(path) = &args.plot {
+        let drawn = picture::draw(path, &plan, &outcome);
+        drawn.map_err(|why| SimError::Plot {
+            path: path.clone(),
+            why,
+        })?;
+    }
+    output::result(&Report::new(&outcome.summary), args.json)?;
+    match outcome.violations.first() {
+        None => Ok(()),
+        Some(violation) => {
+            for line in &outcome.notable {
+                output::note(&format!("  | {line}"));
+            }
+            output::note(&outcome.state);
+            let replay = scenario::replay(args, seed);
+            Err(SimError::Violated(format!(
+                "at {}: {}\nreplay: {replay}",
+                violation.at, violation.what
+            ))
+            .into())
+        }
+    }
+}
