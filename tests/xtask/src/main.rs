@@ -9,6 +9,7 @@
 mod bench;
 mod check;
 mod demo;
+mod figures;
 mod setup;
 mod shell;
 mod steps;
@@ -50,6 +51,13 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Measure whole groups: `kill`, `stop`, `remove`, `cold-start`, `idle` with daemons, `heal`,
+    /// `false`, `replay` in virtual time.
+    Figures {
+        /// Which figure, and its flags.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Build the plugins into target/plugins.
     Plugins,
 }
@@ -72,6 +80,7 @@ fn run(chore: Chore) -> anyhow::Result<ExitCode> {
         Chore::Test => test::run(&workspace),
         Chore::Check { all } => check::run(&workspace, all),
         Chore::Bench { arguments } => bench::run(&workspace, &arguments),
+        Chore::Figures { arguments } => figures::run(&workspace, &arguments),
         Chore::Plugins => {
             setup::wasm_targets(&workspace)?;
             wasm::build_plugins(&workspace)?;

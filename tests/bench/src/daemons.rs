@@ -1,0 +1,182 @@
+//! Real daemons, one per network namespace, on one bridge; they find each other by multicast.
+//!
+//! A time begins when this program acts (a signal, the first start of a process) and ends when the
+//! line of the daemon's log is read here that says it happened.
+
+use std::process::{Command, exit};
+use std::time::{Duration, Instant};
+
+use consort_e2e::firewall::Firewall;
+use consort_e2e::log::Line;
+use consort_e2e::network::Addresses;
+use consort_e2e::{Device, Group, Role, Switch, wait};
+
+use crate::Daemons;
+use crate::samples::Samples;
+
+/// Ethernet, IPv4 and UDP headers around each datagram.
+const HEADERS: u64 = 14 + 20 + 8;
+const IDLE_FOR: Duration = Duration::from_secs(60);
+
+/// A group, and the network it needs.
+struct Lab {
+    group: Group,
+    switch: Switch,
+}
+
+impl Lab {
+    fn new(setting: &Daemons) -> Self {
+        let Some(switch) = Switch::new(setting.nodes.into(), Addresses::Both) else {
+            exit(1);
+        };
+        for namespace in switch.namespaces().iter().filter(|_| setting.loss > 0) {
+            match Firewall::of(namespace) {
+                Some(firewall) => firewall.lose(setting.loss),
+                None => exit(1),
+            }
+        }
+        let group = Group::behind(&switch);
+        for device in &group.devices {
+            device.configure("[network]\nlisten = [\"0.0.0.0\"]\n");
+        }
+        group.install_heartbeat();
+        Self { group, switch }
+    }
+
+    fn all(&self) -> Vec<usize> {
+        self.group.all_but(&[])
+    }
+}
+
+fn promoted(line: &Line) -> bool {
+    Role::of(line) == Some(Role::Promoted)
+}
+
+fn title(setting: &Daemons, what: &str) -> String {
+    format!(
+        "{what}, {} devices, {} % loss",
+        setting.nodes, setting.loss
+    )
+}
+
+pub(crate) fn kill(setting: &Daemons) {
+    end_leader(setting, "leader killed -> next promoted", Device::kill);
+}
+
+pub(crate) fn stop(setting: &Daemons) {
+    end_leader(setting, "leader stopped -> next promoted", |device| {
+        let before = Instant::now();
+        device.stop();
+        before
+    });
+}
+
+/// Ends the leader again and again; `end` gives the moment before.
+fn end_leader(setting: &Daemons, what: &str, end: impl Fn(&mut Device) -> Instant) {
+    let mut lab = Lab::new(setting);
+    lab.group.start();
+    let mut samples = Samples::default();
+    for _ in 0..setting.times {
+        let leader = lab.group.wait_settled(&lab.all());
+        let marks = lab.group.marks();
+        let ended = end(&mut lab.group.devices[leader]);
+        let rest = lab.group.all_but(&[leader]);
+        let first = wait::until("a promotion", || {
+            let found = rest.iter().filter_map(|place| {
+                let log = lab.group.devices[*place].log();
+                log.find(marks[*place], promoted)
+            });
+            found.map(|line| line.at).min()
+        });
+        samples.add(first.saturating_duration_since(ended));
+        lab.group.wait_one_leader(&rest);
+        lab.group.devices[leader].start();
+    }
+    samples.print(&title(setting, what));
+}
+
+pub(crate) fn remove(setting: &Daemons) {
+    let mut lab = Lab::new(setting);
+    lab.group.start();
+    let mut samples = Samples::default();
+    for round in 0..setting.times as usize {
+        let all = lab.all();
+        let leader = lab.group.wait_settled(&all);
+        let followers = lab.group.all_but(&[leader]);
+        let victim = followers[round % followers.len()];
+        let marks = lab.group.marks();
+        let id = lab.group.devices[victim].id().to_owned();
+        let ended = lab.group.devices[victim].kill();
+        let left = |line: &Line| {
+            line.is_by_plugin("heartbeat")
+                && line.message.starts_with(&format!("peer removed {id}"))
+        };
+        let rest = lab.group.all_but(&[victim]);
+        let last = rest.iter().map(|place| {
+            let log = lab.group.devices[*place].log();
+            log.wait(marks[*place], "its removal", left).at
+        });
+        let last = last.max().unwrap_or(ended);
+        samples.add(last.saturating_duration_since(ended));
+        lab.group.devices[victim].start();
+    }
+    samples.print(&title(setting, "follower killed -> removed everywhere"));
+}
+
+pub(crate) fn cold_start(setting: &Daemons) {
+    let (mut leader, mut members) = (Samples::default(), Samples::default());
+    for _ in 0..setting.times {
+        let mut lab = Lab::new(setting);
+        let before = Instant::now();
+        lab.group.start();
+        let all = lab.all();
+        lab.group.wait_one_leader(&all);
+        leader.add(before.elapsed());
+        lab.group.wait_members(&all);
+        members.add(before.elapsed());
+    }
+    leader.print(&title(setting, "first start -> one leader"));
+    members.print(&title(setting, "first start -> all see all"));
+}
+
+pub(crate) fn idle(setting: &Daemons) {
+    let mut lab = Lab::new(setting);
+    lab.group.start();
+    let all = lab.all();
+    let leader = lab.group.wait_settled(&all);
+    std::thread::sleep(Duration::from_secs(10));
+    let before: Vec<u64> = all.iter().map(|place| lab.sent(*place)).collect();
+    std::thread::sleep(IDLE_FOR);
+    let rates: Vec<u64> = all
+        .iter()
+        .map(|place| (lab.sent(*place) - before[*place]) / IDLE_FOR.as_secs())
+        .collect();
+    let mut followers: Vec<u64> = all
+        .iter()
+        .filter(|place| **place != leader)
+        .map(|place| rates[*place])
+        .collect();
+    followers.sort_unstable();
+    println!(
+        "{}: leader {} B/s, followers {} to {} B/s (with one beat of the plugin a second)",
+        title(setting, "sent by idle devices"),
+        rates[leader],
+        followers.first().unwrap_or(&0),
+        followers.last().unwrap_or(&0)
+    );
+}
+
+impl Lab {
+    /// Bytes of UDP payload that a device has sent.
+    fn sent(&self, place: usize) -> u64 {
+        let namespace = &self.switch.namespaces()[place];
+        let output = Command::new("ip")
+            .args(["-n", namespace, "-s", "-j", "link", "show", "eth0"])
+            .output()
+            .expect("iproute2 is there");
+        let links: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+        let sent = &links[0]["stats64"]["tx"];
+        let number = |key: &str| sent[key].as_u64().expect("a counter");
+        number("bytes").saturating_sub(number("packets") * HEADERS)
+    }
+}

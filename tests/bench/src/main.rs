@@ -1,0 +1,80 @@
+//! `cargo xtask figures`: what the documentation claims of whole groups, measured.
+//!
+//! Two sources: daemons in network namespaces on this machine ([`daemons`]), for times that
+//! processes, sockets and disks have a part in, and groups in virtual time ([`simulated`]), for
+//! what takes days or a thousand devices. Every figure is printed with its number of samples.
+
+#![forbid(unsafe_code)]
+
+mod daemons;
+mod samples;
+mod simulated;
+
+use clap::{Parser, Subcommand};
+
+/// Measures whole groups.
+#[derive(Debug, Parser)]
+#[command(name = "figures", bin_name = "cargo xtask figures")]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Leader killed → the next one promoted at its plugin.
+    Kill(Daemons),
+    /// Leader stopped in order → the next one promoted at its plugin.
+    Stop(Daemons),
+    /// Follower killed → removed at every other device.
+    Remove(Daemons),
+    /// First start → all see all and one leader.
+    ColdStart(Daemons),
+    /// Bytes of UDP payload that idle devices send.
+    Idle(Daemons),
+    /// Two halves that come together → one leader, in virtual time.
+    Heal(Simulated),
+    /// Changes of leader and removals of members that nothing called for, in virtual time.
+    False(Simulated),
+    /// Recorded datagrams that are accepted again, in virtual time.
+    Replay(Simulated),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Daemons {
+    /// How many devices.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(2..=50))]
+    nodes: u16,
+    /// How many samples.
+    #[arg(long, default_value_t = 50)]
+    times: u32,
+    /// What every device loses of what comes in, in percent.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=90))]
+    loss: u32,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Simulated {
+    /// How many devices.
+    #[arg(long, default_value_t = 10)]
+    nodes: usize,
+    /// How many samples; of `false`: virtual hours.
+    #[arg(long, default_value_t = 20)]
+    times: u32,
+    /// What every link loses, in percent.
+    #[arg(long, default_value_t = 0)]
+    loss: u32,
+}
+
+fn main() {
+    match Arguments::parse().what {
+        What::Kill(setting) => daemons::kill(&setting),
+        What::Stop(setting) => daemons::stop(&setting),
+        What::Remove(setting) => daemons::remove(&setting),
+        What::ColdStart(setting) => daemons::cold_start(&setting),
+        What::Idle(setting) => daemons::idle(&setting),
+        What::Heal(setting) => simulated::heal(&setting),
+        What::False(setting) => simulated::false_alarms(&setting),
+        What::Replay(setting) => simulated::replay(&setting),
+    }
+}
