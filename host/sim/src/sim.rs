@@ -136,6 +136,8 @@ pub struct Stats {
     pub beats: u64,
     /// Receivers of those broadcasts: devices of the group that were up, at the time of sending.
     pub deliveries_expected: u64,
+    /// Members that devices held for gone, whatever the reason.
+    pub removals: u64,
 }
 
 impl Sim {

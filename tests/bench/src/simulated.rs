@@ -65,14 +65,14 @@ pub(crate) fn false_alarms(setting: &Simulated) {
     let plugin = spec("app");
     let mut sim = group(setting, "false", Seed(2));
     sim.reset_counts();
-    let (before, started) = (sim.removals(), Instant::now());
+    let (before, started) = (sim.stats().removals, Instant::now());
     sim.run_for(SECOND * 3600 * setting.times);
     println!(
         "{}: {} promotions, {} demotions, {} removals in {} h",
         title(setting, "nothing happens"),
         sim.promotions(&plugin),
         sim.demotions(&plugin),
-        sim.removals() - before,
+        sim.stats().removals - before,
         setting.times
     );
     pace(&sim, started);

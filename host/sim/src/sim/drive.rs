@@ -198,6 +198,7 @@ impl Sim {
                     self.devices[node].members.insert(device);
                 }
                 Event::MemberRemoved { device, reason } => {
+                    self.stats.removals += 1;
                     self.note(&format!(
                         "n{node} loses {} ({reason:?})",
                         self.named(device)
