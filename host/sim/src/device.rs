@@ -212,6 +212,8 @@ pub(crate) struct Device {
     pub(crate) rotated: Option<(RotateStep, Result<u32, RotateError>)>,
     pub(crate) datagrams_sent: u64,
     pub(crate) bytes_sent: u64,
+    /// How many members it removed.
+    pub(crate) members_lost: u64,
     /// How often it reported that two devices run with one key.
     pub(crate) clones_detected: u64,
 }

@@ -1,8 +1,12 @@
 //! Who is a member: rejoining, clones, devices that are slow or were away, and how soon the others
 //! know.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use consort_proto::PeerState;
 use consort_scenarios::{FORM_MAX, all, all_but, app, form, group, ms, secs, settle};
-use consort_sim::{Link, Sim, scenario};
+use consort_sim::{Link, Sim, Toy, scenario};
 use rand::RngExt;
 
 #[test]
@@ -242,4 +246,294 @@ fn fifty_ordinary_restarts_are_never_taken_for_a_clone() {
             assert_eq!(sim.clones_detected(node), 0, "n{node}");
         }
     });
+}
+
+/// Lets a device's process stand still for `away`. Without a queue, all that is sent to it is lost;
+/// with one, as much as a socket holds waits for it.
+fn stop_for(sim: &mut Sim, node: usize, away: Duration, queue: bool) {
+    sim.pause(node);
+    if !queue {
+        sim.partition(&[&[node]]);
+    }
+    sim.run_for(away);
+    sim.heal();
+    sim.resume(node);
+}
+
+#[test]
+fn a_follower_stopped_for_a_minute_comes_back_and_claims_nothing() {
+    let name = "a_follower_stopped_for_a_minute_comes_back_and_claims_nothing";
+    scenario(name, 10, |seed| {
+        for (queue, link) in [
+            (true, Link::lan()),
+            (false, Link::lan()),
+            (true, lossy()),
+            (false, lossy()),
+        ] {
+            let mut sim = group(name, seed, 5).link(link).build();
+            let before = form(&mut sim);
+            sim.start_beat(&app(), ms(200), 64);
+            stop_for(&mut sim, all_but(5, before.0)[0], secs(60), queue);
+            settle(&mut sim, &all(5), secs(8));
+            let leader = sim.agree(&app(), &all(5)).map(|(leader, _)| leader);
+            assert_eq!(leader, Some(before.0));
+            assert_eq!(sim.promotions(&app()), 0, "no second leader at any time");
+        }
+    });
+}
+
+#[test]
+fn a_device_whose_loop_lags_for_minutes_removes_nobody_and_changes_no_leader() {
+    let name = "a_device_whose_loop_lags_for_minutes_removes_nobody_and_changes_no_leader";
+    scenario(name, 4, |seed| {
+        // On better links the simulator counts a device that stands still as one that is away.
+        for loss in [0.11, 0.2] {
+            let link = Link {
+                loss,
+                ..Link::lan()
+            };
+            let mut sim = group(name, seed, 6).link(link).build();
+            let before = form(&mut sim);
+            let slow = all_but(6, before.0)[0];
+            let lost = sim.members_lost(slow);
+            let mut rng = seed.stream("lag", 0);
+            for _ in 0..300 {
+                sim.pause(slow);
+                sim.run_for(ms(rng.random_range(300..900)));
+                sim.resume(slow);
+            }
+            assert_eq!(sim.members_lost(slow), lost, "it removed nobody");
+            for other in all_but(6, slow) {
+                assert_eq!(sim.members_lost(other), 0, "and nobody removed a member");
+            }
+            assert_eq!(sim.promotions(&app()), 0);
+            sim.run_for(secs(10));
+            sim.expect(
+                sim.agree(&app(), &all(6)).map(|(leader, _)| leader) == Some(before.0),
+                "the same leader",
+            );
+        }
+    });
+}
+
+/// The value below which `percent` of the sorted `values` lie.
+fn percentile(values: &[Duration], percent: usize) -> Duration {
+    values[(values.len() * percent).div_ceil(100) - 1]
+}
+
+#[test]
+fn a_killed_follower_is_removed_everywhere_within_seven_seconds() {
+    let name = "a_killed_follower_is_removed_everywhere_within_seven_seconds";
+    for (loss, link) in [("no loss", Link::lan()), ("20 % loss", lossy())] {
+        let took = std::cell::RefCell::new(Vec::new());
+        scenario(name, 10, |seed| {
+            let mut sim = group(name, seed, 10)
+                .link(link)
+                .crypto(Arc::new(Toy))
+                .build();
+            form(&mut sim);
+            for _ in 0..10 {
+                settle(&mut sim, &all(10), secs(20));
+                sim.run_for(secs(5));
+                let (leader, _) = sim.agree(&app(), &all(10)).expect("they agree");
+                let killed = all_but(10, leader)[3];
+                sim.crash(killed);
+                let others = all_but(10, killed);
+                let gone = sim.expect_within(secs(12), "it is removed everywhere", |sim| {
+                    others
+                        .iter()
+                        .all(|node| !sim.members_seen(*node).contains(&killed))
+                });
+                took.borrow_mut().push(gone);
+                sim.run_for(secs(3));
+                sim.start(killed);
+            }
+        });
+        let mut took = took.into_inner();
+        took.sort_unstable();
+        let (half, most) = (percentile(&took, 50), percentile(&took, 99));
+        println!(
+            "{loss}: {} kills, p50 {half:?}, p99 {most:?}, longest {:?}",
+            took.len(),
+            took[took.len() - 1]
+        );
+        assert!(most <= secs(7), "{loss}: p99 {most:?}");
+    }
+}
+
+/// How long the runs for rare events last: `CONSORT_HOURS`, or a tenth of an hour.
+fn hours() -> f64 {
+    let text = std::env::var("CONSORT_HOURS").unwrap_or_else(|_| "0.1".to_owned());
+    text.parse().expect("CONSORT_HOURS is a number of hours")
+}
+
+#[test]
+fn nobody_is_removed_falsely_at_twenty_per_cent_loss() {
+    let name = "nobody_is_removed_falsely_at_twenty_per_cent_loss";
+    scenario(name, 1, |seed| {
+        let mut sim = group(name, seed, 10)
+            .link(lossy())
+            .crypto(Arc::new(Toy))
+            .build();
+        let before = form(&mut sim);
+        let lost = |sim: &Sim| {
+            all(10)
+                .into_iter()
+                .map(|node| sim.members_lost(node))
+                .sum::<u64>()
+        };
+        let (at_start, hours) = (lost(&sim), hours());
+        sim.run_for(Duration::from_secs_f64(hours * 3_600.0));
+        let (removals, changes) = (lost(&sim) - at_start, sim.promotions(&app()));
+        println!(
+            "{hours} h of ten devices at 20 % loss: {removals} false removals, {changes} false changes of leader"
+        );
+        let days = (hours / 24.0).ceil() as u64;
+        assert!(
+            removals <= days && changes <= days,
+            "{removals} removals, {changes} changes"
+        );
+        assert_eq!(
+            sim.agree(&app(), &all(10)).map(|(leader, _)| leader),
+            Some(before.0)
+        );
+    });
+}
+
+#[test]
+fn an_original_that_restarts_beside_its_clone_comes_back() {
+    let name = "an_original_that_restarts_beside_its_clone_comes_back";
+    scenario(name, 3, |seed| {
+        let mut sim = group(name, seed, 5).clone_of(1).build();
+        form_first(&mut sim, 5);
+        with_clone(&mut sim, 1);
+        sim.restart(1, ms(300));
+        // One of the two is a member again once the kept boot has been silent for 15 s.
+        settle(&mut sim, &[0, 2, 3, 4], secs(40));
+        sim.run_for(secs(60));
+        let members = [0, 2, 3, 4];
+        for _ in 0..60 {
+            sim.run_for(secs(1));
+            for node in members {
+                sim.expect(sim.members_seen(node).len() == 4, "the group is whole");
+            }
+        }
+        let waits = [1, 5].map(|node| is_quarantined(&sim, node));
+        assert_ne!(waits[0], waits[1], "one of the two waits");
+    });
+}
+
+#[test]
+fn a_probe_without_a_session_waits_for_it() {
+    let name = "a_probe_without_a_session_waits_for_it";
+    scenario(name, 5, |seed| {
+        let mut sim = group(name, seed, 3).build();
+        // A handshake between these two takes 1.6 s; the third one introduces them long before.
+        let slow = Link {
+            delay: ms(800),
+            ..Link::lan()
+        };
+        sim.set_link(0, 1, slow);
+        sim.set_link(1, 0, slow);
+        sim.start_all(ms(100));
+        sim.expect_within(secs(15), "all are members of all", |sim| {
+            sim.all_see_all(&app(), &all(3))
+        });
+        sim.run_for(secs(120));
+        for node in 0..3 {
+            assert_eq!(sim.members_lost(node), 0, "n{node}");
+        }
+    });
+}
+
+#[test]
+fn a_goodbye_reaches_all_without_any_detection() {
+    let name = "a_goodbye_reaches_all_without_any_detection";
+    scenario(name, 5, |seed| {
+        for (link, limit) in [(Link::lan(), ms(10)), (lossy(), ms(600))] {
+            let mut sim = group(name, seed, 10).link(link).build();
+            let (leader, _) = form(&mut sim);
+            let leaver = all_but(10, leader)[4];
+            sim.leave(leaver);
+            let others = all_but(10, leaver);
+            sim.expect_within(limit, "all know that it left", |sim| {
+                let knows = |node: &usize| !sim.members_seen(*node).contains(&leaver);
+                others.iter().all(knows)
+            });
+            let state = sim.status(leader).and_then(|status| {
+                let mut peers = status.peers.into_iter();
+                peers.find(|peer| peer.device == sim.id(leaver))
+            });
+            assert_eq!(state.map(|peer| peer.state), Some(PeerState::Left));
+        }
+    });
+}
+
+#[test]
+fn a_slow_heal_is_not_waited_for() {
+    let name = "a_slow_heal_is_not_waited_for";
+    scenario(name, 5, |seed| {
+        // The library alone would announce to those that are down every 65 s.
+        let mut sim = group(name, seed, 10).build();
+        form(&mut sim);
+        for apart in [secs(20), secs(300)] {
+            let (left, right) = (all(5), (5..10).collect::<Vec<_>>());
+            sim.partition(&[&left, &right]);
+            sim.run_for(apart);
+            let missing = sim.status(0).expect("it runs").peers;
+            let missing = missing.iter().filter(|peer| peer.missing_for.is_some());
+            assert_eq!(missing.count(), 5, "the status says who is missing");
+            sim.heal();
+            settle(&mut sim, &all(10), secs(6));
+        }
+    });
+}
+
+#[test]
+fn a_hundred_devices_lose_nobody_and_remove_who_is_killed() {
+    let name = "a_hundred_devices_lose_nobody_and_remove_who_is_killed";
+    scenario(name, 1, |seed| {
+        let link = Link {
+            loss: 0.05,
+            ..Link::lan()
+        };
+        let mut sim = group(name, seed, 100).link(link).build();
+        sim.start_all(secs(2));
+        let formed = settle(&mut sim, &all(100), secs(30));
+        sim.run_for(secs(5));
+        let lost = |sim: &Sim| {
+            all(100)
+                .iter()
+                .map(|node| sim.members_lost(*node))
+                .sum::<u64>()
+        };
+        let (before, sent) = (lost(&sim), sim.stats().bytes);
+        sim.run_for(secs(60));
+        assert_eq!(lost(&sim), before, "nobody is removed");
+        let each = (sim.stats().bytes - sent) / 60 / 100;
+        let mut took = Vec::new();
+        for killed in [11, 22, 33] {
+            let (leader, _) = sim.agree(&app(), &live(&sim)).expect("they agree");
+            let killed = if killed == leader { killed + 1 } else { killed };
+            sim.crash(killed);
+            let others = live(&sim);
+            took.push(
+                sim.expect_within(secs(12), "it is removed everywhere", |sim| {
+                    let knows = |node: &usize| !sim.members_seen(*node).contains(&killed);
+                    others.iter().all(knows)
+                }),
+            );
+            sim.run_for(secs(3));
+        }
+        println!(
+            "100 devices: one group after {formed:?}, {each} B/s each, removed after {took:?}"
+        );
+    });
+}
+
+/// The devices that are up.
+fn live(sim: &Sim) -> Vec<usize> {
+    (0..sim.device_count())
+        .filter(|node| sim.is_up(*node))
+        .collect()
 }

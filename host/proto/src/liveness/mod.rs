@@ -7,8 +7,13 @@
 //! unanswered is the peer lost. The same ten probes are sent to verify the group's word that a
 //! member is down.
 //!
+//! A peer that has answered this device's heartbeats and has been silent for 4.8 T is probed in the
+//! same way, so that the leader finds a dead follower without waiting for its turn.
+//!
 //! A time of hearing always goes back to a packet that somebody really got, so members cannot keep
 //! a dead peer alive by vouching for each other.
+//!
+//! A device whose own loop lags is more patient with others, see [`Health`].
 //!
 //! Besides, one peer a second is probed in turn, which keeps round trips and clock differences
 //! fresh; a new session is probed three times at once, and then until it answers.
@@ -17,11 +22,15 @@
 //! heard puts its suspicion off without touching it, and an early timer finds nothing to do. So a
 //! packet costs the same in a group of three and of a thousand.
 
+mod health;
+#[cfg(test)]
+mod tests;
 mod timing;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+pub(crate) use health::{Health, LAG};
 pub(crate) use timing::{Timing, stamp};
 
 use crate::id::NodeId;
@@ -56,6 +65,8 @@ struct Track {
     heard: Option<Time>,
     connected: bool,
     watched_since: Option<Time>,
+    /// It answers this device's heartbeats.
+    attends: bool,
     suspicion: Option<Suspicion>,
     greetings: u8,
     greet_at: Time,
@@ -70,6 +81,33 @@ struct Suspicion {
     next: Time,
 }
 
+/// How long this device waits for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pace {
+    /// T.
+    interval: Duration,
+    /// By how much this device is more patient than T says, while its own loop lags.
+    patience: u32,
+}
+
+impl Pace {
+    /// After how much silence a watched peer is suspected.
+    fn silence(self) -> Duration {
+        silence(self.interval) * self.patience
+    }
+
+    /// After how much silence a follower is: a leader has many, and loss silences some of them at
+    /// any time.
+    fn follower_silence(self) -> Duration {
+        self.silence() * 2
+    }
+
+    /// The time between the probes of a suspected peer.
+    fn probe_gap(self) -> Duration {
+        self.interval / 10 * self.patience
+    }
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Liveness {
@@ -77,7 +115,7 @@ pub(crate) struct Liveness {
     timers: BTreeSet<(Time, NodeId)>,
     watched: BTreeSet<NodeId>,
     outputs: VecDeque<Output>,
-    interval: Duration,
+    pace: Pace,
     round_at: Time,
     round_after: NodeId,
 }
@@ -89,7 +127,10 @@ impl Liveness {
             timers: BTreeSet::new(),
             watched: BTreeSet::new(),
             outputs: VecDeque::new(),
-            interval,
+            pace: Pace {
+                interval,
+                patience: 1,
+            },
             round_at: now + ROUND,
             round_after: NodeId(0),
         }
@@ -97,11 +138,26 @@ impl Liveness {
 
     /// Sets T.
     pub(crate) fn set_interval(&mut self, interval: Duration) {
-        if self.interval == interval {
+        let patience = self.pace.patience;
+        self.set_pace(Pace { interval, patience });
+    }
+
+    /// Sets by how much this device is to be more patient with others than T says.
+    pub(crate) fn set_patience(&mut self, patience: u32) {
+        let interval = self.pace.interval;
+        self.set_pace(Pace { interval, patience });
+    }
+
+    fn set_pace(&mut self, pace: Pace) {
+        if self.pace == pace {
             return;
         }
-        self.interval = interval;
-        for peer in self.watched.clone() {
+        self.pace = pace;
+        let timed = |(peer, track): (&NodeId, &Track)| {
+            (track.attends || track.watched_since.is_some()).then_some(*peer)
+        };
+        let timed: Vec<NodeId> = self.tracks.iter().filter_map(timed).collect();
+        for peer in timed {
             self.set_timer(peer);
         }
     }
@@ -146,9 +202,17 @@ impl Liveness {
         }
     }
 
+    /// The peer answered a heartbeat: if it stops, that is soon noticed.
+    pub(crate) fn attended(&mut self, peer: NodeId) {
+        let track = self.tracks.entry(peer).or_default();
+        if !core::mem::replace(&mut track.attends, true) {
+            self.set_timer(peer);
+        }
+    }
+
     /// Another member heard the peer at `at`.
     pub(crate) fn vouched(&mut self, now: Time, peer: NodeId, at: Time) {
-        let recent = now.since(at) < silence(self.interval);
+        let recent = now.since(at) < silence(self.pace.interval);
         let track = self.tracks.entry(peer).or_default();
         track.heard = track.heard.max(Some(at));
         if recent && track.suspicion.take().is_some() {
@@ -231,7 +295,7 @@ impl Liveness {
         for peer in due {
             if let Some(track) = self.tracks.get_mut(&peer) {
                 track.timer = None;
-                track.handle_timeout(now, peer, self.interval, &mut self.outputs);
+                track.handle_timeout(now, peer, self.pace, &mut self.outputs);
             }
             self.set_timer(peer);
         }
@@ -246,7 +310,7 @@ impl Liveness {
         let Some(track) = self.tracks.get_mut(&peer) else {
             return;
         };
-        let Some(due) = track.next_timeout(self.interval) else {
+        let Some(due) = track.next_timeout(self.pace) else {
             return;
         };
         if track.timer.is_some_and(|at| at <= due) {
@@ -272,10 +336,16 @@ impl Liveness {
 }
 
 impl Track {
-    /// When silence of a watched peer becomes a suspicion.
-    fn suspect_at(&self, interval: Duration) -> Option<Time> {
-        let since = self.watched_since?;
-        Some(self.heard.map_or(since, |heard| heard.max(since)) + silence(interval))
+    /// When silence of a watched peer, or of one that used to answer heartbeats, becomes a
+    /// suspicion.
+    fn suspect_at(&self, pace: Pace) -> Option<Time> {
+        let watched = self.watched_since.map(|since| {
+            let heard = self.heard.map_or(since, |heard| heard.max(since));
+            heard + pace.silence()
+        });
+        let heard = self.heard.filter(|_| self.attends);
+        let attended = heard.map(|heard| heard + pace.follower_silence());
+        watched.into_iter().chain(attended).min()
     }
 
     /// A peer is part of the view only once its round trip is known.
@@ -283,10 +353,10 @@ impl Track {
         self.greetings > 0 || (self.connected && self.timing.round_trip().is_none())
     }
 
-    fn next_timeout(&self, interval: Duration) -> Option<Time> {
+    fn next_timeout(&self, pace: Pace) -> Option<Time> {
         let suspicion = match self.suspicion {
             Some(suspicion) => Some(suspicion.next),
-            None => self.suspect_at(interval),
+            None => self.suspect_at(pace),
         };
         let greeting = self.wants_greeting().then_some(self.greet_at);
         [suspicion, greeting].into_iter().flatten().min()
@@ -296,7 +366,7 @@ impl Track {
         &mut self,
         now: Time,
         peer: NodeId,
-        interval: Duration,
+        pace: Pace,
         outputs: &mut VecDeque<Output>,
     ) {
         if self.wants_greeting() && now >= self.greet_at {
@@ -309,7 +379,8 @@ impl Track {
             self.greet_at = now + gap;
             outputs.push_back(Output::Probe(peer));
         }
-        if self.suspicion.is_none() && self.suspect_at(interval).is_some_and(|at| now >= at) {
+        if self.suspicion.is_none() && self.suspect_at(pace).is_some_and(|at| now >= at) {
+            self.attends = false;
             self.suspicion = Some(Suspicion {
                 probes: 0,
                 next: now,
@@ -332,6 +403,6 @@ impl Track {
             outputs.push_back(Output::Ask { about: peer });
         }
         suspicion.probes += 1;
-        suspicion.next = now + interval / 10;
+        suspicion.next = now + pace.probe_gap();
     }
 }

@@ -40,6 +40,8 @@ use crate::time::Time;
 /// The largest packet foca makes and takes. One number for the whole group; it must fit a frame of
 /// a datagram.
 const PACKET_MAX: usize = 1140;
+/// How long a suspected member has to refute it.
+const SUSPICION: Duration = Duration::from_secs(4);
 /// How often a device is told that the group holds it for down.
 const NOTICE_PERIOD: Duration = Duration::from_secs(1);
 
@@ -73,6 +75,15 @@ pub(crate) struct Membership {
     foca: Foca<MemberId, MemberCodec, ChaCha12Rng, NoCustomBroadcast>,
     queue: Queue,
     noticed: BTreeMap<NodeId, Time>,
+    suspects: BTreeMap<NodeId, Suspect>,
+}
+
+/// A member that this device's own probes did not reach, as it was then.
+#[derive(Clone, Copy, Debug)]
+struct Suspect {
+    id: MemberId,
+    incarnation: u16,
+    until: Time,
 }
 
 impl Membership {
@@ -83,6 +94,7 @@ impl Membership {
             foca: Foca::new(id, config(), rng, MemberCodec),
             queue: Queue::default(),
             noticed: BTreeMap::new(),
+            suspects: BTreeMap::new(),
         }
     }
 
@@ -155,16 +167,58 @@ impl Membership {
     /// A member said goodbye.
     pub(crate) fn handle_goodbye(&mut self, now: Time, node: NodeId) {
         self.queue.now = now;
-        let Some(member) = self.foca.iter_members().find(|m| m.id().node == node) else {
+        if let Some((id, incarnation)) = self.active(node) {
+            self.declare(Member::new(id, incarnation, State::Down));
+        }
+    }
+
+    /// This device's own probes of a member stayed unanswered: the member has as long to refute
+    /// that as if foca's had.
+    pub(crate) fn suspect(&mut self, now: Time, node: NodeId) {
+        self.queue.now = now;
+        let Some((id, incarnation)) = self.active(node) else {
             return;
         };
-        let down = Member::new(*member.id(), member.incarnation(), State::Down);
-        if let Err(error) = self
-            .foca
-            .apply_many(core::iter::once(down), true, &mut self.queue)
+        let until = now + SUSPICION;
+        let suspect = Suspect {
+            id,
+            incarnation,
+            until,
+        };
+        self.suspects.insert(node, suspect);
+        self.declare(Member::new(id, incarnation, State::Suspect));
+    }
+
+    /// Whoever did not refute a suspicion by now is down.
+    fn time_suspects(&mut self, now: Time) {
+        let due = |(_, suspect): &(&NodeId, &Suspect)| now >= suspect.until;
+        let due: Vec<Suspect> = self.suspects.iter().filter(due).map(|(_, s)| *s).collect();
+        for Suspect {
+            id, incarnation, ..
+        } in due
         {
-            tracing::debug!(%error, "a goodbye was not applied");
+            self.suspects.remove(&id.node);
+            if self.active(id.node) == Some((id, incarnation)) {
+                self.declare(Member::new(id, incarnation, State::Down));
+            }
         }
+    }
+
+    fn declare(&mut self, member: Member<MemberId>) {
+        let told = self
+            .foca
+            .apply_many(core::iter::once(member), true, &mut self.queue);
+        if let Err(error) = told {
+            tracing::debug!(%error, "a member's state was not applied");
+        }
+    }
+
+    /// The identity and incarnation of a member that is held for alive.
+    fn active(&self, node: NodeId) -> Option<(MemberId, u16)> {
+        let mut members = self.foca.iter_members();
+        members
+            .find(|member| member.id().node == node)
+            .map(|member| (*member.id(), member.incarnation()))
     }
 
     /// This device leaves.
@@ -183,6 +237,9 @@ impl Membership {
             .into_iter()
             .map(|((at, n), timer)| ((at + by, n), timer))
             .collect();
+        for suspect in self.suspects.values_mut() {
+            suspect.until += by;
+        }
     }
 
     pub(crate) fn is_active(&self, node: NodeId) -> bool {
@@ -194,11 +251,14 @@ impl Membership {
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Time> {
-        self.queue.timers.first_key_value().map(|((at, _), _)| *at)
+        let timer = self.queue.timers.first_key_value().map(|((at, _), _)| *at);
+        let suspect = self.suspects.values().map(|suspect| suspect.until).min();
+        timer.into_iter().chain(suspect).min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Time) {
         self.queue.now = now;
+        self.time_suspects(now);
         while let Some(entry) = self.queue.timers.first_entry() {
             if entry.key().0 > now {
                 break;
@@ -256,7 +316,7 @@ fn config() -> Config {
         probe_rtt: Duration::from_millis(100),
         num_indirect_probes: NonZeroUsize::new(5).expect("not zero"),
         max_transmissions: NonZeroU8::new(20).expect("not zero"),
-        suspect_to_down_after: Duration::from_secs(4),
+        suspect_to_down_after: SUSPICION,
         remove_down_after: Some(Duration::from_secs(24 * 3600)),
         max_packet_size: NonZeroUsize::new(PACKET_MAX).expect("not zero"),
         notify_down_members: false,

@@ -294,3 +294,27 @@ fn cut_packets_are_refused_without_a_trace() {
     }
     assert_eq!(mesh.of(1).poll(), None);
 }
+
+#[test]
+fn a_suspicion_of_our_own_removes_who_is_silent_and_not_who_answers() {
+    let mut mesh = Mesh::new(5);
+    let now = mesh.now;
+    mesh.of(1).suspect(now, NodeId(3));
+    mesh.run(10);
+    mesh.expect_whole();
+    assert_eq!(mesh.down, [], "it refuted that");
+    mesh.members.remove(&NodeId(3));
+    let now = mesh.now;
+    mesh.of(1).suspect(now, NodeId(3));
+    mesh.run(4);
+    assert!(
+        mesh.down.contains(&(NodeId(1), NodeId(3))),
+        "{:?}",
+        mesh.down
+    );
+    mesh.run(1);
+    mesh.expect_whole();
+    mesh.down.sort_unstable();
+    mesh.down.dedup();
+    assert_eq!(mesh.down.len(), 4, "once at each");
+}

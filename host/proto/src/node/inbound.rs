@@ -97,7 +97,8 @@ impl Node {
         let heard = sessions.last_heard(&entry.key);
         let silent = heard.is_none_or(|heard| self.now.since(heard) > Duration::from_secs(3));
         let member = self.membership.is_active(node);
-        if !same_run || (silent && !member) {
+        let unheard_since_waking = self.woke_at.is_some_and(|woke| heard < Some(woke));
+        if !same_run || (silent && !member) || unheard_since_waking {
             self.dial(node, boot, &[from]);
         }
         if same_run && !member {
@@ -224,6 +225,7 @@ impl Node {
 
     fn take_ack(&mut self, from: NodeId, ack: &HeartbeatAck) {
         let now = self.now;
+        self.liveness.attended(from);
         let timing = self.liveness.timing_mut(from);
         timing.stamped(now, ack.sent);
         timing.echoed(now, ack.echo, 0);

@@ -16,6 +16,7 @@ mod rotate;
 mod snapshot;
 mod traffic;
 mod views;
+mod wake;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -30,10 +31,10 @@ use crate::discovery::Discovery;
 use crate::election::{Candidate, Election, Epochs};
 use crate::event::{Address, Command, Event, StoreRecord, StoreRequest, Transmit};
 use crate::id::{BootId, DeviceId, GroupKey, NodeId, PluginId, PublicKey};
-use crate::liveness::Liveness;
+use crate::liveness::{Health, Liveness};
 use crate::membership::Membership;
 use crate::messaging::Messaging;
-use crate::pace::{heartbeat_interval, silence};
+use crate::pace::heartbeat_interval;
 use crate::rotation::Rotation;
 use crate::session::Sessions;
 use crate::status::Counters;
@@ -167,6 +168,9 @@ pub struct Node {
     moved_at: Time,
     strangers_told_at: Option<Time>,
     clones: Clones,
+    health: Health,
+    /// When this device's loop came back after it had been away for long.
+    woke_at: Option<Time>,
 
     outbox: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -244,6 +248,8 @@ impl Node {
             moved_at: now,
             strangers_told_at: None,
             clones: Clones::default(),
+            health: Health::default(),
+            woke_at: None,
             outbox: VecDeque::new(),
             events: VecDeque::new(),
             stores: VecDeque::new(),
@@ -357,25 +363,6 @@ impl Node {
     #[must_use]
     pub fn has_left(&self) -> bool {
         self.life == Life::Left
-    }
-
-    /// Takes the time of an input, and notices when the driver's loop was away for so long that
-    /// others may hold this device for dead.
-    fn begin(&mut self, now: Time) {
-        self.now = self.now.max(now);
-        let late = self.now.since(self.deadline.0);
-        if late <= silence(self.interval()) || self.life != Life::Running {
-            return;
-        }
-        tracing::warn!(
-            late_ms = late.as_millis() as u64,
-            "this device's own loop was away"
-        );
-        self.membership.delay(late);
-        self.liveness.forgive(self.now);
-        for election in self.elections.values_mut() {
-            election.handle_stall(self.now);
-        }
     }
 
     /// T, for the members there are.

@@ -181,6 +181,7 @@ impl Node {
             self.member_gone(node, RemovalReason::Unreachable);
         } else {
             self.lose_claims(node);
+            self.membership.suspect(self.now, node);
         }
     }
 

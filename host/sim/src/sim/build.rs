@@ -288,6 +288,7 @@ impl Sim {
             rotated: None,
             datagrams_sent: 0,
             bytes_sent: 0,
+            members_lost: 0,
             clones_detected: 0,
         });
         node

@@ -210,6 +210,7 @@ impl Sim {
                         self.fail(&problem);
                     }
                     self.devices[node].members.remove(&device);
+                    self.devices[node].members_lost += 1;
                 }
                 Event::Rotated { step, result } => {
                     self.note(&format!("n{node} {step:?}: {result:?}"));

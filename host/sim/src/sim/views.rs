@@ -171,6 +171,12 @@ impl Sim {
         )
     }
 
+    /// How many members a device removed, over all its lives.
+    #[must_use]
+    pub fn members_lost(&self, node: usize) -> u64 {
+        self.devices[node].members_lost
+    }
+
     /// How often a device reported, over all its lives, that two run with one key.
     #[must_use]
     pub fn clones_detected(&self, node: usize) -> u64 {
