@@ -18,10 +18,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use consort_proto::{Address, Command, Event, Node, PluginEvent, PluginId, RemovalReason, Time};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock::{self, SharedClock, WallWatch};
 use crate::net::Net;
+use crate::net::resolve::{self, Seed};
 use crate::plugins::{HostEvent, Plugins};
 use crate::snapshot::{self, Origin, Publisher};
 use crate::storage::{StoreHandle, StoreOutcome};
@@ -32,8 +33,6 @@ const DATAGRAMS_PER_TURN: usize = 1024;
 const HOST_EVENTS_PER_TURN: usize = 256;
 /// How often the clocks are compared.
 const WALL_CHECK_EVERY: Duration = Duration::from_secs(1);
-/// How often the interfaces are looked at.
-const INTERFACES_EVERY: Duration = Duration::from_secs(2);
 /// What the plugins get to end in order.
 const PLUGINS_STOP_MAX: Duration = Duration::from_millis(1_200);
 /// What the node gets to say goodbye.
@@ -74,7 +73,9 @@ pub struct Inputs {
     /// From the store's writing thread.
     pub stored: mpsc::Receiver<StoreOutcome>,
     /// From the resolver.
-    pub seeds: mpsc::Receiver<Vec<Address>>,
+    pub seeds: watch::Receiver<Vec<Seed>>,
+    /// Tells the resolver that the network changed.
+    pub network_changed: Arc<Notify>,
     /// Ends when the daemon is to stop.
     pub stop: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
@@ -101,7 +102,7 @@ enum Wake {
     Datagrams,
     Stored(StoreOutcome),
     Host(HostEvent),
-    Seeds(Vec<Address>),
+    Seeds,
     Due,
 }
 
@@ -116,7 +117,8 @@ pub struct Driver {
     /// Requests that the store had no room for; the node is told in the next turn.
     refused: Vec<(u64, String)>,
     wall_check: Time,
-    interface_check: Time,
+    /// What the node was told that names stand for.
+    resolved: Vec<Address>,
 }
 
 impl Driver {
@@ -129,7 +131,7 @@ impl Driver {
             phase: Phase::Running,
             refused: Vec::new(),
             wall_check: now + WALL_CHECK_EVERY,
-            interface_check: now + INTERFACES_EVERY,
+            resolved: Vec::new(),
         }
     }
 
@@ -162,13 +164,13 @@ impl Driver {
             () = self.parts.net.readable() => Wake::Datagrams,
             Some(stored) = inputs.stored.recv() => Wake::Stored(stored),
             Some(event) = inputs.host_events.recv() => Wake::Host(event),
-            Some(seeds) = inputs.seeds.recv() => Wake::Seeds(seeds),
+            Ok(()) = inputs.seeds.changed() => Wake::Seeds,
             () = tokio::time::sleep(pause) => Wake::Due,
         }
     }
 
     /// When the loop must turn even if nothing comes in.
-    fn wake_at(&self) -> Time {
+    fn wake_at(&mut self) -> Time {
         let node = self
             .parts
             .node
@@ -189,7 +191,7 @@ impl Driver {
             refused,
             self.parts.publisher.due(),
             self.wall_check,
-            self.interface_check,
+            self.parts.net.refresh_due(),
         ]
         .into_iter()
         .min()
@@ -203,12 +205,12 @@ impl Driver {
             Wake::Stop => self.stop_plugins(),
             Wake::Stored(stored) => self.take_stored(stored),
             Wake::Host(event) => self.take_host_event(event),
-            Wake::Seeds(seeds) => self.command(Command::Seeds(seeds)),
+            Wake::Seeds => self.take_seeds(inputs),
             Wake::PluginsStopped | Wake::Datagrams | Wake::Due => {}
         }
         self.take_queued(inputs);
         let now = clock::now();
-        self.check_surroundings(now);
+        self.check_surroundings(now, inputs);
         if self
             .parts
             .node
@@ -235,6 +237,7 @@ impl Driver {
                 &node.status(now),
                 &plugins.status(),
                 net,
+                &inputs.seeds.borrow(),
                 clock.view(),
             )
         });
@@ -268,8 +271,16 @@ impl Driver {
             };
             self.take_host_event(event);
         }
-        if let Ok(seeds) = inputs.seeds.try_recv() {
-            self.command(Command::Seeds(seeds));
+        self.take_seeds(inputs);
+    }
+
+    /// Names are looked at when one of them stands for something else.
+    fn take_seeds(&mut self, inputs: &Inputs) {
+        let resolved = resolve::resolved(&inputs.seeds.borrow());
+        if resolved != self.resolved {
+            self.resolved.clone_from(&resolved);
+            self.parts.publisher.touch();
+            self.command(Command::Seeds(resolved));
         }
     }
 
@@ -305,7 +316,7 @@ impl Driver {
     }
 
     /// Compares the clocks and looks for interfaces, each at its time.
-    fn check_surroundings(&mut self, now: Time) {
+    fn check_surroundings(&mut self, now: Time, inputs: &Inputs) {
         if now >= self.wall_check {
             self.wall_check = now + WALL_CHECK_EVERY;
             let wall_us = clock::wall_us();
@@ -314,10 +325,12 @@ impl Driver {
                 self.command(Command::WallClock(wall_us));
             }
         }
-        if now >= self.interface_check {
-            self.interface_check = now + INTERFACES_EVERY;
-            if self.parts.net.refresh(now) {
-                self.parts.publisher.touch();
+        if now >= self.parts.net.refresh_due() {
+            let changed = self.parts.net.refresh(now);
+            // Interfaces that are not used are shown too.
+            self.parts.publisher.touch();
+            if changed {
+                inputs.network_changed.notify_one();
                 self.command(Command::NetworkChanged);
             }
         }

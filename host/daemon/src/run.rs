@@ -13,15 +13,14 @@ use consort_proto::crypto::Ring;
 use consort_proto::{Keyring, Node, NodeConfig, NodeStatus, Peer, StaticSecret, Stored, Version};
 use ring::rand::SecureRandom as _;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::{self, SharedClock, WallWatch};
 use crate::config::Config;
 use crate::control::server::ControlSocket;
 use crate::driver::{Driver, Inputs, Parts};
-use crate::net::resolve::{Seeds, resolve};
-use crate::net::{Net, OpenNetError};
+use crate::net::{Net, OpenNetError, resolve};
 use crate::plugins;
 use crate::snapshot::{Origin, Publisher};
 use crate::storage::{DataLock, LockError, Remembered, Storage, StorageError};
@@ -111,10 +110,10 @@ pub async fn run_until(
         started,
         boot_counter: remembered.boot_counter,
     };
-    let seeds = Seeds::new(&config.network.seeds);
+    let seeds = resolve::seeds(&config.network.seeds);
 
     let (now, wall_us) = (clock::now(), clock::wall_us());
-    let node_config = node_config(&config, group, &net, seeds.literal);
+    let node_config = node_config(&config, group, &net, resolve::literal(&seeds));
     let stored = stored(identity, remembered);
     let node =
         Node::new(node_config, stored, now, wall_us, random()?).map_err(anyhow::Error::from)?;
@@ -126,9 +125,10 @@ pub async fn run_until(
     let publisher = Publisher::new();
     let mut tasks = JoinSet::new();
     serve_control(&config, &publisher, &mut tasks);
-    let (seeds_out, seeds_in) = mpsc::channel(1);
-    if !seeds.names.is_empty() {
-        tasks.spawn(resolve(seeds.names, seeds_out));
+    let (seeds_out, seeds) = watch::channel(seeds);
+    let network_changed = Arc::new(Notify::new());
+    if net.port() != 0 {
+        tasks.spawn(resolve::resolve(seeds_out, Arc::clone(&network_changed)));
     }
 
     let status = node.status(now);
@@ -150,7 +150,8 @@ pub async fn run_until(
         .run(Inputs {
             host_events,
             stored,
-            seeds: seeds_in,
+            seeds,
+            network_changed,
             stop: Box::pin(stop),
         })
         .await;

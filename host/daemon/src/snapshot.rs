@@ -12,10 +12,12 @@ use consort_proto::{ClockView, DeviceId, NodeStatus, PluginId, Time};
 use tokio::sync::watch;
 
 use crate::control::types::{
-    ClockStatus, CloneStatus, Counters, DeviceStatus, GroupStatus, Leader, PeerPlugin, PeerState,
-    PeerStatus, PluginStatus, Role, Status, VERSION,
+    ClockStatus, CloneStatus, Counters, DeviceStatus, DiscoveryStatus, GroupStatus,
+    InterfaceStatus, Leader, PeerPlugin, PeerState, PeerStatus, PluginStatus, Role, SeedState,
+    SeedStatus, Status, VERSION,
 };
 use crate::net::Net;
+use crate::net::resolve::{Lookup, Seed};
 use crate::plugins::PluginHostStatus;
 
 const AT_MOST_EVERY: Duration = Duration::from_millis(100);
@@ -95,12 +97,14 @@ pub fn build(
     node: &NodeStatus,
     hosted: &[PluginHostStatus],
     net: &Net,
+    seeds: &[Seed],
     clock: ClockView,
 ) -> Status {
     Status {
         v: VERSION,
         device: device(now, origin, node),
         group: group(node, net),
+        discovery: discovery(net, seeds),
         clock: ClockStatus {
             group_time_us: clock.group_time(now),
             synchronised: clock.synchronised,
@@ -141,7 +145,51 @@ fn group(node: &NodeStatus, net: &Net) -> GroupStatus {
         has_secret: node.has_group,
         members: others.count() as u64 + 1,
         listen: net.local_addresses().map(|a| a.to_string()).collect(),
-        interfaces: net.interfaces().keys().cloned().collect(),
+        interfaces: net.survey().usable.keys().cloned().collect(),
+    }
+}
+
+fn discovery(net: &Net, seeds: &[Seed]) -> DiscoveryStatus {
+    let (ways, survey) = (net.ways(), net.survey());
+    let used = survey.usable.iter().map(|(name, interface)| {
+        let ipv4 = interface.ipv4.keys().map(ToString::to_string);
+        let ipv6 = interface.ipv6_link_local.iter();
+        let ipv6 = ipv6.chain(&interface.ipv6_routed).map(ToString::to_string);
+        InterfaceStatus {
+            name: name.clone(),
+            used: true,
+            addresses: ipv4.chain(ipv6).collect(),
+            why: None,
+        }
+    });
+    let refused = survey.refused.iter().map(|(name, why)| InterfaceStatus {
+        name: name.clone(),
+        used: false,
+        addresses: vec![],
+        why: Some(why.to_string()),
+    });
+    DiscoveryStatus {
+        multicast: ways.multicast,
+        broadcast: ways.broadcast,
+        port: ways.port,
+        watches_interfaces: ways.watches_interfaces,
+        interfaces: used.chain(refused).collect(),
+        seeds: seeds.iter().map(seed).collect(),
+    }
+}
+
+fn seed(seed: &Seed) -> SeedStatus {
+    let (state, problem) = match &seed.lookup {
+        Lookup::Literal(_) => (SeedState::Literal, None),
+        Lookup::Pending => (SeedState::Pending, None),
+        Lookup::Found(_) => (SeedState::Resolved, None),
+        Lookup::Failed { problem, .. } => (SeedState::Failed, Some(problem.clone())),
+    };
+    SeedStatus {
+        seed: seed.text.clone(),
+        state,
+        addresses: seed.addresses().iter().map(ToString::to_string).collect(),
+        problem,
     }
 }
 

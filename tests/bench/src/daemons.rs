@@ -26,7 +26,7 @@ struct Lab {
 
 impl Lab {
     fn new(setting: &Daemons) -> Self {
-        let Some(switch) = Switch::new(setting.nodes.into(), Addresses::Both) else {
+        let Some(switch) = Switch::new(setting.nodes.into(), Addresses::Ipv4) else {
             exit(1);
         };
         for namespace in switch.namespaces().iter().filter(|_| setting.loss > 0) {

@@ -4,6 +4,8 @@
 //! included, plays a part. A namespace that is cut off keeps its interface and its carrier: nothing
 //! tells its device, packets just go nowhere, as behind a switch that broke.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -20,11 +22,17 @@ pub struct Switch {
 pub enum Addresses {
     /// IPv4, and the link-local IPv6 address that every interface has.
     Both,
+    /// IPv4 alone.
+    Ipv4,
     /// The link-local IPv6 address alone.
     Ipv6LinkLocal,
+    /// There is no interface but the loopback, until [`Switch::plug`] adds one.
+    NoInterface,
 }
 
 const BRIDGE: &str = "bridge";
+/// The interface that a namespace has from the start.
+const FIRST: &str = "eth0";
 
 impl Switch {
     /// Makes `count` namespaces with an interface `eth0` each. None if that is not possible here,
@@ -79,9 +87,43 @@ impl Switch {
         self.in_hub(&["link", "set", &port(index), "master", BRIDGE]);
     }
 
-    /// The IPv4 address of the interface in a namespace.
+    /// Connects a namespace by one more interface, which gets this IPv4 address (as `ip` writes it,
+    /// with the prefix's length) and comes up.
+    pub fn plug(&self, index: usize, interface: &str, address: Option<&str>) {
+        let port = match interface {
+            FIRST => port(index),
+            other => format!("{}-{other}", port(index)),
+        };
+        let peer = ["peer", "name", interface, "netns", &self.namespaces[index]];
+        self.in_hub(&[["link", "add", &port, "type", "veth"].as_slice(), &peer].concat());
+        self.in_hub(&["link", "set", &port, "master", BRIDGE]);
+        self.in_hub(&["link", "set", &port, "up"]);
+        if let Some(address) = address {
+            self.inside(index, &["address", "add", address, "dev", interface]);
+        }
+        self.inside(index, &["link", "set", interface, "up"]);
+    }
+
+    /// Runs `ip` in a namespace.
+    pub fn inside(&self, index: usize, arguments: &[&str]) {
+        ip(&[&["-n", &self.namespaces[index]], arguments].concat());
+    }
+
+    /// Gives a namespace a file of its own in `/etc`, for programs that start later; it can be
+    /// written again while they run.
+    ///
+    /// # Panics
+    /// The file cannot be written.
+    pub fn write_etc(&self, index: usize, file: &str, text: &str) {
+        let folder = etc(&self.namespaces[index]);
+        fs::create_dir_all(&folder).expect("a folder for the namespace");
+        // In place: programs that run see this very file.
+        fs::write(folder.join(file), text).expect("the file is written");
+    }
+
+    /// The IPv4 address of a namespace's first interface.
     #[must_use]
-    pub fn address(index: usize) -> String {
+    pub fn ipv4(index: usize) -> String {
         format!("10.71.47.{}", index + 1)
     }
 
@@ -95,23 +137,17 @@ impl Switch {
     fn add(&mut self, namespace: &str, index: usize, addresses: Addresses) {
         ip(&["netns", "add", namespace]);
         self.namespaces.push(namespace.to_owned());
-        let port = port(index);
-        let peer = ["peer", "name", "eth0", "netns", namespace];
-        self.in_hub(&[["link", "add", &port, "type", "veth"].as_slice(), &peer].concat());
-        self.heal(index);
-        self.in_hub(&["link", "set", &port, "up"]);
-        let inside = |arguments: &[&str]| ip(&[&["-n", namespace], arguments].concat());
-        inside(&["link", "set", "lo", "up"]);
-        if addresses == Addresses::Both {
-            inside(&[
-                "address",
-                "add",
-                &format!("{}/24", Self::address(index)),
-                "dev",
-                "eth0",
-            ]);
+        self.inside(index, &["link", "set", "lo", "up"]);
+        if addresses == Addresses::Ipv4 {
+            let disable = "net.ipv6.conf.default.disable_ipv6=1";
+            ip(&["netns", "exec", namespace, "sysctl", "-q", "-w", disable]);
         }
-        inside(&["link", "set", "eth0", "up"]);
+        let address = format!("{}/24", Self::ipv4(index));
+        match addresses {
+            Addresses::Both | Addresses::Ipv4 => self.plug(index, FIRST, Some(&address)),
+            Addresses::Ipv6LinkLocal => self.plug(index, FIRST, None),
+            Addresses::NoInterface => {}
+        }
     }
 
     fn in_hub(&self, arguments: &[&str]) {
@@ -126,8 +162,14 @@ impl Drop for Switch {
             let _ = Command::new("ip")
                 .args(["netns", "delete", namespace])
                 .output();
+            let _ = fs::remove_dir_all(etc(namespace));
         }
     }
+}
+
+/// Where `ip netns exec` takes a namespace's own files of `/etc` from.
+fn etc(namespace: &str) -> PathBuf {
+    Path::new("/etc/netns").join(namespace)
 }
 
 fn port(index: usize) -> String {

@@ -55,7 +55,7 @@ fn a_follower_that_does_not_hear_its_leader_goes_on_following() {
     let leader = group.wait_settled(&all);
     let deaf = (leader + 1) % all.len();
     let marks = group.marks();
-    firewalls[deaf].lose_from(&Switch::address(leader));
+    firewalls[deaf].lose_from(&Switch::ipv4(leader));
     wait::never("a role changed", Duration::from_secs(8), || {
         group.role_change(&all, &marks)
     });
@@ -82,7 +82,7 @@ fn a_leader_that_does_not_hear_one_follower_goes_on_leading() {
     let leader = group.wait_settled(&all);
     let unheard = (leader + 1) % all.len();
     let marks = group.marks();
-    firewalls[leader].lose_from(&Switch::address(unheard));
+    firewalls[leader].lose_from(&Switch::ipv4(unheard));
     let rest = group.all_but(&[unheard]);
     wait::never("a role changed", Duration::from_secs(8), || {
         group.role_change(&rest, &marks)
@@ -179,7 +179,7 @@ fn the_power_of_everyone_goes_and_comes_back() {
 
 /// Devices behind a switch, on IPv4, with the plugin `heartbeat`, not started yet.
 fn group_of(count: usize) -> Option<(Switch, Group)> {
-    let switch = Switch::new(count, Addresses::Both)?;
+    let switch = Switch::new(count, Addresses::Ipv4)?;
     let group = Group::behind(&switch);
     for device in &group.devices {
         device.configure(IPV4);

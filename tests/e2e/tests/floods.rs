@@ -65,7 +65,7 @@ fn floods_change_no_leader() {
 
 /// Devices behind a switch, on IPv4, with the plugin `heartbeat`, not started yet.
 fn group_of(count: usize) -> Option<(Switch, Group)> {
-    let switch = Switch::new(count, Addresses::Both)?;
+    let switch = Switch::new(count, Addresses::Ipv4)?;
     let group = Group::behind(&switch);
     for device in &group.devices {
         device.configure("[network]\nlisten = [\"0.0.0.0\"]\n");
@@ -75,7 +75,7 @@ fn group_of(count: usize) -> Option<(Switch, Group)> {
 }
 
 fn target(place: usize) -> String {
-    format!("{}:{PORT}", Switch::address(place))
+    format!("{}:{PORT}", Switch::ipv4(place))
 }
 
 /// Nobody's role changed since the marks, and no beat was heard twice.

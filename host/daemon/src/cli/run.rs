@@ -32,7 +32,10 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     if args.exit_with_parent {
         watch_parent()?;
     }
-    Ok(runtime.block_on(run::run(resolved.config, identity, group))?)
+    let outcome = runtime.block_on(run::run(resolved.config, identity, group));
+    // The system's resolver may hold a thread for half a minute; nothing waits for its answer.
+    runtime.shutdown_background();
+    Ok(outcome?)
 }
 
 pub(super) fn exit_code(error: &RunError) -> ExitCode {

@@ -6,7 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::control::client::{ClientError, fetch_status};
-use crate::control::types::{CloneStatus, PeerState, PeerStatus, PluginStatus, Role, Status};
+use crate::control::types::{
+    CloneStatus, InterfaceStatus, PeerState, PeerStatus, PluginStatus, Role, SeedState, SeedStatus,
+    Status,
+};
 
 /// Why the status was not shown.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +56,11 @@ pub fn render(status: &Status) -> String {
         let _ = writeln!(text, "Clone    {}", clone_line(clone));
     }
     let _ = writeln!(text, "Group    {}", group_line(status));
+    for (index, line) in discovery_lines(status).iter().enumerate() {
+        let head = if index == 0 { "Finding" } else { "" };
+        let line: String = line.chars().filter(|c| !c.is_control()).collect();
+        let _ = writeln!(text, "{head:<9}{line}");
+    }
     let _ = writeln!(text, "Clock    {}", clock_line(status));
     text.push_str("\nPeers\n");
     if status.peers.is_empty() {
@@ -121,6 +129,54 @@ fn group_line(status: &Status) -> String {
         group.members,
         group.listen.join(" ")
     )
+}
+
+/// How others are looked for: on which interfaces, on which not and why, and by which seeds.
+fn discovery_lines(status: &Status) -> Vec<String> {
+    let discovery = &status.discovery;
+    if !status.group.has_secret {
+        return vec![];
+    }
+    let ways = match (discovery.multicast, discovery.broadcast) {
+        (true, true) => "multicast and broadcast",
+        (true, false) => "multicast",
+        (false, true) => "broadcast",
+        (false, false) => "seeds and remembered addresses alone",
+    };
+    let watch = if discovery.watches_interfaces {
+        "interfaces are watched"
+    } else {
+        "interfaces are looked at every 2 s"
+    };
+    let mut lines = vec![format!("by {ways}, port {}; {watch}", discovery.port)];
+    lines.extend(discovery.interfaces.iter().map(interface_line));
+    lines.extend(discovery.seeds.iter().map(seed_line));
+    lines
+}
+
+fn interface_line(interface: &InterfaceStatus) -> String {
+    let what = match &interface.why {
+        Some(why) => format!("not used: {why}"),
+        None => interface.addresses.join(" "),
+    };
+    format!("{}  {what}", interface.name)
+}
+
+fn seed_line(seed: &SeedStatus) -> String {
+    let what = match seed.state {
+        SeedState::Literal => return format!("seed {}", seed.seed),
+        SeedState::Pending => "is being looked up".to_owned(),
+        SeedState::Resolved => seed.addresses.join(" "),
+        SeedState::Failed => {
+            let problem = seed.problem.as_deref().unwrap_or("cannot be looked up");
+            if seed.addresses.is_empty() {
+                problem.to_owned()
+            } else {
+                format!("{problem}; before: {}", seed.addresses.join(" "))
+            }
+        }
+    };
+    format!("seed {}  {what}", seed.seed)
 }
 
 fn clock_line(status: &Status) -> String {
@@ -273,7 +329,15 @@ mod tests {
             line("Clock").contains("2023-11-14T22:14:23Z, synchronised within 800 µs"),
             "{text}"
         );
-        let hall = line("hall");
+        assert!(
+            line("seed 10.0.0.3").ends_with("seed 10.0.0.3:4747"),
+            "{text}"
+        );
+        assert!(
+            text.contains("hall.local:4747  is being looked up"),
+            "{text}"
+        );
+        let hall = line("hall ");
         for part in ["member", "120ms ago", "480 µs", "10.0.0.3:4747"] {
             assert!(hall.contains(part), "{part} in {hall}");
         }

@@ -17,6 +17,8 @@ pub struct Status {
     pub device: DeviceStatus,
     /// Its group.
     pub group: GroupStatus,
+    /// How other devices are looked for.
+    pub discovery: DiscoveryStatus,
     /// Group time.
     pub clock: ClockStatus,
     /// The other devices it knows, ordered by id.
@@ -68,6 +70,63 @@ pub struct GroupStatus {
     pub listen: Vec<String>,
     /// The network interfaces used for discovery.
     pub interfaces: Vec<String>,
+}
+
+/// How other devices are looked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscoveryStatus {
+    /// Whether by IPv4 and IPv6 multicast.
+    pub multicast: bool,
+    /// Whether by IPv4 broadcast.
+    pub broadcast: bool,
+    /// The port that beacons to everyone go to; 0 without a group.
+    pub port: u16,
+    /// Whether the system tells of interfaces that change; else they are looked at every 2 s.
+    pub watches_interfaces: bool,
+    /// The network interfaces, the loopback apart: those that are used, then at most 64 others.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// The seeds, as they stand in the settings.
+    pub seeds: Vec<SeedStatus>,
+}
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether it is used for discovery.
+    pub used: bool,
+    /// Its addresses that can be sent from, if it is used.
+    pub addresses: Vec<String>,
+    /// Why it is not used, in words; null if it is.
+    pub why: Option<String>,
+}
+
+/// A seed of the settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeedStatus {
+    /// As it stands there.
+    pub seed: String,
+    /// What is known of it.
+    pub state: SeedState,
+    /// What it stands for, with port; after a failure what it stood for before.
+    pub addresses: Vec<String>,
+    /// Why it cannot be looked up, in the system's words; null if it can.
+    pub problem: Option<String>,
+}
+
+/// What is known of a seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SeedState {
+    /// It is an address.
+    Literal,
+    /// The name was not looked up yet.
+    Pending,
+    /// The name has addresses.
+    Resolved,
+    /// The name cannot be looked up at present.
+    Failed,
 }
 
 /// Group time on this device.

@@ -113,12 +113,13 @@ impl Daemon {
         };
         let (host, host_events) = mpsc::channel(16);
         let (stop, stopped) = oneshot::channel();
-        let (_, seeds) = mpsc::channel(1);
+        let (_, seeds) = watch::channel(vec![]);
         let stop_input = Box::pin(async { drop(stopped.await) });
         let inputs = Inputs {
             host_events,
             stored,
             seeds,
+            network_changed: Arc::new(Notify::new()),
             stop: stop_input,
         };
         let task = tokio::spawn(Driver::new(parts).run(inputs));

@@ -3,9 +3,10 @@
 //! Per address family there is one session socket, which sends everything and hears unicast, and
 //! one discovery socket, which hears beacons. (Where both have the same port they are one socket.)
 //! A datagram for everyone leaves the session socket once per usable interface, so that its source
-//! address is the one to answer to. Interfaces come and go: [`Net::refresh`] looks again, and no
-//! interface at all is a normal state. Sending never fails for the caller; what could not be sent
-//! is counted and, now and then, logged. Without a group nothing is opened at all.
+//! address is the one to answer to. Interfaces come, go and change their addresses: the system tells
+//! so, [`Net::refresh`] looks again, and no interface at all is a normal state. Sending never fails
+//! for the caller; what could not be sent is counted and, once a minute per cause, logged. Without a
+//! group nothing is opened at all.
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;
@@ -16,41 +17,33 @@ use std::task::Poll;
 use consort_proto::{Address, Destination, MAX_DATAGRAM, Time, Transmit};
 use tokio::net::UdpSocket;
 
+use crate::clock;
 use crate::config::Network;
 
+mod causes;
 pub mod interfaces;
 mod multicast;
+#[cfg(target_os = "linux")]
+mod netlink;
+mod open;
 mod quiet;
 pub mod resolve;
 mod udp;
+mod watch;
 
-use interfaces::{Filter, Interface, Interfaces};
+use causes::Causes;
+use interfaces::{Filter, Interface, Interfaces, Survey};
 use multicast::Membership;
 pub use multicast::{GROUP_V4, GROUP_V6};
-use quiet::Quiet;
+pub use open::OpenNetError;
 use udp::Family;
+use watch::Watch;
 
 /// Longer than any datagram of the protocol, so that one that is too long shows as such.
 const BUFFER_LEN: usize = MAX_DATAGRAM + 1;
 
-/// Why the network could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenNetError {
-    /// Another program has the port.
-    #[error("{0} is in use by another program: stop it, or choose another port with network.port")]
-    AddressInUse(SocketAddr),
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// From network.listen and network.port.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// There is nothing to listen on.
-    #[error("network.listen names no address that this device has")]
-    Nothing,
-}
+/// Datagrams dropped here in a row before the caller gets to do something else.
+const DROPPED_MAX: usize = 64;
 
 /// Counts since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +60,19 @@ pub struct NetCounters {
     pub bytes_received: u64,
     /// Datagrams longer than any of the protocol, dropped here.
     pub oversized: u64,
+}
+
+/// How it is told to everyone that this device is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ways {
+    /// By IPv4 and IPv6 multicast.
+    pub multicast: bool,
+    /// By IPv4 broadcast.
+    pub broadcast: bool,
+    /// Where to.
+    pub port: u16,
+    /// Whether the system tells of interfaces that change; else they are looked at every 2 s.
+    pub watches_interfaces: bool,
 }
 
 /// One socket and what it is for.
@@ -88,10 +94,12 @@ pub struct Net {
     multicast: bool,
     broadcast: bool,
     filter: Filter,
-    interfaces: Interfaces,
+    survey: Survey,
+    watch: Watch,
     counters: NetCounters,
-    send_log: Quiet,
-    interface_log: Quiet,
+    send_log: Causes,
+    receive_log: Causes,
+    survey_log: Causes,
     buffer: Box<[u8; BUFFER_LEN]>,
     /// The endpoint whose turn it is.
     next: usize,
@@ -107,10 +115,12 @@ impl Net {
             multicast: false,
             broadcast: false,
             filter: Filter::default(),
-            interfaces: Interfaces::new(),
+            survey: Survey::default(),
+            watch: Watch::default(),
             counters: NetCounters::default(),
-            send_log: Quiet::default(),
-            interface_log: Quiet::default(),
+            send_log: Causes::default(),
+            receive_log: Causes::default(),
+            survey_log: Causes::default(),
             buffer: Box::new([0; BUFFER_LEN]),
             next: 0,
         }
@@ -122,7 +132,7 @@ impl Net {
     /// A port is in use, or nothing can be listened on.
     pub fn open(settings: &Network, now: Time) -> Result<Self, OpenNetError> {
         let mut net = Self {
-            endpoints: open_sessions(&settings.listen)?,
+            endpoints: open::sessions(&settings.listen)?,
             discovery_port: settings.discovery_port,
             multicast: settings.multicast,
             broadcast: settings.broadcast,
@@ -130,12 +140,14 @@ impl Net {
                 allowed: settings.interfaces.clone(),
                 denied: settings.interfaces_denied.clone(),
             },
+            // Before the first look, so that no change between them is missed.
+            watch: Watch::open(),
             ..Self::closed()
         };
         if settings.multicast || settings.broadcast {
-            net.open_discovery();
+            open::discovery(&mut net.endpoints, settings.discovery_port);
         }
-        net.refresh(now);
+        net.look(now);
         Ok(net)
     }
 
@@ -150,10 +162,21 @@ impl Net {
         self.local_addresses().next().map_or(0, |a| a.port())
     }
 
-    /// Usable interfaces at the last look.
+    /// The interfaces at the last look.
     #[must_use]
-    pub const fn interfaces(&self) -> &Interfaces {
-        &self.interfaces
+    pub const fn survey(&self) -> &Survey {
+        &self.survey
+    }
+
+    /// How it is told to everyone that this device is there.
+    #[must_use]
+    pub const fn ways(&self) -> Ways {
+        Ways {
+            multicast: self.multicast,
+            broadcast: self.broadcast,
+            port: self.discovery_port,
+            watches_interfaces: self.watch.is_told(),
+        }
     }
 
     /// Counts since the start.
@@ -162,10 +185,10 @@ impl Net {
         self.counters
     }
 
-    /// Waits until a datagram may be there; for ever without sockets.
+    /// Waits until a datagram or word of a change may be there; for ever without sockets.
     pub async fn readable(&self) {
         poll_fn(|cx| {
-            let mut ready = Poll::Pending;
+            let mut ready = self.watch.poll_ready(cx);
             // All are polled, so that each wakes this task.
             for endpoint in &self.endpoints {
                 if endpoint.socket.poll_recv_ready(cx).is_ready() {
@@ -180,22 +203,34 @@ impl Net {
     /// The next datagram that is there already, the sockets taking turns.
     pub fn receive(&mut self) -> Option<(Address, &[u8])> {
         let count = self.endpoints.len();
-        let mut tries = 0;
-        while tries < count {
+        let (mut tries, mut dropped) = (0, 0);
+        while tries < count && dropped < DROPPED_MAX {
             let endpoint = &self.endpoints[self.next % count];
             self.next = (self.next + 1) % count;
-            match endpoint.socket.try_recv_from(&mut self.buffer[..]) {
-                Ok((len, from)) => {
+            let buffer = &mut self.buffer[..];
+            let received = if endpoint.sends {
+                let received = endpoint.socket.try_recv_from(buffer);
+                received.map(|(len, from)| (len, from, None))
+            } else {
+                udp::receive_by(&endpoint.socket, buffer)
+            };
+            match received {
+                Ok((len, from, by)) => {
                     self.counters.datagrams_received += 1;
                     self.counters.bytes_received += len as u64;
-                    if len <= MAX_DATAGRAM {
+                    let mut used = self.survey.usable.values();
+                    let is_unused = by.is_some_and(|by| used.all(|i| i.index != by));
+                    if len <= MAX_DATAGRAM && !is_unused {
                         return Some((canonical(from), &self.buffer[..len]));
                     }
-                    self.counters.oversized += 1;
+                    dropped += 1;
+                    self.counters.oversized += u64::from(len > MAX_DATAGRAM);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => tries += 1,
                 Err(error) => {
-                    tracing::debug!(%error, local = %endpoint.local, "receiving failed");
+                    if let Some(times) = self.receive_log.tell(&error, clock::now()) {
+                        tracing::warn!(%error, local = %endpoint.local, times, "receiving failed");
+                    }
                     tries += 1;
                 }
             }
@@ -206,40 +241,80 @@ impl Net {
     /// Sends a datagram, or counts why not.
     pub fn send(&mut self, transmit: &Transmit, now: Time) {
         match transmit.to {
-            Destination::Address(Address::Udp(to)) => {
-                let outcome = match self.session_of(Family::of(to)) {
-                    Some(endpoint) => udp::send_to(&endpoint.socket, &transmit.payload, to),
-                    None => Err(io::ErrorKind::AddrNotAvailable.into()),
-                };
-                self.count(outcome, to, now);
+            Destination::Address(Address::Udp(SocketAddr::V6(to))) if self.is_lost(to) => {
+                let scopes: Vec<u32> = self.link_local_scopes().collect();
+                for index in scopes {
+                    let to = SocketAddrV6::new(*to.ip(), to.port(), 0, index);
+                    self.send_to(SocketAddr::V6(to), &transmit.payload, now);
+                }
             }
+            Destination::Address(Address::Udp(to)) => self.send_to(to, &transmit.payload, now),
             Destination::Everyone => self.send_to_everyone(&transmit.payload, now),
         }
     }
 
-    /// Looks for interfaces again and joins the multicast groups on them; returns whether
-    /// anything changed.
-    pub fn refresh(&mut self, now: Time) -> bool {
+    /// When [`Net::refresh`] is to be called next; for ever later without sockets.
+    #[must_use]
+    pub fn refresh_due(&mut self) -> Time {
         if self.endpoints.is_empty() {
-            return false;
+            return Time::MAX;
         }
-        let found = match interfaces::usable(&self.filter) {
+        self.watch.take();
+        self.watch.due()
+    }
+
+    /// Looks for interfaces again and joins the multicast groups on them; returns whether
+    /// anything changed that is used.
+    pub fn refresh(&mut self, now: Time) -> bool {
+        !self.endpoints.is_empty() && self.look(now)
+    }
+
+    fn look(&mut self, now: Time) -> bool {
+        self.watch.looked(now);
+        let found = match interfaces::survey(&self.filter) {
             Ok(found) => found,
             Err(error) => {
-                if let Some(times) = self.interface_log.tell(now) {
+                if let Some(times) = self.survey_log.tell(&error, now) {
                     tracing::warn!(%error, times, "the system does not tell its interfaces");
                 }
                 return false;
             }
         };
-        let changed = found != self.interfaces;
+        let changed = found.usable != self.survey.usable;
+        self.survey = found;
         if changed {
-            let names: Vec<&str> = found.keys().map(String::as_str).collect();
+            let names: Vec<&str> = self.interfaces().keys().map(String::as_str).collect();
             tracing::info!(interfaces = names.join(" "), "interfaces in use");
         }
-        self.interfaces = found;
         self.join_groups();
         changed
+    }
+
+    const fn interfaces(&self) -> &Interfaces {
+        &self.survey.usable
+    }
+
+    /// Whether an address holds on one link only, and that link is not known: another device told
+    /// it, or this device remembers it and its interfaces are numbered anew.
+    fn is_lost(&self, to: SocketAddrV6) -> bool {
+        to.ip().is_unicast_link_local()
+            && self.link_local_scopes().next().is_some()
+            && !self.link_local_scopes().any(|index| index == to.scope_id())
+    }
+
+    /// The interfaces that link-local addresses are reached by.
+    fn link_local_scopes(&self) -> impl Iterator<Item = u32> + '_ {
+        let interfaces = self.interfaces().values();
+        let by_link = interfaces.filter(|i| !i.ipv6_link_local.is_empty());
+        by_link.map(|interface| interface.index)
+    }
+
+    fn send_to(&mut self, to: SocketAddr, payload: &[u8], now: Time) {
+        let outcome = match self.session_of(Family::of(to)) {
+            Some(endpoint) => udp::send_to(&endpoint.socket, payload, to),
+            None => Err(io::ErrorKind::AddrNotAvailable.into()),
+        };
+        self.count(outcome, to, now);
     }
 
     fn sessions(&self) -> impl Iterator<Item = &Endpoint> {
@@ -250,44 +325,9 @@ impl Net {
         self.sessions().find(|e| Family::of(e.local) == family)
     }
 
-    /// Opens what hears beacons. Without it beacons go unheard, but everything else works.
-    fn open_discovery(&mut self) {
-        for family in [Family::V4, Family::V6] {
-            let port = self.discovery_port;
-            let Some(session) = self
-                .endpoints
-                .iter_mut()
-                .find(|e| e.sends && Family::of(e.local) == family)
-            else {
-                continue;
-            };
-            if session.local.port() == port {
-                session.membership = Some(Membership::new(family));
-                continue;
-            }
-            let opened = udp::discovery_socket(family, port)
-                .and_then(|socket| Ok((socket.local_addr()?, socket)));
-            match opened {
-                Ok((local, socket)) => {
-                    let membership = Some(Membership::new(family));
-                    self.endpoints.push(Endpoint {
-                        socket,
-                        local,
-                        sends: false,
-                        membership,
-                    });
-                }
-                Err(error) => tracing::warn!(
-                    %error, port, ?family,
-                    "no socket for discovery: beacons of others will not be heard this way"
-                ),
-            }
-        }
-    }
-
     fn join_groups(&mut self) {
         let wanted = |family: Family| -> BTreeSet<u32> {
-            self.interfaces
+            self.interfaces()
                 .values()
                 .filter(|i| self.multicast && i.multicast)
                 .filter(|i| self.sessions().any(|e| carries(i, e.local, family)))
@@ -309,7 +349,7 @@ impl Net {
         let mut outcomes = Vec::new();
         for endpoint in self.sessions() {
             let family = Family::of(endpoint.local);
-            for interface in self.interfaces.values() {
+            for interface in self.interfaces().values() {
                 if !carries(interface, endpoint.local, family) {
                     continue;
                 }
@@ -361,52 +401,11 @@ impl Net {
             }
             Err(error) => {
                 self.counters.send_errors += 1;
-                if let Some(times) = self.send_log.tell(now) {
+                if let Some(times) = self.send_log.tell(&error, now) {
                     tracing::warn!(%error, %to, times, "datagrams could not be sent");
                 }
             }
         }
-    }
-}
-
-/// Opens the session sockets. Port 0 is resolved once and then asked for in every family.
-fn open_sessions(listen: &[SocketAddr]) -> Result<Vec<Endpoint>, OpenNetError> {
-    let mut endpoints: Vec<Endpoint> = Vec::new();
-    for wanted in listen {
-        let chosen = endpoints.first().map_or(0, |e| e.local.port());
-        let opened = if wanted.port() == 0 && chosen != 0 {
-            udp::session_socket(SocketAddr::new(wanted.ip(), chosen))
-                .or_else(|_| udp::session_socket(*wanted))
-        } else {
-            udp::session_socket(*wanted)
-        };
-        match opened.and_then(|socket| Ok((socket.local_addr()?, socket))) {
-            Ok((local, socket)) => {
-                endpoints.push(Endpoint {
-                    socket,
-                    local,
-                    sends: true,
-                    membership: None,
-                });
-            }
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                return Err(OpenNetError::AddressInUse(*wanted));
-            }
-            Err(error) if wanted.ip().is_unspecified() && wanted.is_ipv6() => {
-                tracing::info!(%error, "no IPv6 here");
-            }
-            Err(source) => {
-                return Err(OpenNetError::Listen {
-                    address: *wanted,
-                    source,
-                });
-            }
-        }
-    }
-    if endpoints.is_empty() {
-        Err(OpenNetError::Nothing)
-    } else {
-        Ok(endpoints)
     }
 }
 

@@ -4,10 +4,16 @@
 //! address for itself, so that a second daemon on the same port is told so. A *discovery socket*
 //! only hears multicast and broadcast on the discovery port, which all daemons of a machine share.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+#[cfg(target_os = "linux")]
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd as _;
+#[cfg(target_os = "linux")]
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 /// What the kernel is asked to buffer. It grants what its own limit allows; a burst of beacons and
@@ -81,7 +87,10 @@ pub(super) fn discovery_socket(family: Family, port: u16) -> io::Result<UdpSocke
     socket.set_reuse_port(true)?;
     #[cfg(target_os = "linux")]
     match family {
-        Family::V4 => socket.set_multicast_all_v4(false)?,
+        Family::V4 => {
+            socket.set_multicast_all_v4(false)?;
+            setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+        }
         Family::V6 => socket.set_multicast_all_v6(false)?,
     }
     bind(socket, family.any(port))
@@ -99,6 +108,46 @@ pub(super) fn send_by(socket: &UdpSocket, interface: Ipv4Addr) -> io::Result<()>
 /// socket's readiness lags behind, and would refuse the first datagram of a new socket.
 pub(super) fn send_to(socket: &UdpSocket, payload: &[u8], to: SocketAddr) -> io::Result<usize> {
     SockRef::from(socket).send_to(payload, &to.into())
+}
+
+/// The next datagram of a discovery socket, and the interface it came by, where the system says so:
+/// Linux does for IPv4, on which everything that the machine gets is heard, from interfaces
+/// included that are not to be used.
+///
+/// # Errors
+/// There is none, or the socket failed.
+pub(super) fn receive_by(
+    socket: &UdpSocket,
+    buffer: &mut [u8],
+) -> io::Result<(usize, SocketAddr, Option<u32>)> {
+    #[cfg(target_os = "linux")]
+    if socket.local_addr()?.is_ipv4() {
+        return socket.try_io(Interest::READABLE, || receive_v4_by(socket, buffer));
+    }
+    let (len, from) = socket.try_recv_from(buffer)?;
+    Ok((len, from, None))
+}
+
+#[cfg(target_os = "linux")]
+fn receive_v4_by(
+    socket: &UdpSocket,
+    buffer: &mut [u8],
+) -> io::Result<(usize, SocketAddr, Option<u32>)> {
+    let mut space = nix::cmsg_space!(nix::libc::in_pktinfo);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let received = recvmsg::<SockaddrIn>(
+        socket.as_raw_fd(),
+        &mut parts,
+        Some(&mut space),
+        MsgFlags::empty(),
+    )?;
+    let mut told = received.cmsgs()?;
+    let by = told.find_map(|message| match message {
+        ControlMessageOwned::Ipv4PacketInfo(info) => u32::try_from(info.ipi_ifindex).ok(),
+        _ => None,
+    });
+    let from = received.address.ok_or(io::ErrorKind::InvalidData)?;
+    Ok((received.bytes, SocketAddr::V4(from.into()), by))
 }
 
 fn new_socket(family: Family) -> io::Result<Socket> {

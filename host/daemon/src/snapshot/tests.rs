@@ -92,7 +92,17 @@ pub(crate) fn status() -> Status {
         boot_counter: 7,
     };
     let now = Time::from_micros(63_000_000);
-    build(now, origin, &node_status(), &[], &Net::closed(), clock)
+    let seeds =
+        crate::net::resolve::seeds(&["10.0.0.3:4747".to_owned(), "hall.local:4747".to_owned()]);
+    build(
+        now,
+        origin,
+        &node_status(),
+        &[],
+        &Net::closed(),
+        &seeds,
+        clock,
+    )
 }
 
 #[test]
@@ -128,6 +138,34 @@ fn a_snapshot_says_what_the_node_says() {
     assert_eq!(leader.name.as_deref(), Some("hall"));
     assert_eq!(leader.id, device_id(1).to_string());
     assert_eq!(status.counters.datagrams_refused, 4);
+    let [literal, name] = &status.discovery.seeds[..] else {
+        panic!("two seeds: {:?}", status.discovery);
+    };
+    assert_eq!(
+        (literal.state, name.state),
+        (SeedState::Literal, SeedState::Pending)
+    );
+    assert_eq!(literal.addresses, ["10.0.0.3:4747"]);
+}
+
+#[test]
+fn seeds_are_told_with_what_is_known_of_them() {
+    let found = vec!["10.0.0.7:4747".parse().expect("an address")];
+    let of = |lookup| {
+        seed(&Seed {
+            text: "hall.local:4747".to_owned(),
+            lookup,
+        })
+    };
+    let resolved = of(Lookup::Found(found.clone()));
+    assert_eq!(resolved.state, SeedState::Resolved);
+    let failed = of(Lookup::Failed {
+        problem: "no such name".to_owned(),
+        before: found,
+    });
+    assert_eq!(failed.state, SeedState::Failed);
+    assert_eq!(failed.problem.as_deref(), Some("no such name"));
+    assert_eq!(failed.addresses, resolved.addresses);
 }
 
 #[test]
