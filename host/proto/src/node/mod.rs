@@ -82,14 +82,16 @@ impl Identity {
 
     fn open_sessions(&self, group: &Rotation, config: &NodeConfig, stored: &Stored) -> Sessions {
         let (secret, crypto) = (stored.secret.clone(), config.crypto.clone());
-        Sessions::new(
+        let mut sessions = Sessions::new(
             group.keys(),
             secret,
             self.key,
             self.boot,
             self.flags,
             crypto,
-        )
+        );
+        sessions.set_access(config.access.clone());
+        sessions
     }
 }
 
@@ -168,6 +170,8 @@ pub struct Node {
     strangers_told_at: Option<Time>,
     clones: Clones,
 
+    /// Written anew for each message.
+    plaintext: Vec<u8>,
     outbox: VecDeque<Transmit>,
     events: VecDeque<Event>,
     stores: VecDeque<StoreRequest>,
@@ -244,6 +248,7 @@ impl Node {
             moved_at: now,
             strangers_told_at: None,
             clones: Clones::default(),
+            plaintext: Vec::new(),
             outbox: VecDeque::new(),
             events: VecDeque::new(),
             stores: VecDeque::new(),
@@ -305,6 +310,7 @@ impl Node {
                     self.discovery.set_resolved(addresses);
                 }
             }
+            Command::Access(access) => self.set_access(access),
             Command::NetworkChanged => self.network_changed(),
             Command::WallClock(wall) => self.wall = WallClock::new(self.now, wall),
             Command::Rotate { step, force } => self.rotate(step, force),
@@ -519,10 +525,10 @@ impl Node {
         let Some(sessions) = &mut self.sessions else {
             return false;
         };
-        let mut plaintext = Vec::with_capacity(256);
-        message.encode(&mut plaintext);
+        self.plaintext.clear();
+        message.encode(&mut self.plaintext);
         sessions
-            .send(&mut ctx!(self), &entry.key, &plaintext)
+            .send(&mut ctx!(self), &entry.key, &self.plaintext)
             .is_ok()
     }
 
