@@ -384,6 +384,12 @@ impl Driver {
             } => {
                 tracing::info!(%device, "member is unreachable");
             }
+            Event::MemberRemoved {
+                device,
+                reason: RemovalReason::Denied,
+            } => {
+                tracing::warn!(%device, "member is not admitted any more");
+            }
             Event::Rotated { step, result } => match result {
                 Ok(epoch) => tracing::info!(?step, epoch, "the group's secret is rotated"),
                 Err(error) => tracing::warn!(?step, %error, "the group's secret is not rotated"),

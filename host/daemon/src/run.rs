@@ -174,6 +174,7 @@ fn node_config(
         port: net.port(),
         aes_in_hardware: aes_in_hardware(),
         seeds,
+        access: consort_proto::Access::default(),
         crypto: Arc::new(Ring),
     }
 }

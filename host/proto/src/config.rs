@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::access::Access;
 use crate::crypto::Crypto;
 use crate::event::Address;
 use crate::id::{GroupKey, Version};
@@ -26,6 +27,8 @@ pub struct NodeConfig {
     pub aes_in_hardware: bool,
     /// Addresses at which members may be found. The node says HELLO to each until it is a member.
     pub seeds: Vec<Address>,
+    /// Which devices are admitted, until [`crate::Command::Access`] changes it.
+    pub access: Access,
     /// The primitives of the handshake and the sessions.
     pub crypto: Arc<dyn Crypto>,
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::access::Access;
 use crate::id::{DeviceId, GroupKey, PluginId, Version};
 use crate::keyring::Keyring;
 
@@ -171,6 +172,9 @@ pub enum Command {
     /// What the names among the seeds stand for, all of them together, in place of what was told
     /// before; at most 256 count.
     Seeds(Vec<Address>),
+    /// Other devices are admitted from here on. Sessions with those that are not are closed, and
+    /// they are members no longer.
+    Access(Access),
     /// The network changed: beacons start their quick schedule anew, and peers hear at once where
     /// this device is.
     NetworkChanged,
@@ -295,6 +299,8 @@ pub enum RemovalReason {
     Left,
     /// Neither the group's probes nor this device's own reached it.
     Unreachable,
+    /// This device does not admit it any more.
+    Denied,
 }
 
 /// How this device's group time follows from its monotonic clock:

@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 #[doc(hidden)]
 pub mod bench;
 mod clock;
@@ -26,6 +27,7 @@ mod membership;
 mod messaging;
 mod node;
 mod pace;
+mod pool;
 mod rotation;
 mod session;
 mod status;
@@ -33,6 +35,7 @@ mod time;
 mod window;
 mod wire;
 
+pub use access::{ACCESS_MAX, Access, TooManyDevices};
 pub use config::{NodeConfig, Stored};
 pub use event::{
     Address, ClockView, Command, Destination, Event, Leadership, Peer, PluginCommand, PluginEvent,

@@ -151,6 +151,8 @@ pub struct Counters {
     pub messages_stale: u64,
     /// Handshakes that failed.
     pub handshakes_failed: u64,
+    /// Handshakes of devices that hold the group secret and are not admitted.
+    pub handshakes_denied: u64,
     /// Handshakes that members began and that were put off or asked for a cookie, because too many
     /// came at once.
     pub handshakes_put_off: u64,

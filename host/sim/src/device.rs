@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use consort_proto::crypto::Crypto;
 use consort_proto::{
-    Address, ClockView, Command, DeviceId, Event, GroupSecret, Keyring, NewNodeError, Node,
+    Access, Address, ClockView, Command, DeviceId, Event, GroupSecret, Keyring, NewNodeError, Node,
     NodeConfig, PluginId, PluginSpec, RotateError, RotateStep, StoreRequest, Time, Transmit,
     Version,
 };
@@ -27,6 +27,8 @@ pub struct DeviceConfig {
     pub group: Option<GroupSecret>,
     /// Where it looks for members.
     pub seeds: Vec<Address>,
+    /// Which devices it admits.
+    pub access: Access,
     /// Multicast reaches the devices of one segment; unicast crosses segments.
     pub segment: u32,
     /// Whether it has AES in hardware.
@@ -243,6 +245,7 @@ impl Device {
             },
             aes_in_hardware: self.config.aes_in_hardware,
             seeds: self.config.seeds.clone(),
+            access: self.config.access.clone(),
             crypto,
         };
         self.life += 1;

@@ -2,10 +2,12 @@
 //! gap.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use consort_proto::{Access, DeviceId};
 use consort_scenarios::{all, app, form, group, ms, secs, settle};
-use consort_sim::{Link, scenario};
+use consort_sim::{Link, Sim, scenario};
 
 /// Prints the quantiles of what was measured, for the documents.
 fn print_quantiles(what: &str, mut took: Vec<Duration>) {
@@ -80,5 +82,66 @@ fn sessions_are_renewed_over_a_bad_network() {
             sim.expect(sim.messages(&app()) > before + 10, "messages flow");
         }
         settle(&mut sim, &all(4), secs(10));
+    });
+}
+
+fn only(sim: &Sim, nodes: &[usize]) -> BTreeSet<DeviceId> {
+    nodes.iter().map(|node| sim.id(*node)).collect()
+}
+
+/// A member is denied by all others while it leads: it is out of every view at once, another one
+/// leads, and nothing that it or the gossip about it does brings it back until it is admitted again.
+#[test]
+fn a_denied_device_is_out_and_stays_out() {
+    let name = "a_denied_device_is_out_and_stays_out";
+    scenario(name, 3, |seed| {
+        let mut sim = group(name, seed, 4).build();
+        let (denied, _) = form(&mut sim);
+        let rest: Vec<usize> = (0..4).filter(|node| *node != denied).collect();
+        let access = Access::new(None, only(&sim, &[denied])).expect("one device");
+        for node in &rest {
+            sim.set_access(*node, access.clone());
+            let seen = sim.members_seen(*node);
+            sim.expect(!seen.contains(&denied), "out of the view at once");
+        }
+        settle(&mut sim, &rest, secs(4));
+        for _ in 0..120 {
+            sim.run_for(secs(1));
+            for node in &rest {
+                let seen = sim.members_seen(*node);
+                sim.expect(!seen.contains(&denied), "it stays out");
+            }
+            sim.expect(sim.agree(&app(), &rest).is_some(), "the others are a group");
+        }
+        sim.restart(denied, ms(500));
+        sim.run_for(secs(30));
+        let status = sim.status(rest[0]).expect("it runs");
+        sim.expect(status.counters.handshakes_denied > 0, "it knocked in vain");
+        for node in &rest {
+            sim.set_access(*node, Access::default());
+        }
+        settle(&mut sim, &all(4), secs(20));
+    });
+}
+
+/// Of two devices that hold the secret the one that is not on the list never gets in.
+#[test]
+fn an_allow_list_admits_those_on_it_only() {
+    let name = "an_allow_list_admits_those_on_it_only";
+    scenario(name, 3, |seed| {
+        let mut sim = group(name, seed, 4).build();
+        let access = Access::new(Some(only(&sim, &[0, 1, 2])), BTreeSet::new());
+        let access = access.expect("three devices");
+        for node in 0..3 {
+            sim.set_access(node, access.clone());
+        }
+        sim.start_all(ms(500));
+        settle(&mut sim, &[0, 1, 2], secs(8));
+        sim.run_for(secs(60));
+        for node in 0..3 {
+            let seen = sim.members_seen(node);
+            sim.expect(!seen.contains(&3), "it never got in");
+        }
+        sim.expect(sim.leads(3, &app()), "it is a group of its own");
     });
 }

@@ -83,6 +83,7 @@ impl Daemon {
             port: net.port(),
             aes_in_hardware: true,
             seeds: vec![Address::Udp(seed)],
+            access: consort_proto::Access::default(),
             crypto: Arc::new(Ring),
         };
         let stored = Stored {

@@ -117,7 +117,9 @@ impl Node {
                 election.handle_seen(now, from, seen.epoch);
             }
         }
-        for report in &bulletin.reports {
+        let access = &self.config.access;
+        let reports = bulletin.reports.iter();
+        for report in reports.filter(|report| access.admits_node(report.leader)) {
             if let Some(election) = self.elections.get_mut(&report.group) {
                 let heard = now - core::time::Duration::from_micros(u64::from(report.age_us));
                 let told = (report.epoch, report.followers);

@@ -4,7 +4,8 @@ use core::time::Duration;
 
 use super::Node;
 use super::roster::{Entry, Standing};
-use crate::event::Address;
+use crate::access::Access;
+use crate::event::{Address, RemovalReason};
 use crate::id::{BootId, NodeId, PublicKey};
 use crate::session::SessionEvent;
 use crate::wire::message::Message;
@@ -82,6 +83,27 @@ impl Node {
         }
         self.discovery.reached(address);
         self.store_addresses();
+    }
+
+    /// Other devices are admitted: those that are not are cut off at once.
+    pub(super) fn set_access(&mut self, access: Access) {
+        if let Some(sessions) = &mut self.sessions {
+            sessions.set_access(access.clone());
+        }
+        self.config.access = access;
+        let denied = self.roster.iter().map(|(node, _)| node);
+        let denied: Vec<NodeId> = denied.filter(|node| !self.admits(*node)).collect();
+        for node in denied {
+            self.discovery.member_found(node);
+            self.member_gone(node, RemovalReason::Denied);
+        }
+        let access = &self.config.access;
+        self.roster.unknown.retain(|node| access.admits_node(*node));
+    }
+
+    /// Whether this device has anything to do with another. Gossip of a denied one goes by.
+    pub(super) fn admits(&self, node: NodeId) -> bool {
+        self.config.access.admits_node(node)
     }
 
     /// Nothing can be sent to a device any more. If it is a member, the chores open a session anew.

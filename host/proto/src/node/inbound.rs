@@ -72,7 +72,7 @@ impl Node {
                 return;
             }
         };
-        if beacon.key == self.identity.key {
+        if beacon.key == self.identity.key || !self.admits(beacon.key.device_id().node()) {
             return;
         }
         let Some(entry) = self.roster.learn(beacon.key, beacon.boot, beacon.flags) else {
@@ -237,7 +237,7 @@ impl Node {
     /// it.
     fn take_record(&mut self, from: NodeId, record: Record) {
         let node = record.key.device_id().node();
-        if node == self.identity.node {
+        if node == self.identity.node || !self.admits(node) {
             return;
         }
         let Some(entry) = self.roster.learn(record.key, record.boot, record.flags) else {
@@ -321,6 +321,9 @@ impl Node {
     /// Somebody heard a device that this one does not hear: that keeps it alive here, and what it
     /// claimed then counts while it is out of hearing.
     fn take_vouch(&mut self, vouch: &Vouch) {
+        if !self.admits(vouch.device) {
+            return;
+        }
         let at = self.now - Duration::from_micros(u64::from(vouch.age_us));
         let hears = self
             .liveness
@@ -360,7 +363,7 @@ impl Node {
     }
 
     fn take_introduction(&mut self, introduce: Introduce) {
-        if introduce.key == self.identity.key {
+        if introduce.key == self.identity.key || !self.admits(introduce.key.device_id().node()) {
             return;
         }
         let Introduce {
@@ -419,7 +422,7 @@ impl Node {
         let sessions = self.sessions.as_ref();
         let heard = key.and_then(|key| sessions.and_then(|sessions| sessions.last_heard(&key)));
         let hears = heard.is_some_and(|at| self.now.since(at) < silence(self.interval()));
-        if hears || message.class != Class::Broadcast {
+        if hears || !self.admits(origin) || message.class != Class::Broadcast {
             self.counters.messages_stale += 1;
             return;
         }

@@ -83,14 +83,16 @@ impl Identity {
 
     fn open_sessions(&self, group: &Rotation, config: &NodeConfig, stored: &Stored) -> Sessions {
         let (secret, crypto) = (stored.secret.clone(), config.crypto.clone());
-        Sessions::new(
+        let mut sessions = Sessions::new(
             group.keys(),
             secret,
             self.key,
             self.boot,
             self.flags,
             crypto,
-        )
+        );
+        sessions.set_access(config.access.clone());
+        sessions
     }
 }
 
@@ -172,6 +174,8 @@ pub struct Node {
     /// When this device's loop came back after it had been away for long.
     woke_at: Option<Time>,
 
+    /// Written anew for each message.
+    plaintext: Vec<u8>,
     outbox: VecDeque<Transmit>,
     events: VecDeque<Event>,
     stores: VecDeque<StoreRequest>,
@@ -250,6 +254,7 @@ impl Node {
             clones: Clones::default(),
             health: Health::default(),
             woke_at: None,
+            plaintext: Vec::new(),
             outbox: VecDeque::new(),
             events: VecDeque::new(),
             stores: VecDeque::new(),
@@ -311,6 +316,7 @@ impl Node {
                     self.discovery.set_resolved(addresses);
                 }
             }
+            Command::Access(access) => self.set_access(access),
             Command::NetworkChanged => self.network_changed(),
             Command::WallClock(wall) => self.wall = WallClock::new(self.now, wall),
             Command::Rotate { step, force } => self.rotate(step, force),
@@ -506,10 +512,10 @@ impl Node {
         let Some(sessions) = &mut self.sessions else {
             return false;
         };
-        let mut plaintext = Vec::with_capacity(256);
-        message.encode(&mut plaintext);
+        self.plaintext.clear();
+        message.encode(&mut self.plaintext);
         sessions
-            .send(&mut ctx!(self), &entry.key, &plaintext)
+            .send(&mut ctx!(self), &entry.key, &self.plaintext)
             .is_ok()
     }
 

@@ -63,7 +63,7 @@ impl Node {
 
     /// A packet of membership waits for the session instead of counting as a failed probe.
     fn send_or_keep(&mut self, to: NodeId, message: Message) {
-        if to == self.identity.node || self.send(to, &message) {
+        if to == self.identity.node || !self.admits(to) || self.send(to, &message) {
             return;
         }
         let kept = self.pending.entry(to).or_default();
@@ -75,7 +75,7 @@ impl Node {
     }
 
     fn member_up(&mut self, node: NodeId) {
-        if node == self.identity.node {
+        if node == self.identity.node || !self.admits(node) {
             return;
         }
         self.discovery.member_found(node);
@@ -204,7 +204,7 @@ impl Node {
         let was_visible = core::mem::replace(&mut entry.visible, false);
         let (device, key) = (entry.device, entry.key);
         match reason {
-            RemovalReason::Left => {
+            RemovalReason::Left | RemovalReason::Denied => {
                 entry.standing = Standing::Left;
                 entry.record = None;
                 self.close_session(node, &key);
@@ -334,7 +334,7 @@ impl Node {
 
     /// Whether a device is part of the plugins' view. It stays until [`Node::member_gone`].
     pub(super) fn refresh_visibility(&mut self, node: NodeId) {
-        let active = self.membership.is_active(node);
+        let active = self.membership.is_active(node) && self.admits(node);
         let met = self
             .liveness
             .timing(node)

@@ -1,5 +1,7 @@
 //! From an attempt or an Init to a session: the part of [`Sessions`] that runs handshakes.
 
+use core::time::Duration;
+
 use bytes::Bytes;
 
 use crate::ctx::Ctx;
@@ -19,6 +21,9 @@ use crate::session::slots::{Confirmed, HALF_OPEN_LIFE, Index, Origin, Session};
 use crate::session::{Incoming, PEERS_MAX, SessionEvent, Sessions};
 use crate::time::Time;
 use crate::wire::header::Suite;
+
+/// How often a device that is not admitted is mentioned in the log.
+const DENIED_PERIOD: Duration = Duration::from_secs(60);
 
 impl Sessions {
     /// Decides on an Init. The checks stand in order of their cost, so that a flood is refused by
@@ -58,6 +63,10 @@ impl Sessions {
             return Err(Refusal::Replayed);
         }
 
+        if !self.access.admits(&init.peer.device_id()) {
+            self.mention_denied(&init.peer, from, ctx.now);
+            return Err(Refusal::Denied);
+        }
         if self.is_held_against(&init, from, ctx.now) {
             return Ok(Incoming::Nothing);
         }
@@ -66,6 +75,16 @@ impl Sessions {
         }
         self.answer(ctx, from, init);
         Ok(Incoming::Nothing)
+    }
+
+    /// Says once a minute who knocks in vain: it holds the group secret, so somebody gave it that.
+    fn mention_denied(&mut self, peer: &PublicKey, from: Address, now: Time) {
+        let last = self.denied_told_at;
+        if last.is_none_or(|last| now.since(last) >= DENIED_PERIOD) {
+            self.denied_told_at = Some(now);
+            let device = peer.device_id();
+            tracing::warn!(%device, %from, "a device that is not admitted holds the group secret");
+        }
     }
 
     /// Under load: the sender's address must have a token left and return its cookie, or it is
@@ -197,6 +216,8 @@ impl Sessions {
             "its key is of low order"
         } else if !target.flags.speaks_our_version() {
             "it does not speak this protocol version"
+        } else if !self.access.admits(&peer.device_id()) {
+            "this device does not admit it"
         } else if self.identity.key(&target.kid).is_none() {
             "this device does not hold the secret that it uses"
         } else if !self.has_room_for(peer) {

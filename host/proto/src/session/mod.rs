@@ -46,13 +46,15 @@ use rand::Rng;
 use thiserror::Error;
 
 use crate::MAX_DATAGRAM;
+use crate::access::Access;
 use crate::crypto::Crypto;
 use crate::ctx::Ctx;
 use crate::event::Address;
 use crate::id::{BootId, PublicKey};
 use crate::keys::{GroupKeys, Kid, StaticSecret};
+use crate::pool::Pool;
 use crate::time::Time;
-use crate::wire::header::{ACCEPTED_LEN_MAX, DATA_OVERHEAD, Flags, Kind, classify};
+use crate::wire::header::{DATA_HEADER_LEN, DATA_OVERHEAD, Flags, Kind, classify};
 use attempt::Attempt;
 use cookie::{Baker, Jar};
 use gate::Gate;
@@ -164,6 +166,8 @@ pub(crate) struct Sessions {
     gate: Gate,
     baker: Baker,
     jar: Jar,
+    access: Access,
+    denied_told_at: Option<Time>,
     /// Which boot to keep of peers that run in two.
     opinions: BTreeMap<PublicKey, Opinion>,
     events: VecDeque<SessionEvent>,
@@ -174,7 +178,8 @@ pub(crate) struct Sessions {
     /// How many Inits were written in this boot.
     inits: u64,
     serial: u64,
-    scratch: Box<[u8; ACCEPTED_LEN_MAX]>,
+    sealed: Pool,
+    opened: Pool,
 }
 
 impl Sessions {
@@ -206,13 +211,16 @@ impl Sessions {
             gate: Gate::default(),
             baker: Baker::default(),
             jar: Jar::default(),
+            access: Access::default(),
+            denied_told_at: None,
             opinions: BTreeMap::new(),
             events: VecDeque::new(),
             wake: None,
             sweep_at: None,
             inits: 0,
             serial: 0,
-            scratch: Box::new([0; ACCEPTED_LEN_MAX]),
+            sealed: Pool::default(),
+            opened: Pool::default(),
         }
     }
 
@@ -276,11 +284,12 @@ impl Sessions {
         let slots = self.peers.get_mut(peer).ok_or(NoSession)?;
         let session = slots.current.as_mut().ok_or(NoSession)?;
         let endpoint = slots.endpoint.ok_or(NoSession)?;
-        let len = session
-            .seal(ctx.now, plaintext, &mut self.scratch[..])
-            .ok_or(NoSession)?;
+        let now = ctx.now;
+        let packet = self.sealed.fill(DATA_OVERHEAD + plaintext.len(), |out| {
+            session.seal(now, plaintext, out).ok_or(NoSession)
+        })?;
         let worn = session.has_just_worn();
-        ctx.transmit(endpoint, Bytes::copy_from_slice(&self.scratch[..len]));
+        ctx.transmit(endpoint, packet);
         if worn {
             self.sweep_by(ctx.now);
         }
@@ -314,6 +323,17 @@ impl Sessions {
     /// Whether an attempt is under way.
     pub(crate) fn is_connecting(&self, peer: &PublicKey) -> bool {
         self.attempts.contains_key(peer)
+    }
+
+    /// Admits other devices from here on. Sessions with those that are not, and attempts at them,
+    /// are gone.
+    pub(crate) fn set_access(&mut self, access: Access) {
+        self.access = access;
+        let known = self.peers.keys().chain(self.attempts.keys());
+        let denied = known.filter(|peer| !self.access.admits(&peer.device_id()));
+        for peer in denied.copied().collect::<Vec<PublicKey>>() {
+            self.close(&peer);
+        }
     }
 
     /// Forgets the sessions with a peer and the attempt at one. What protects against replay is
@@ -363,8 +383,13 @@ impl Sessions {
         let peer = *self.indices.get(&index).ok_or(Refusal::UnknownIndex)?;
         let slots = self.peers.get_mut(&peer).ok_or(Refusal::UnknownIndex)?;
         let (slot, session) = slots.find(index).ok_or(Refusal::UnknownIndex)?;
-        let (len, is_newest) = session.open(ctx.now, datagram, &mut self.scratch[..])?;
-        let plaintext = Bytes::copy_from_slice(&self.scratch[..len]);
+        let mut is_newest = false;
+        let len = datagram.len() - DATA_HEADER_LEN;
+        let plaintext = self.opened.fill(len, |out| {
+            let (len, newest) = session.open(ctx.now, datagram, out)?;
+            is_newest = newest;
+            Ok(len)
+        })?;
         let counts = match slot {
             Slot::Current if is_newest => {
                 slots.endpoint = Some(from);

@@ -25,6 +25,8 @@ pub(super) enum Refusal {
     Full,
     #[error("no session or handshake has its index")]
     UnknownIndex,
+    #[error("this device does not admit it")]
+    Denied,
     #[error("its session is too old")]
     Expired,
     #[error("it does not open under its session's key")]
@@ -42,6 +44,7 @@ impl Refusal {
     pub(super) fn count(self, counters: &mut Counters) {
         match self {
             Self::Replayed => counters.datagrams_replayed += 1,
+            Self::Denied => counters.handshakes_denied += 1,
             Self::TooMany | Self::NoCookie => counters.handshakes_put_off += 1,
             Self::Malformed
             | Self::OtherGroup

@@ -17,8 +17,6 @@
 
 use core::time::Duration;
 
-use bytes::Bytes;
-
 use crate::ctx::Ctx;
 use crate::event::Address;
 use crate::id::{BootId, PublicKey};
@@ -26,6 +24,7 @@ use crate::session::refusal::Refusal;
 use crate::session::slots::{Confirmed, Index, Session, Slots};
 use crate::session::{Incoming, NoSession, SessionEvent, Sessions};
 use crate::time::Time;
+use crate::wire::header::DATA_OVERHEAD;
 
 /// Packets of an earlier boot may be this late after a restart.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -234,11 +233,11 @@ impl Sessions {
         let slots = self.peers.get_mut(peer).ok_or(NoSession)?;
         let rival = slots.rival.as_mut().ok_or(NoSession)?;
         let address = rival.address.ok_or(NoSession)?;
-        let sealed = rival
-            .session
-            .seal(ctx.now, plaintext, &mut self.scratch[..]);
-        let len = sealed.ok_or(NoSession)?;
-        ctx.transmit(address, Bytes::copy_from_slice(&self.scratch[..len]));
+        let now = ctx.now;
+        let packet = self.sealed.fill(DATA_OVERHEAD + plaintext.len(), |out| {
+            rival.session.seal(now, plaintext, out).ok_or(NoSession)
+        })?;
+        ctx.transmit(address, packet);
         Ok(())
     }
 

@@ -168,7 +168,7 @@ impl Session {
         let sealed = self
             .transport
             .write_message(counter, plaintext, &mut out[DATA_HEADER_LEN..])
-            .expect("the buffer is larger than any datagram");
+            .expect("the buffer has room for both");
         Some(DATA_HEADER_LEN + sealed)
     }
 

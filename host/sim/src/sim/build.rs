@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use consort_proto::crypto::{Crypto, Ring};
 use consort_proto::{
-    Address, DeviceId, GroupSecret, PluginId, PluginSpec, PublicKey, StaticSecret, Time, Version,
+    Access, Address, DeviceId, GroupSecret, PluginId, PluginSpec, PublicKey, StaticSecret, Time,
+    Version,
 };
 use rand::RngExt;
 use tracing::Level;
@@ -87,6 +88,7 @@ impl SimBuilder {
                 name: format!("n{index}"),
                 group: Some(self.secret(0)),
                 seeds: Vec::new(),
+                access: Access::default(),
                 segment: 0,
                 aes_in_hardware: rng.random_bool(0.5),
                 wall_offset: rng.random_range(-2_000_000..=2_000_000),

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use consort_proto::{Command, Time};
+use consort_proto::{Access, Command, Time};
 use rand::RngExt;
 
 use super::Sim;
@@ -263,6 +263,14 @@ impl Sim {
             self.recorder
                 .begins(self.now, FaultKind::Disk, "disk full", &[node]);
         }
+    }
+
+    /// A device admits others from here on, also after restarts.
+    pub fn set_access(&mut self, node: usize, access: Access) {
+        self.note(&format!("n{node} admits others: {access:?}"));
+        self.devices[node].config.access = access.clone();
+        self.oracle.links_changed(self.now);
+        self.input(node, Input::Command(Command::Access(access)));
     }
 
     /// The network of a device changed.

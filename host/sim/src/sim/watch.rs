@@ -241,7 +241,10 @@ impl Sim {
                 .group
                 .as_ref()
                 .map(consort_proto::GroupSecret::group_id);
+        let admitted =
+            one.access.admits(&self.devices[b].id) && other.access.admits(&self.devices[a].id);
         same && one.group.is_some()
+            && admitted
             && one.protocol == 1
             && other.protocol == 1
             && (self.network.connects(a, b) || self.network.connects(b, a))
