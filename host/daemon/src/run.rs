@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::{self, SharedClock, WallWatch};
 use crate::config::Config;
+use crate::control::rotate::{Asked, REQUESTS_MAX};
 use crate::control::server::ControlSocket;
 use crate::driver::{Driver, Inputs, Parts};
 use crate::net::resolve::{Seeds, resolve};
@@ -125,7 +126,8 @@ pub async fn run_until(
     let store = storage.start(Box::new(move |done| drop(stored_out.blocking_send(done))))?;
     let publisher = Publisher::new();
     let mut tasks = JoinSet::new();
-    serve_control(&config, &publisher, &mut tasks);
+    let (asked_out, control) = mpsc::channel(REQUESTS_MAX);
+    serve_control(&config, &publisher, asked_out, &mut tasks);
     let (seeds_out, seeds_in) = mpsc::channel(1);
     if !seeds.names.is_empty() {
         tasks.spawn(resolve(seeds.names, seeds_out));
@@ -151,6 +153,7 @@ pub async fn run_until(
             host_events,
             stored,
             seeds: seeds_in,
+            control,
             stop: Box::pin(stop),
         })
         .await;
@@ -187,11 +190,16 @@ fn stored(secret: StaticSecret, remembered: Remembered) -> Stored {
 }
 
 /// Without the control socket the daemon does its work all the same, but nobody can ask it.
-fn serve_control(config: &Config, publisher: &Publisher, tasks: &mut JoinSet<()>) {
+fn serve_control(
+    config: &Config,
+    publisher: &Publisher,
+    driver: mpsc::Sender<Asked>,
+    tasks: &mut JoinSet<()>,
+) {
     match ControlSocket::open(&config.data_dir) {
         Ok(socket) => {
             tracing::debug!(path = %socket.path().display(), "control socket");
-            tasks.spawn(socket.serve(publisher.subscribe()));
+            tasks.spawn(socket.serve(publisher.subscribe(), driver));
         }
         Err(error) => {
             tracing::error!(%error, "`consort status` will not reach this daemon");

@@ -119,6 +119,7 @@ impl Daemon {
             host_events,
             stored,
             seeds,
+            control: mpsc::channel(1).1,
             stop: stop_input,
         };
         let task = tokio::spawn(Driver::new(parts).run(inputs));
