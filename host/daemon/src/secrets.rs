@@ -412,6 +412,19 @@ mod tests {
     }
 
     #[test]
+    fn secrets_of_a_newer_version_are_refused() {
+        let root = tempfile::tempdir().expect("a folder");
+        let secret = new_group_secret().expect("made");
+        let path = store_group_secret(root.path(), &secret, false).expect("stored");
+        std::fs::write(&path, "consort-keyring 2\nwho knows\n").expect("written");
+        let refused = group_keyring(root.path()).expect_err("must be refused");
+        let text = refused.to_string();
+        assert!(text.contains("newer version of consort"), "{text}");
+        let kept = store_keyring(root.path(), &secret.into());
+        assert!(kept.is_err(), "nor is it written over");
+    }
+
+    #[test]
     fn a_file_that_others_may_read_is_refused() {
         let root = tempfile::tempdir().expect("a folder");
         device_key(root.path()).expect("made");
