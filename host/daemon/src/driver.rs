@@ -17,10 +17,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use consort_proto::{Address, Command, Event, Node, PluginEvent, PluginId, RemovalReason, Time};
+use consort_proto::{
+    Address, Command, Event, Node, PluginEvent, PluginId, RemovalReason, RotateError, RotateStep,
+    Time,
+};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock::{self, SharedClock, WallWatch};
+use crate::control::rotate::{Asked, RotateAnswer};
 use crate::net::Net;
 use crate::net::resolve::{self, Seed};
 use crate::plugins::{HostEvent, Plugins};
@@ -76,6 +80,8 @@ pub struct Inputs {
     pub seeds: watch::Receiver<Vec<Seed>>,
     /// Tells the resolver that the network changed.
     pub network_changed: Arc<Notify>,
+    /// From the control socket.
+    pub control: mpsc::Receiver<Asked>,
     /// Ends when the daemon is to stop.
     pub stop: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
@@ -103,6 +109,7 @@ enum Wake {
     Stored(StoreOutcome),
     Host(HostEvent),
     Seeds,
+    Asked(Asked),
     Due,
 }
 
@@ -116,6 +123,8 @@ pub struct Driver {
     phase: Phase,
     /// Requests that the store had no room for; the node is told in the next turn.
     refused: Vec<(u64, String)>,
+    /// Who waits for the outcome of a step of a rotation.
+    rotating: Option<oneshot::Sender<RotateAnswer>>,
     wall_check: Time,
     /// What the node was told that names stand for.
     resolved: Vec<Address>,
@@ -130,6 +139,7 @@ impl Driver {
             parts,
             phase: Phase::Running,
             refused: Vec::new(),
+            rotating: None,
             wall_check: now + WALL_CHECK_EVERY,
             resolved: Vec::new(),
         }
@@ -165,6 +175,7 @@ impl Driver {
             Some(stored) = inputs.stored.recv() => Wake::Stored(stored),
             Some(event) = inputs.host_events.recv() => Wake::Host(event),
             Ok(()) = inputs.seeds.changed() => Wake::Seeds,
+            Some(asked) = inputs.control.recv() => Wake::Asked(asked),
             () = tokio::time::sleep(pause) => Wake::Due,
         }
     }
@@ -206,6 +217,7 @@ impl Driver {
             Wake::Stored(stored) => self.take_stored(stored),
             Wake::Host(event) => self.take_host_event(event),
             Wake::Seeds => self.take_seeds(inputs),
+            Wake::Asked(asked) => self.rotate(asked),
             Wake::PluginsStopped | Wake::Datagrams | Wake::Due => {}
         }
         self.take_queued(inputs);
@@ -354,7 +366,29 @@ impl Driver {
         }
     }
 
-    fn apply(&self, event: Event) {
+    fn rotate(&mut self, asked: Asked) {
+        if self.rotating.is_some() {
+            let busy = RotateAnswer::new(Err(RotateError::Busy));
+            // Whoever asked may be gone by now, here and below.
+            let _ = asked.answer.send(busy);
+            return;
+        }
+        self.rotating = Some(asked.answer);
+        let (step, force) = (asked.request.step.into(), asked.request.force);
+        self.command(Command::Rotate { step, force });
+    }
+
+    fn rotated(&mut self, step: RotateStep, result: Result<u32, RotateError>) {
+        match &result {
+            Ok(epoch) => tracing::info!(?step, epoch, "the group's secret is rotated"),
+            Err(error) => tracing::warn!(?step, %error, "the group's secret is not rotated"),
+        }
+        if let Some(answer) = self.rotating.take() {
+            let _ = answer.send(RotateAnswer::new(result));
+        }
+    }
+
+    fn apply(&mut self, event: Event) {
         match event {
             Event::Plugin { id, event } => {
                 log_role(&id, &event);
@@ -390,10 +424,7 @@ impl Driver {
             } => {
                 tracing::warn!(%device, "member is not admitted any more");
             }
-            Event::Rotated { step, result } => match result {
-                Ok(epoch) => tracing::info!(?step, epoch, "the group's secret is rotated"),
-                Err(error) => tracing::warn!(?step, %error, "the group's secret is not rotated"),
-            },
+            Event::Rotated { step, result } => self.rotated(step, result),
             // The node has warned of it; the status shows it for as long as it lasts.
             Event::CloneDetected { .. } => {}
         }

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::{self, SharedClock, WallWatch};
 use crate::config::Config;
+use crate::control::rotate::{Asked, REQUESTS_MAX};
 use crate::control::server::ControlSocket;
 use crate::driver::{Driver, Inputs, Parts};
 use crate::net::{Net, OpenNetError, resolve};
@@ -124,7 +125,8 @@ pub async fn run_until(
     let store = storage.start(Box::new(move |done| drop(stored_out.blocking_send(done))))?;
     let publisher = Publisher::new();
     let mut tasks = JoinSet::new();
-    serve_control(&config, &publisher, &mut tasks);
+    let (asked_out, control) = mpsc::channel(REQUESTS_MAX);
+    serve_control(&config, &publisher, asked_out, &mut tasks);
     let (seeds_out, seeds) = watch::channel(seeds);
     let network_changed = Arc::new(Notify::new());
     if net.port() != 0 {
@@ -152,6 +154,7 @@ pub async fn run_until(
             stored,
             seeds,
             network_changed,
+            control,
             stop: Box::pin(stop),
         })
         .await;
@@ -189,11 +192,16 @@ fn stored(secret: StaticSecret, remembered: Remembered) -> Stored {
 }
 
 /// Without the control socket the daemon does its work all the same, but nobody can ask it.
-fn serve_control(config: &Config, publisher: &Publisher, tasks: &mut JoinSet<()>) {
+fn serve_control(
+    config: &Config,
+    publisher: &Publisher,
+    driver: mpsc::Sender<Asked>,
+    tasks: &mut JoinSet<()>,
+) {
     match ControlSocket::open(&config.data_dir) {
         Ok(socket) => {
             tracing::debug!(path = %socket.path().display(), "control socket");
-            tasks.spawn(socket.serve(publisher.subscribe()));
+            tasks.spawn(socket.serve(publisher.subscribe(), driver));
         }
         Err(error) => {
             tracing::error!(%error, "`consort status` will not reach this daemon");

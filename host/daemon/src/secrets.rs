@@ -382,6 +382,49 @@ mod tests {
     }
 
     #[test]
+    fn a_rotated_keyring_replaces_the_secret_of_its_own_group_only() {
+        let root = tempfile::tempdir().expect("a folder");
+        let first = new_group_secret().expect("made");
+        store_group_secret(root.path(), &first, false).expect("stored");
+        let old = group_keyring(root.path()).expect("read").expect("there");
+        assert_eq!(old, first.clone().into());
+        // What a rotation gave to a device that has the old secret only.
+        let mut random = [9; 48];
+        random[..16].copy_from_slice(first.group_id());
+        let fresh = Keyring::from(GroupSecret::from_random(&random));
+        store_keyring(root.path(), &fresh).expect("stored");
+        let both = group_keyring(root.path()).expect("read").expect("there");
+        assert_eq!(both, old.merge(&fresh), "what was there is kept");
+        let path = root.path().join(GROUP_SECRET_FILE);
+        assert_eq!(mode(&path), 0o600);
+        let text = std::fs::read_to_string(&path).expect("read");
+        assert!(text.starts_with("consort-keyring 1\n"), "{text}");
+
+        let other = Keyring::from(new_group_secret().expect("made"));
+        let refused = store_keyring(root.path(), &other);
+        assert!(
+            matches!(refused, Err(SecretError::OtherGroup(_))),
+            "{refused:?}"
+        );
+        let kept = group_keyring(root.path()).expect("read");
+        assert_eq!(kept, Some(both));
+        assert_eq!(names(root.path()), [GROUP_SECRET_FILE]);
+    }
+
+    #[test]
+    fn secrets_of_a_newer_version_are_refused() {
+        let root = tempfile::tempdir().expect("a folder");
+        let secret = new_group_secret().expect("made");
+        let path = store_group_secret(root.path(), &secret, false).expect("stored");
+        std::fs::write(&path, "consort-keyring 2\nwho knows\n").expect("written");
+        let refused = group_keyring(root.path()).expect_err("must be refused");
+        let text = refused.to_string();
+        assert!(text.contains("newer version of consort"), "{text}");
+        let kept = store_keyring(root.path(), &secret.into());
+        assert!(kept.is_err(), "nor is it written over");
+    }
+
+    #[test]
     fn a_file_that_others_may_read_is_refused() {
         let root = tempfile::tempdir().expect("a folder");
         device_key(root.path()).expect("made");

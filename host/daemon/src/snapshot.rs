@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use consort_proto::{ClockView, DeviceId, NodeStatus, PluginId, Time};
+use consort_proto::{ClockView, DeviceId, NodeStatus, PeerKeyring, PluginId, Time};
 use tokio::sync::watch;
 
 use crate::control::types::{
     ClockStatus, CloneStatus, Counters, DeviceStatus, DiscoveryStatus, GroupStatus,
-    InterfaceStatus, Leader, PeerPlugin, PeerState, PeerStatus, PluginStatus, Role, SeedState,
-    SeedStatus, Status, VERSION,
+    InterfaceStatus, Leader, PeerPlugin, PeerSecrets, PeerState, PeerStatus, PluginStatus, Role,
+    SeedState, SeedStatus, Status, VERSION,
 };
 use crate::net::Net;
 use crate::net::resolve::{Lookup, Seed};
@@ -141,11 +141,17 @@ fn group(node: &NodeStatus, net: &Net) -> GroupStatus {
         | consort_proto::PeerState::Missing
         | consort_proto::PeerState::Left => false,
     });
+    let keyring = node.keyring.iter();
     GroupStatus {
         has_secret: node.has_group,
         members: others.count() as u64 + 1,
         listen: net.local_addresses().map(|a| a.to_string()).collect(),
         interfaces: net.survey().usable.keys().cloned().collect(),
+        secrets: keyring
+            .flat_map(|keyring| &keyring.entries)
+            .map(|entry| (*entry).into())
+            .collect(),
+        secrets_not_stored: node.keyring.as_ref().is_some_and(|k| k.not_stored),
     }
 }
 
@@ -204,6 +210,7 @@ fn peer(peer: &consort_proto::PeerStatus) -> PeerStatus {
         last_heard_ms: peer.last_heard.map(millis),
         round_trip_us: peer.round_trip_us.map(u64::from),
         clock_delta_us: peer.clock_delta_us,
+        secrets: peer_secrets(peer.keyring),
         plugins: peer
             .plugins
             .iter()
@@ -213,6 +220,15 @@ fn peer(peer: &consort_proto::PeerStatus) -> PeerStatus {
                 priority: spec.priority,
             })
             .collect(),
+    }
+}
+
+const fn peer_secrets(keyring: PeerKeyring) -> PeerSecrets {
+    match keyring {
+        PeerKeyring::Unknown => PeerSecrets::Unknown,
+        PeerKeyring::Current => PeerSecrets::Current,
+        PeerKeyring::Behind => PeerSecrets::Behind,
+        PeerKeyring::NotStored => PeerSecrets::NotStored,
     }
 }
 

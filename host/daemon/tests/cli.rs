@@ -491,6 +491,48 @@ fn a_running_daemon_shows_its_status_and_stops_in_order() {
 }
 
 #[test]
+fn the_secret_is_rotated_in_three_steps_by_a_running_daemon() {
+    let home = Home::new();
+    let before = home.json("group", &["group", "new", "--json"]);
+    assert_eq!(before["secrets"][0]["state"], "active");
+    assert_ends(&home.run(&["group", "rotate"]), 2, &["--compromised"]);
+    let nobody = home.run(&["group", "rotate", "install"]);
+    assert_ends(&nobody, 6, &["no daemon runs", "`consort run`"]);
+
+    let daemon = Daemon::start(&home, free_port());
+    let early = home.run(&["group", "rotate", "use"]);
+    assert_ends(&early, 1, &["begin with `install`"]);
+    let rotate = |step| home.json("rotate", &["group", "rotate", step, "--json"]);
+    assert_eq!(rotate("install")["epoch"], 1);
+    let twice = home.run(&["group", "rotate", "install"]);
+    assert_ends(&twice, 1, &["epoch 2 is installed", "--force"]);
+    let status = home.json("status", &["status", "--json"]);
+    assert_eq!(status["group"]["secrets"][1]["state"], "staged");
+    let shown = stdout(&home.run(&["status"]));
+    assert!(shown.contains("a rotation is under way"), "{shown}");
+    let text = stdout(&home.run(&["group", "rotate", "use"]));
+    assert!(text.contains("epoch 2 is active"), "{text}");
+    assert!(text.contains("consort group rotate remove"), "{text}");
+    let shown = stdout(&home.run(&["group", "show"]));
+    assert!(shown.contains("retiring"), "{shown}");
+    assert_eq!(rotate("remove")["epoch"], 2);
+    let stolen = home.run(&["group", "rotate", "--compromised"]);
+    assert_ends(&stolen, 1, &["no list of allowed devices"]);
+    drop(daemon);
+
+    let after = home.json("group", &["group", "show", "--json"]);
+    assert_eq!(after["group_id"], before["group_id"]);
+    assert_ne!(after["fingerprint"], before["fingerprint"]);
+    assert_eq!(after["secrets"].as_array().map(Vec::len), Some(1));
+    assert_eq!(after["secrets"][0]["epoch"], 2);
+    assert_eq!(mode(&home.data_dir().join("group.secret")), 0o600);
+    let again = Daemon::start(&home, free_port());
+    let status = home.json("status", &["status", "--json"]);
+    assert_eq!(status["group"]["secrets"], after["secrets"]);
+    drop(again);
+}
+
+#[test]
 fn what_is_taken_already_has_codes_of_its_own() {
     let (first, second) = (Home::new(), Home::new());
     for home in [&first, &second] {

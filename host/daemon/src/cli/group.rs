@@ -8,13 +8,14 @@ use std::io::{self, IsTerminal as _, Read as _};
 use std::path::Path;
 
 use clap::Subcommand;
-use consort_proto::{GroupSecret, ParseGroupSecretError};
+use consort_proto::{GroupSecret, Keyring, ParseGroupSecretError};
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::settings::PlaceFlags;
-use super::{CliError, output, prompt};
+use super::{CliError, output, prompt, rotate};
+use crate::control::types::{SecretState, SecretStatus};
 use crate::exit_code::ExitCode;
 use crate::secrets::{self, GROUP_SECRET_FILE};
 
@@ -44,6 +45,8 @@ enum Action {
         #[command(flatten)]
         common: Common,
     },
+    /// Replace the secret of the whole group, step by step, by the daemon that runs here.
+    Rotate(rotate::Args),
     /// Take the secret from a prompt, or from standard input, and belong to its group.
     Join {
         /// Leave the group this device belongs to, for good.
@@ -55,15 +58,15 @@ enum Action {
 }
 
 #[derive(Debug, clap::Args)]
-struct Common {
+pub(super) struct Common {
     #[command(flatten)]
-    place: PlaceFlags,
+    pub(super) place: PlaceFlags,
     /// Print one JSON object.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
-/// Why a group command failed. Nothing has been changed.
+/// Why a group command failed. Nothing has been changed but where it says so.
 #[derive(Debug, Error)]
 pub(crate) enum GroupError {
     /// There is no secret to export.
@@ -84,6 +87,20 @@ pub(crate) enum GroupError {
     /// Far more was given than a secret.
     #[error("what was given is far longer than a group secret")]
     TooLong,
+    /// A step of a rotation was refused.
+    #[error("{reason}{}", listed(devices))]
+    NotRotated {
+        /// The daemon's reason.
+        reason: String,
+        /// The devices that are not ready.
+        devices: Vec<String>,
+    },
+    /// A step was taken here, and not acknowledged by all who are present.
+    #[error(
+        "not all devices that are present have acknowledged; they are told until they do, and \
+         `consort status` says how far they are"
+    )]
+    Unfinished,
     /// Neither the terminal nor standard input could be read.
     #[error("cannot read the group secret: {0}")]
     Input(#[source] io::Error),
@@ -91,8 +108,28 @@ pub(crate) enum GroupError {
 
 impl GroupError {
     pub(super) const fn exit_code(&self) -> ExitCode {
-        ExitCode::Failed
+        match self {
+            Self::Unfinished => ExitCode::ExpectationNotMet,
+            Self::NoGroup
+            | Self::Refused(_)
+            | Self::Nothing
+            | Self::TooLong
+            | Self::NotRotated { .. }
+            | Self::Input(_) => ExitCode::Failed,
+        }
     }
+}
+
+/// Which devices hold a step up, and what helps.
+fn listed(devices: &[String]) -> String {
+    if devices.is_empty() {
+        return String::new();
+    }
+    format!(
+        ":\n  {}\nThey are told until they have stored it; look why they have not with `consort \
+         status`, or pass over\nthem with --force",
+        devices.join("\n  ")
+    )
 }
 
 pub(super) fn run(args: Args) -> Result<(), CliError> {
@@ -101,6 +138,7 @@ pub(super) fn run(args: Args) -> Result<(), CliError> {
         Action::Show { common } => show(&common),
         Action::Export { common } => export(&common),
         Action::Join { replace, common } => join(replace, &common),
+        Action::Rotate(args) => rotate::run(&args),
     }
 }
 
@@ -114,6 +152,8 @@ struct Report {
     fingerprint: Option<String>,
     /// Where the secret is stored.
     file: Option<String>,
+    /// The secrets by epoch, oldest first.
+    secrets: Vec<SecretStatus>,
     /// The secret, with `export` alone.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "exposed")]
     secret: Option<Zeroizing<String>>,
@@ -122,12 +162,16 @@ struct Report {
 }
 
 impl Report {
-    fn new(secret: Option<&GroupSecret>, data_dir: &Path, advice: &'static str) -> Self {
+    fn new(keyring: Option<&Keyring>, data_dir: &Path, advice: &'static str) -> Self {
+        let secret = keyring.map(Keyring::active_secret);
         Self {
             v: 1,
             group_id: secret.map(secrets::group_id),
             fingerprint: secret.map(secrets::fingerprint),
             file: secret.map(|_| data_dir.join(GROUP_SECRET_FILE).display().to_string()),
+            secrets: keyring
+                .map(|keyring| keyring.entries().map(Into::into).collect())
+                .unwrap_or_default(),
             secret: None,
             advice,
         }
@@ -156,6 +200,16 @@ impl fmt::Display for Report {
             )?;
             writeln!(f, "secret in    {file}")?;
         }
+        if self.secrets.len() > 1 {
+            for secret in &self.secrets {
+                let state = match secret.state {
+                    SecretState::Staged => "staged: accepted, not used yet",
+                    SecretState::Active => "active",
+                    SecretState::Retiring => "retiring: accepted, not used any more",
+                };
+                writeln!(f, "epoch {:<6} {state}", secret.epoch)?;
+            }
+        }
         if self.advice.is_empty() {
             Ok(())
         } else {
@@ -183,29 +237,29 @@ fn new(replace: bool, common: &Common) -> Result<(), CliError> {
     let secret = secrets::new_group_secret()?;
     secrets::store_group_secret(&data_dir, &secret, replace)?;
     output::result(
-        &Report::new(Some(&secret), &data_dir, AFTER_NEW),
+        &Report::new(Some(&secret.into()), &data_dir, AFTER_NEW),
         common.json,
     )
 }
 
 fn show(common: &Common) -> Result<(), CliError> {
     let data_dir = common.place.resolve()?.config.data_dir;
-    let secret = secrets::group_secret(&data_dir)?;
-    let advice = if secret.is_some() { "" } else { WITHOUT };
+    let keyring = secrets::group_keyring(&data_dir)?;
+    let advice = if keyring.is_some() { "" } else { WITHOUT };
     output::result(
-        &Report::new(secret.as_ref(), &data_dir, advice),
+        &Report::new(keyring.as_ref(), &data_dir, advice),
         common.json,
     )
 }
 
 fn export(common: &Common) -> Result<(), CliError> {
     let data_dir = common.place.resolve()?.config.data_dir;
-    let secret = secrets::group_secret(&data_dir)?.ok_or(GroupError::NoGroup)?;
-    let text = Zeroizing::new(secret.to_text());
+    let keyring = secrets::group_keyring(&data_dir)?.ok_or(GroupError::NoGroup)?;
+    let text = Zeroizing::new(keyring.active_secret().to_text());
     if !common.json {
         return output::text(&text);
     }
-    let mut report = Report::new(Some(&secret), &data_dir, "");
+    let mut report = Report::new(Some(&keyring), &data_dir, "");
     report.secret = Some(text);
     output::object(&report)
 }
@@ -215,7 +269,7 @@ fn join(replace: bool, common: &Common) -> Result<(), CliError> {
     let secret = read_secret()?;
     secrets::store_group_secret(&data_dir, &secret, replace)?;
     output::result(
-        &Report::new(Some(&secret), &data_dir, AFTER_JOIN),
+        &Report::new(Some(&secret.into()), &data_dir, AFTER_JOIN),
         common.json,
     )
 }

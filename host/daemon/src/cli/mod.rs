@@ -9,6 +9,7 @@ mod demo;
 mod group;
 mod output;
 mod prompt;
+mod rotate;
 mod run;
 mod settings;
 mod sim;

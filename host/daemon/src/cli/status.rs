@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::control::client::{ClientError, fetch_status};
 use crate::control::types::{
-    CloneStatus, InterfaceStatus, PeerState, PeerStatus, PluginStatus, Role, SeedState, SeedStatus,
+    CloneStatus, InterfaceStatus, PeerSecrets, PeerState, PeerStatus, PluginStatus, Role,
+    SecretState, SecretStatus, SeedState, SeedStatus,
     Status,
 };
 
@@ -56,6 +57,9 @@ pub fn render(status: &Status) -> String {
         let _ = writeln!(text, "Clone    {}", clone_line(clone));
     }
     let _ = writeln!(text, "Group    {}", group_line(status));
+    if let Some(line) = secrets_line(status) {
+        let _ = writeln!(text, "Secrets  {line}");
+    }
     for (index, line) in discovery_lines(status).iter().enumerate() {
         let head = if index == 0 { "Finding" } else { "" };
         let line: String = line.chars().filter(|c| !c.is_control()).collect();
@@ -177,6 +181,43 @@ fn seed_line(seed: &SeedStatus) -> String {
         }
     };
     format!("seed {}  {what}", seed.seed)
+}
+
+/// Says so while a rotation of the group's secret is under way.
+fn secrets_line(status: &Status) -> Option<String> {
+    let secrets = &status.group.secrets;
+    let failed = status.group.secrets_not_stored;
+    if secrets.len() < 2 && !failed {
+        return None;
+    }
+    let state = |secret: &SecretStatus| {
+        let state = match secret.state {
+            SecretState::Staged => "staged",
+            SecretState::Active => "active",
+            SecretState::Retiring => "retiring",
+        };
+        format!("epoch {} {state}", secret.epoch)
+    };
+    let states: Vec<String> = secrets.iter().map(state).collect();
+    let members = status.peers.iter().filter(|peer| match peer.state {
+        PeerState::Member | PeerState::Suspect => true,
+        PeerState::Known
+        | PeerState::Connecting
+        | PeerState::Connected
+        | PeerState::Missing
+        | PeerState::Left => false,
+    });
+    let behind = members.filter(|peer| peer.secrets != PeerSecrets::Current);
+    let trouble = if failed {
+        "; the newest change could not be stored on this device"
+    } else {
+        ""
+    };
+    Some(format!(
+        "a rotation is under way: {}; {} members are behind{trouble}",
+        states.join(", "),
+        behind.count()
+    ))
 }
 
 fn clock_line(status: &Status) -> String {

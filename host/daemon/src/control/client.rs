@@ -7,14 +7,17 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use axum::http::{Request, StatusCode};
+use axum::http::header::HOST;
+use axum::http::{HeaderValue, Request, StatusCode};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use super::rotate::{RotateAnswer, RotateRequest};
 use super::types::Status;
-use super::{PATH_FILE, STATUS_PATH, path_in_data_dir};
+use super::{PATH_FILE, ROTATE_PATH, STATUS_PATH, path_in_data_dir};
 
 /// How long an answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -56,8 +59,31 @@ pub enum ClientError {
 /// # Errors
 /// There is no daemon, or it does not answer as it should.
 pub async fn fetch_status(data_dir: &Path) -> Result<Status, ClientError> {
+    let request = Request::get(STATUS_PATH).body(Full::default());
+    ask(data_dir, request.expect("a fixed request is well formed")).await
+}
+
+/// Asks the daemon on this data folder to take a step of a rotation.
+///
+/// # Errors
+/// There is no daemon, or it does not answer as it should.
+pub async fn ask_rotate(
+    data_dir: &Path,
+    request: RotateRequest,
+) -> Result<RotateAnswer, ClientError> {
+    let body = serde_json::to_vec(&request).map_err(|e| ClientError::Answer(e.to_string()))?;
+    let request = Request::post(ROTATE_PATH)
+        .header("content-type", "application/json")
+        .body(Full::from(body));
+    ask(data_dir, request.expect("a fixed request is well formed")).await
+}
+
+async fn ask<T: DeserializeOwned>(
+    data_dir: &Path,
+    request: Request<Full<Bytes>>,
+) -> Result<T, ClientError> {
     let stream = connect(data_dir).await?;
-    let body = tokio::time::timeout(ANSWER_MAX, request(stream, STATUS_PATH))
+    let body = tokio::time::timeout(ANSWER_MAX, exchange(stream, request))
         .await
         .map_err(|_| ClientError::Silent)??;
     serde_json::from_slice(&body).map_err(|e| ClientError::Answer(e.to_string()))
@@ -80,16 +106,17 @@ async fn connect(data_dir: &Path) -> Result<UnixStream, ClientError> {
         })
 }
 
-/// One GET, and the body of its answer.
-async fn request(stream: UnixStream, path: &str) -> Result<Bytes, ClientError> {
+/// One request, and the body of its answer.
+async fn exchange(
+    stream: UnixStream,
+    mut request: Request<Full<Bytes>>,
+) -> Result<Bytes, ClientError> {
     let answer_error = |e: hyper::Error| ClientError::Answer(e.to_string());
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(answer_error)?;
-    let request = Request::get(path)
-        .header("host", "consort")
-        .body(Empty::<Bytes>::new())
-        .expect("a fixed request is well formed");
+    let host = HeaderValue::from_static("consort");
+    request.headers_mut().insert(HOST, host);
     let exchange = async {
         let response = sender.send_request(request).await.map_err(answer_error)?;
         let status = response.status();

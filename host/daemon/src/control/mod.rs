@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 pub mod client;
+pub mod rotate;
 pub mod server;
 pub mod types;
 
@@ -19,6 +20,8 @@ const PATH_MAX: usize = 100;
 const PATH_FILE: &str = "control.path";
 /// The request for a [`types::Status`].
 const STATUS_PATH: &str = "/v1/status";
+/// The request for a [`rotate::RotateAnswer`].
+const ROTATE_PATH: &str = "/v1/rotate";
 
 /// The socket's path in the data folder, if it is short enough.
 fn path_in_data_dir(data_dir: &Path) -> Option<PathBuf> {

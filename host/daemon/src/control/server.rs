@@ -9,13 +9,16 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::net::UnixListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+use super::rotate::{self, Asked};
 use super::types::Status;
-use super::{PATH_FILE, PATH_MAX, STATUS_PATH, hashed_name, path_in_data_dir, runtime_dirs};
+use super::{
+    PATH_FILE, PATH_MAX, ROTATE_PATH, STATUS_PATH, hashed_name, path_in_data_dir, runtime_dirs,
+};
 use crate::storage::make_private_dir;
 
 /// The latest snapshot; none before the first.
@@ -74,14 +77,16 @@ impl ControlSocket {
         &self.files[0]
     }
 
-    /// Answers requests from `latest` for as long as it is polled.
-    pub async fn serve(mut self, latest: Latest) {
+    /// Answers requests from `latest`, and hands on what is asked of the driver, for as long as it
+    /// is polled.
+    pub async fn serve(mut self, latest: Latest, driver: mpsc::Sender<Asked>) {
         let Some(listener) = self.listener.take() else {
             return;
         };
         let router = Router::new()
             .route(STATUS_PATH, get(status))
-            .with_state(latest);
+            .with_state(latest)
+            .route(ROTATE_PATH, post(rotate::rotate).with_state(driver));
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the control socket failed");
         }

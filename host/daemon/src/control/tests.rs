@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::client::{ClientError, fetch_status};
 use super::server::ControlSocket;
@@ -26,7 +26,8 @@ async fn ask(
         .mode();
     assert_eq!(mode & 0o777, 0o600);
     let (_publish, latest) = watch::channel(snapshot.map(Arc::new));
-    let server = tokio::spawn(socket.serve(latest));
+    let (driver, _requests) = mpsc::channel(1);
+    let server = tokio::spawn(socket.serve(latest, driver));
     let answer = fetch_status(data_dir).await;
     server.abort();
     let _ = server.await;

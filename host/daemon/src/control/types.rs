@@ -70,6 +70,61 @@ pub struct GroupStatus {
     pub listen: Vec<String>,
     /// The network interfaces used for discovery.
     pub interfaces: Vec<String>,
+    /// The group's secrets by epoch, oldest first; more than one while a rotation is under way.
+    pub secrets: Vec<SecretStatus>,
+    /// Whether the newest change of the secrets could not be stored here.
+    pub secrets_not_stored: bool,
+}
+
+/// One secret of the group, without the secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretStatus {
+    /// Grows with each rotation.
+    pub epoch: u32,
+    /// What is done with it.
+    pub state: SecretState,
+    /// Whether it replaced a stolen one and goes to devices that are allowed by name only.
+    pub restricted: bool,
+}
+
+/// What is done with a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretState {
+    /// Accepted.
+    Staged,
+    /// Accepted and used.
+    Active,
+    /// Accepted from devices that are behind.
+    Retiring,
+}
+
+impl From<consort_proto::KeyEntry> for SecretStatus {
+    fn from(entry: consort_proto::KeyEntry) -> Self {
+        Self {
+            epoch: entry.epoch,
+            state: match entry.state {
+                consort_proto::KeyState::Staged => SecretState::Staged,
+                consort_proto::KeyState::Active => SecretState::Active,
+                consort_proto::KeyState::Retiring => SecretState::Retiring,
+            },
+            restricted: entry.restricted,
+        }
+    }
+}
+
+/// How another device's secrets compare with this one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerSecrets {
+    /// It has not told.
+    Unknown,
+    /// It holds all that this one holds.
+    Current,
+    /// It lacks something.
+    Behind,
+    /// It lacks something because it could not store it.
+    NotStored,
 }
 
 /// How other devices are looked for.
@@ -161,6 +216,8 @@ pub struct PeerStatus {
     pub round_trip_us: Option<u64>,
     /// Its wall clock minus this device's.
     pub clock_delta_us: Option<i64>,
+    /// How its secrets of the group compare.
+    pub secrets: PeerSecrets,
     /// The plugins it runs healthily.
     pub plugins: Vec<PeerPlugin>,
 }

@@ -121,6 +121,7 @@ impl Daemon {
             stored,
             seeds,
             network_changed: Arc::new(Notify::new()),
+            control: mpsc::channel(1).1,
             stop: stop_input,
         };
         let task = tokio::spawn(Driver::new(parts).run(inputs));

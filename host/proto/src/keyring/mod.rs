@@ -180,6 +180,13 @@ impl Keyring {
         })
     }
 
+    /// Whether devices with these keyrings understand each other at all.
+    #[must_use]
+    pub fn shares_secret_with(&self, other: &Self) -> bool {
+        let mut keys = self.keys.iter();
+        keys.any(|key| other.keys.iter().any(|theirs| theirs.secret == key.secret))
+    }
+
     /// The keyring that holds what both hold: the higher places and all secrets that lie at or
     /// above them, within the bound.
     #[must_use]

@@ -216,7 +216,8 @@ impl Rotation {
         let behind = shape.lacks(&self.shape);
         let ahead = self.shape.lacks(&shape);
         peer.shape = Some(shape);
-        peer.failed = failed;
+        let failed_before = core::mem::replace(&mut peer.failed, failed);
+        let fails_anew = failed && !failed_before;
         if reply || ahead {
             self.tell(now, rng, from);
         } else if let Some(peer) = self.peers.get_mut(&from) {
@@ -224,7 +225,7 @@ impl Rotation {
         }
         if !behind {
             self.offer_at(from, Time::MAX);
-        } else if failed {
+        } else if fails_anew {
             self.offer_at(from, now + RETRY_WRITE);
         } else if self
             .peers
@@ -433,7 +434,8 @@ impl Rotation {
         if lacks {
             let offer = KeyringOffer::new(&self.ring);
             self.outputs.push_back(Output::Offer(node, offer));
-            self.offer_at(node, now + SPREAD + spread(rng));
+            let wait = if peer.failed { RETRY_WRITE } else { SPREAD };
+            self.offer_at(node, now + wait + spread(rng));
         } else {
             self.offer_at(node, Time::MAX);
         }

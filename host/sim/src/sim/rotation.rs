@@ -56,6 +56,16 @@ impl Sim {
         device.disk.keyring().or(given)
     }
 
+    /// Whether two devices hold a secret that lets them talk to each other.
+    pub(super) fn share_secret(&self, a: usize, b: usize) -> bool {
+        let (one, other) = (&self.devices[a], &self.devices[b]);
+        if one.disk.keyring().is_none() && other.disk.keyring().is_none() {
+            return one.config.group.is_some() && one.config.group == other.config.group;
+        }
+        let rings = self.stored_keyring(a).zip(self.stored_keyring(b));
+        rings.is_some_and(|(one, other)| one.shares_secret_with(&other))
+    }
+
     /// Gives a device that is down a keyring by hand.
     pub fn give_keyring(&mut self, node: usize, keyring: Keyring) {
         self.note(&format!("n{node} is given {keyring:?}"));

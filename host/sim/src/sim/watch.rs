@@ -236,15 +236,10 @@ impl Sim {
     /// Whether anything passes between two devices in any direction.
     fn touches(&self, a: usize, b: usize) -> bool {
         let (one, other) = (&self.devices[a].config, &self.devices[b].config);
-        let same = one.group.as_ref().map(consort_proto::GroupSecret::group_id)
-            == other
-                .group
-                .as_ref()
-                .map(consort_proto::GroupSecret::group_id);
         let admitted =
             one.access.admits(&self.devices[b].id) && other.access.admits(&self.devices[a].id);
-        same && one.group.is_some()
-            && admitted
+        admitted
+            && self.share_secret(a, b)
             && one.protocol == 1
             && other.protocol == 1
             && (self.network.connects(a, b) || self.network.connects(b, a))
