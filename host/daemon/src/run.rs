@@ -174,6 +174,7 @@ fn node_config(
         aes_in_hardware: aes_in_hardware(),
         seeds,
         crypto: Arc::new(Ring),
+        send_rate: consort_proto::SendRate::default(),
     }
 }
 

@@ -84,6 +84,7 @@ impl Daemon {
             aes_in_hardware: true,
             seeds: vec![Address::Udp(seed)],
             crypto: Arc::new(Ring),
+            send_rate: consort_proto::SendRate::default(),
         };
         let stored = Stored {
             secret: StaticSecret::new([key; 32]),

@@ -36,6 +36,7 @@ pub(crate) fn node_status() -> NodeStatus {
         clock_delta_us: None,
         keyring: consort_proto::PeerKeyring::Unknown,
         plugins: vec![],
+        messages: consort_proto::MessageCounts::default(),
     };
     NodeStatus {
         device: device_id(9),
