@@ -12,8 +12,8 @@ use consort_proto::{ClockView, DeviceId, NodeStatus, PluginId, Time};
 use tokio::sync::watch;
 
 use crate::control::types::{
-    ClockStatus, CloneStatus, Counters, DeviceStatus, GroupStatus, Leader, PeerPlugin, PeerState,
-    PeerStatus, PluginStatus, Role, Status, VERSION,
+    ClockStatus, CloneStatus, Counters, DeviceStatus, GroupStatus, Leader, MessageCounts,
+    PeerPlugin, PeerState, PeerStatus, PluginStatus, Role, Status, VERSION,
 };
 use crate::net::Net;
 use crate::plugins::PluginHostStatus;
@@ -165,6 +165,18 @@ fn peer(peer: &consort_proto::PeerStatus) -> PeerStatus {
                 priority: spec.priority,
             })
             .collect(),
+        messages: messages(peer.messages),
+    }
+}
+
+const fn messages(counts: consort_proto::MessageCounts) -> MessageCounts {
+    MessageCounts {
+        sent: counts.sent,
+        dropped: counts.dropped,
+        parts_resent: counts.parts_resent,
+        received: counts.received,
+        duplicates: counts.duplicates,
+        lost: counts.lost,
     }
 }
 
@@ -290,6 +302,7 @@ fn counters(node: &NodeStatus, net: &Net) -> Counters {
         datagrams_replayed: node.counters.datagrams_replayed,
         messages_duplicate: node.counters.messages_duplicate,
         messages_stale: node.counters.messages_stale,
+        messages_over_quota: node.counters.messages_over_quota,
         handshakes_failed: node.counters.handshakes_failed,
     }
 }
