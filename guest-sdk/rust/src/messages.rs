@@ -187,8 +187,8 @@ mod tests {
             (host::SendError::NoLeader, Error::NoLeader),
             (host::SendError::UnknownPeer, Error::UnknownPeer),
             (
-                host::SendError::TooLarge(1_100),
-                Error::TooLarge { limit: 1_100 },
+                host::SendError::TooLarge(65_536),
+                Error::TooLarge { limit: 65_536 },
             ),
             (host::SendError::Busy, Error::Busy),
         ];
@@ -196,8 +196,8 @@ mod tests {
             assert_eq!(Error::from(raw), expected);
         }
         assert_eq!(
-            Error::TooLarge { limit: 1_100 }.to_string(),
-            "the payload exceeds 1100 bytes"
+            Error::TooLarge { limit: 65_536 }.to_string(),
+            "the payload exceeds 65536 bytes"
         );
     }
 }

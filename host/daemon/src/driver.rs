@@ -308,15 +308,18 @@ impl Driver {
         self.parts.publisher.touch();
         match event {
             HostEvent::Up(spec) => self.command(Command::PluginUp(spec)),
+            HostEvent::Quota { id, quota } => self.command(Command::PluginQuota { id, quota }),
             HostEvent::Faulted(id) => self.command(Command::PluginFaulted(id)),
             HostEvent::Down(id) => self.command(Command::PluginDown(id)),
             HostEvent::Commands { id, commands } => {
+                // What one callback sends shares datagrams.
+                let now = clock::now();
                 for command in commands {
-                    self.command(Command::Plugin {
-                        id: id.clone(),
-                        command,
-                    });
+                    let id = id.clone();
+                    let command = Command::Plugin { id, command };
+                    self.parts.node.handle_command(now, command);
                 }
+                self.drain(now);
             }
         }
     }

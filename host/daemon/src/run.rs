@@ -179,6 +179,7 @@ fn node_config(
         seeds,
         access: consort_proto::Access::default(),
         crypto: Arc::new(Ring),
+        send_rate: consort_proto::SendRate::default(),
     }
 }
 

@@ -13,8 +13,8 @@ use tokio::sync::watch;
 
 use crate::control::types::{
     ClockStatus, CloneStatus, Counters, DeviceStatus, DiscoveryStatus, GroupStatus,
-    InterfaceStatus, Leader, PeerPlugin, PeerSecrets, PeerState, PeerStatus, PluginStatus, Role,
-    SeedState, SeedStatus, Status, VERSION,
+    InterfaceStatus, Leader, MessageCounts, PeerPlugin, PeerSecrets, PeerState, PeerStatus,
+    PluginStatus, Role, SeedState, SeedStatus, Status, VERSION,
 };
 use crate::net::Net;
 use crate::net::resolve::{Lookup, Seed};
@@ -220,6 +220,18 @@ fn peer(peer: &consort_proto::PeerStatus) -> PeerStatus {
                 priority: spec.priority,
             })
             .collect(),
+        messages: messages(peer.messages),
+    }
+}
+
+const fn messages(counts: consort_proto::MessageCounts) -> MessageCounts {
+    MessageCounts {
+        sent: counts.sent,
+        dropped: counts.dropped,
+        parts_resent: counts.parts_resent,
+        received: counts.received,
+        duplicates: counts.duplicates,
+        lost: counts.lost,
     }
 }
 
@@ -354,6 +366,7 @@ fn counters(node: &NodeStatus, net: &Net) -> Counters {
         datagrams_replayed: node.counters.datagrams_replayed,
         messages_duplicate: node.counters.messages_duplicate,
         messages_stale: node.counters.messages_stale,
+        messages_over_quota: node.counters.messages_over_quota,
         handshakes_failed: node.counters.handshakes_failed,
     }
 }

@@ -1,4 +1,4 @@
-//! A token bucket on group time: the quota of messages and of log bytes.
+//! A token bucket on group time: the quota of log bytes.
 
 /// Grants up to `burst` at once and `per_second` in the long run.
 #[derive(Debug)]

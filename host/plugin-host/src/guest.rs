@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use consort_proto::PluginCommand;
+use bytes::Bytes;
+use consort_proto::{PluginCommand, QuotaMeter};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use crate::bucket::Bucket;
 use crate::clock::GuestClock;
 use crate::limits::{CpuBudget, HANDLES_MAX, Limits, MemoryBudget};
 use crate::plugin_log::SharedLog;
@@ -84,23 +84,27 @@ impl WasiView for Guest {
 /// The commands of the call under way, and the quota for them.
 pub(crate) struct Outbox {
     commands: Vec<PluginCommand>,
-    quota: Bucket,
+    quota: QuotaMeter,
 }
 
 impl Outbox {
     fn new(limits: &Limits) -> Self {
-        let quota = Bucket::new(limits.messages_per_second, limits.message_burst);
         Self {
             commands: Vec::new(),
-            quota,
+            quota: QuotaMeter::new(&limits.quota()),
         }
     }
 
-    /// Appends a command if the quota allows it.
-    pub(crate) fn push(&mut self, now_us: u64, command: PluginCommand) -> bool {
-        let accepted = self.commands.len() < OUTBOX_MAX && self.quota.take(now_us, 1);
+    /// Appends a message if the quota allows it.
+    pub(crate) fn push(
+        &mut self,
+        now_us: u64,
+        payload: Bytes,
+        command: impl FnOnce(Bytes) -> PluginCommand,
+    ) -> bool {
+        let accepted = self.commands.len() < OUTBOX_MAX && self.quota.take(now_us, payload.len());
         if accepted {
-            self.commands.push(command);
+            self.commands.push(command(payload));
         }
         accepted
     }

@@ -1,6 +1,6 @@
 //! What waits for a plugin's thread: controls from the host, and events in their order.
 //!
-//! Invariants: messages are bounded, the oldest is dropped first and counted; role and peer events
+//! Invariants: messages are bounded in number and bytes, the oldest is dropped first and counted; role and peer events
 //! are never dropped; updates of one peer are merged where nothing about that peer came between.
 
 use std::collections::VecDeque;
@@ -9,6 +9,8 @@ use std::time::Instant;
 
 use consort_proto::PluginEvent;
 
+/// Bytes of payload that wait at most.
+const BYTES_MAX: usize = 4 << 20;
 /// The most events that are handed over at once.
 const BATCH_MAX: usize = 32;
 
@@ -22,6 +24,7 @@ struct Waiting<C> {
     controls: VecDeque<C>,
     events: VecDeque<PluginEvent>,
     messages: usize,
+    bytes: usize,
     messages_max: usize,
     messages_dropped: u64,
     poked: bool,
@@ -43,6 +46,7 @@ impl<C> Mailbox<C> {
             controls: VecDeque::new(),
             events: VecDeque::new(),
             messages: 0,
+            bytes: 0,
             messages_max,
             messages_dropped: 0,
             poked: false,
@@ -125,6 +129,7 @@ impl<C> Waiting<C> {
                 .drain(..self.events.len().min(BATCH_MAX))
                 .collect();
             self.messages -= batch.iter().filter(|event| is_message(event)).count();
+            self.bytes -= batch.iter().map(payload_len).sum::<usize>();
             return Some(Taken::Events(batch));
         }
         std::mem::take(&mut self.poked).then_some(Taken::Nothing)
@@ -132,8 +137,12 @@ impl<C> Waiting<C> {
 
     fn push(&mut self, event: PluginEvent) {
         match &event {
-            PluginEvent::LeaderMessage { .. } | PluginEvent::PeerMessage { .. } => {
-                if self.messages >= self.messages_max {
+            PluginEvent::LeaderMessage { payload, .. }
+            | PluginEvent::PeerMessage { payload, .. } => {
+                self.bytes += payload.len();
+                while self.messages > 0
+                    && (self.messages >= self.messages_max || self.bytes > BYTES_MAX)
+                {
                     self.drop_oldest_message();
                 }
                 self.messages += 1;
@@ -173,10 +182,29 @@ impl<C> Waiting<C> {
 
     fn drop_oldest_message(&mut self) {
         if let Some(oldest) = self.events.iter().position(is_message) {
-            self.events.remove(oldest);
+            let dropped = self.events.remove(oldest);
+            self.bytes -= dropped.as_ref().map_or(0, payload_len);
             self.messages -= 1;
             self.messages_dropped += 1;
         }
+    }
+}
+
+/// What a message carries; nothing for other events.
+fn payload_len(event: &PluginEvent) -> usize {
+    match event {
+        PluginEvent::LeaderMessage { payload, .. } | PluginEvent::PeerMessage { payload, .. } => {
+            payload.len()
+        }
+        PluginEvent::PeerAdded(_)
+        | PluginEvent::PeerUpdated(_)
+        | PluginEvent::PeerRemoved(_)
+        | PluginEvent::PromoteLeader(_)
+        | PluginEvent::DemoteLeader
+        | PluginEvent::PromoteFollower(_)
+        | PluginEvent::DemoteFollower
+        | PluginEvent::TermChanged { .. }
+        | PluginEvent::BroadcastsHeld(_) => 0,
     }
 }
 
@@ -236,6 +264,24 @@ mod tests {
         mailbox.push(message(4));
         mailbox.push(message(5));
         assert_eq!(mailbox.messages_dropped(), 1, "there is room again");
+    }
+
+    #[test]
+    fn long_messages_are_bounded_by_their_bytes() {
+        let mailbox = Mailbox::<()>::new(1000);
+        let long = |number: u8| PluginEvent::PeerMessage {
+            sender: peer(1),
+            payload: vec![number; 64 << 10].into(),
+        };
+        for number in 0..100 {
+            mailbox.push(long(number));
+        }
+        assert_eq!(mailbox.messages_dropped(), 100 - 64, "4 MiB wait");
+        assert_eq!(take(&mailbox)[0], long(36), "the oldest went first");
+        for number in 0..32 {
+            mailbox.push(long(number));
+        }
+        assert_eq!(mailbox.messages_dropped(), 36, "what was taken made room");
     }
 
     #[test]

@@ -123,6 +123,8 @@ struct LimitsAsked {
     mailbox: Option<Within<1, 65_536>>,
     messages_per_second: Option<Within<1, 100_000>>,
     message_burst: Option<Within<1, 100_000>>,
+    payload_kib_per_second: Option<Within<1, 1_048_576>>,
+    payload_burst_kib: Option<Within<64, 1_048_576>>,
     log_kib_per_second: Option<Within<1, 65_536>>,
 }
 
@@ -147,6 +149,12 @@ impl LimitsAsked {
         }
         if let Some(Within(burst)) = self.message_burst {
             limits.message_burst = burst;
+        }
+        if let Some(Within(kib)) = self.payload_kib_per_second {
+            limits.payload_bytes_per_second = kib << 10;
+        }
+        if let Some(Within(kib)) = self.payload_burst_kib {
+            limits.payload_burst_bytes = kib << 10;
         }
         if let Some(Within(kib)) = self.log_kib_per_second {
             limits.log_bytes_per_second = kib << 10;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use consort_proto::{PluginCommand, PluginId, PluginSpec, Version};
+use consort_proto::{PluginCommand, PluginId, PluginSpec, SendQuota, Version};
 
 use crate::ClockReading;
 
@@ -18,6 +18,13 @@ pub enum HostEvent {
     /// An instance passed `setup`: the first one, one after a fault, or one of another version or
     /// priority after a reload.
     Up(PluginSpec),
+    /// What the plugin may send; before the first [`HostEvent::Up`] and when it changes.
+    Quota {
+        /// Which plugin.
+        id: PluginId,
+        /// Its quota, which its host enforces at the call.
+        quota: SendQuota,
+    },
     /// The instance was lost; the next one is on its way.
     Faulted(PluginId),
     /// There is no instance and none on its way.

@@ -31,6 +31,44 @@ pub struct NodeConfig {
     pub access: Access,
     /// The primitives of the handshake and the sessions.
     pub crypto: Arc<dyn Crypto>,
+    /// What plugins' messages may take of the network.
+    pub send_rate: SendRate,
+}
+
+/// The credit of all plugins' messages together. What plugins send beyond it waits, up to 512 KiB
+/// for each peer and 16 MiB in all, and is dropped beyond that. Nothing else counts against it, so
+/// a link should carry more than this: then heartbeats and probes pass a plugin's flood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendRate {
+    /// Bytes of UDP payload per second to all peers together. 25 MB/s, a fifth of a gigabit link;
+    /// at least 4 KB/s count.
+    pub bytes_per_second: u32,
+    /// The same to one peer. 12.5 MB/s; at least 4 KB/s count.
+    pub peer_bytes_per_second: u32,
+    /// Bytes at once after a pause, to one peer and to all together. 256 KiB; at least 4 KiB count.
+    /// A broadcast that needs more than what is left of it goes through the fan-out tree.
+    pub burst: u32,
+}
+
+impl Default for SendRate {
+    fn default() -> Self {
+        Self {
+            bytes_per_second: 25_000_000,
+            peer_bytes_per_second: 12_500_000,
+            burst: 256 << 10,
+        }
+    }
+}
+
+impl SendRate {
+    /// With the least values that let every datagram pass.
+    pub(crate) fn clamped(self) -> Self {
+        Self {
+            bytes_per_second: self.bytes_per_second.max(4_000),
+            peer_bytes_per_second: self.peer_bytes_per_second.max(4_000),
+            burst: self.burst.max(4 << 10),
+        }
+    }
 }
 
 /// What a node remembers from earlier runs.

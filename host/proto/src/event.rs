@@ -15,6 +15,7 @@ use thiserror::Error;
 use crate::access::Access;
 use crate::id::{DeviceId, GroupKey, PluginId, Version};
 use crate::keyring::Keyring;
+use crate::quota::SendQuota;
 
 /// Where datagrams go to and come from. Opaque to the protocol: it compares addresses and hands
 /// them back, nothing else.
@@ -156,6 +157,14 @@ pub enum Command {
     /// A plugin's instance passed `setup` and may join its group; also after a fault, and with
     /// another version after a reload.
     PluginUp(PluginSpec),
+    /// What a plugin may send, from here on. Without it, the default quota holds.
+    PluginQuota {
+        /// Which plugin.
+        id: PluginId,
+        /// Its quota. The plugin's host refuses what exceeds it; the node drops what exceeds it by
+        /// more than a quarter.
+        quota: SendQuota,
+    },
     /// A plugin's instance faulted and is being restarted. It keeps a leadership it holds if
     /// [`Command::PluginUp`] follows within 250 ms.
     PluginFaulted(PluginId),

@@ -2,9 +2,9 @@
 //!
 //! # Driving contract
 //! Make a [`Node`], then feed it: [`Node::handle_datagram`], [`Node::handle_timeout`],
-//! [`Node::handle_command`], [`Node::handle_stored`]. After each, drain [`Node::poll_transmit`],
-//! [`Node::poll_event`] and [`Node::poll_store`] until they are empty, then sleep until
-//! [`Node::poll_timeout`]. Time is an argument, randomness is one seeded generator: the same inputs
+//! [`Node::handle_command`], [`Node::handle_stored`]. After each, or after a few that came at once,
+//! drain [`Node::poll_transmit`], [`Node::poll_event`] and [`Node::poll_store`] until they are
+//! empty, then sleep until [`Node::poll_timeout`]. Time is an argument, randomness is one seeded generator: the same inputs
 //! give the same outputs, under the daemon and under the simulator.
 
 #![forbid(unsafe_code)]
@@ -28,6 +28,7 @@ mod messaging;
 mod node;
 mod pace;
 mod pool;
+mod quota;
 mod rotation;
 mod session;
 mod status;
@@ -36,7 +37,7 @@ mod window;
 mod wire;
 
 pub use access::{ACCESS_MAX, Access, TooManyDevices};
-pub use config::{NodeConfig, Stored};
+pub use config::{NodeConfig, SendRate, Stored};
 pub use event::{
     Address, ClockView, Command, Destination, Event, Leadership, Peer, PluginCommand, PluginEvent,
     PluginSpec, RemovalReason, RotateError, RotateStep, StoreRecord, StoreRequest, Transmit,
@@ -48,9 +49,10 @@ pub use id::{
 pub use keyring::{KEYS_MAX, KeyEntry, KeyState, Keyring, ParseKeyringError};
 pub use keys::{GroupKeys, GroupSecret, ParseGroupSecretError, StaticSecret};
 pub use node::{NewNodeError, Node};
+pub use quota::{QuotaMeter, SendQuota};
 pub use status::{
-    CloneStatus, Counters, KeyringStatus, NodeStatus, PeerKeyring, PeerState, PeerStatus,
-    PluginStatus, Role,
+    CloneStatus, Counters, KeyringStatus, MessageCounts, NodeStatus, PeerKeyring, PeerState,
+    PeerStatus, PluginStatus, Role,
 };
 pub use time::{Time, micros};
 
@@ -58,5 +60,5 @@ pub use time::{Time, micros};
 /// down.
 pub const MAX_DATAGRAM: usize = 1200;
 
-/// The largest payload of a plugin's message, in bytes: what fits one datagram.
-pub const MAX_PAYLOAD: usize = 1100;
+/// The largest payload of a plugin's message, in bytes. Beyond 1100 it travels in parts.
+pub const MAX_PAYLOAD: usize = 64 << 10;

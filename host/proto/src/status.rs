@@ -89,6 +89,26 @@ pub struct PeerStatus {
     pub keyring: PeerKeyring,
     /// The plugins it runs healthily.
     pub plugins: Vec<PluginSpec>,
+    /// Plugins' messages to and from it.
+    pub messages: MessageCounts,
+}
+
+/// Plugins' messages between this device and another one, since the start. Nobody confirms a
+/// message, so what became of `sent` shows in the other device's `received`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessageCounts {
+    /// Messages that were queued for it, one per message whatever its length.
+    pub sent: u64,
+    /// Messages for it that were dropped because too much was waiting.
+    pub dropped: u64,
+    /// Parts of long messages that were sent again because a receiver asked for them.
+    pub parts_resent: u64,
+    /// Messages of it that were delivered to a plugin here, whichever way they came.
+    pub received: u64,
+    /// Messages of it that came again.
+    pub duplicates: u64,
+    /// Long messages of it that stayed incomplete, and messages it announced that never came.
+    pub lost: u64,
 }
 
 /// How far another device has come on its way to membership.
@@ -149,6 +169,8 @@ pub struct Counters {
     pub messages_duplicate: u64,
     /// Plugin messages dropped because they belong to a tenure this device does not follow.
     pub messages_stale: u64,
+    /// Plugin messages that this device's plugins sent beyond their quotas.
+    pub messages_over_quota: u64,
     /// Handshakes that failed.
     pub handshakes_failed: u64,
     /// Handshakes of devices that hold the group secret and are not admitted.

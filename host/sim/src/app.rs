@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use consort_proto::{DeviceId, Leadership, Peer, PluginCommand, PluginEvent, PluginSpec, Time};
+use consort_proto::{
+    DeviceId, Leadership, Peer, PluginCommand, PluginEvent, PluginSpec, QuotaMeter, SendQuota, Time,
+};
 
 /// What a plugin knows of its group.
 #[derive(Clone, Debug, Default)]
@@ -84,11 +86,11 @@ pub enum Refused {
     NotLeader,
     /// Nobody leads.
     NoLeader,
-    /// The leader lost touch with its followers.
+    /// The leader lost touch with its followers, or the plugin's quota is used up.
     Busy,
     /// No member of that name.
     UnknownPeer,
-    /// More than one datagram holds.
+    /// More than a message holds.
     TooLarge,
 }
 
@@ -120,6 +122,8 @@ pub struct App {
     pub followings: u64,
     /// Messages it got.
     pub messages: u64,
+    quota: SendQuota,
+    meter: QuotaMeter,
     events: VecDeque<(Time, PluginEvent)>,
 }
 
@@ -136,6 +140,8 @@ impl App {
             demotions: 0,
             followings: 0,
             messages: 0,
+            quota: SendQuota::default(),
+            meter: QuotaMeter::new(&SendQuota::default()),
             events: VecDeque::new(),
         }
     }
@@ -168,8 +174,30 @@ impl App {
         self.events.push_back((now, event));
     }
 
-    /// Checks a command as a plugin's host does, against the plugin's view.
-    pub(crate) fn check(&self, command: &PluginCommand) -> Result<(), Refused> {
+    /// What it may send.
+    #[must_use]
+    pub const fn quota(&self) -> SendQuota {
+        self.quota
+    }
+
+    /// Changes what it may send.
+    pub(crate) fn set_quota(&mut self, quota: SendQuota) {
+        self.quota = quota;
+        self.meter = QuotaMeter::new(&quota);
+    }
+
+    /// Checks a command as a plugin's host does, against the plugin's view and its quota.
+    pub(crate) fn check(&mut self, now: Time, command: &PluginCommand) -> Result<(), Refused> {
+        self.check_view(command)?;
+        let len = payload(command).len();
+        if self.meter.take(now.as_micros(), len) {
+            Ok(())
+        } else {
+            Err(Refused::Busy)
+        }
+    }
+
+    fn check_view(&self, command: &PluginCommand) -> Result<(), Refused> {
         if self.state != AppState::Up {
             return Err(Refused::NotRunning);
         }

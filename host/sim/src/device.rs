@@ -11,8 +11,8 @@ use bytes::Bytes;
 use consort_proto::crypto::Crypto;
 use consort_proto::{
     Access, Address, ClockView, Command, DeviceId, Event, GroupSecret, Keyring, NewNodeError, Node,
-    NodeConfig, PluginId, PluginSpec, RotateError, RotateStep, StoreRequest, Time, Transmit,
-    Version,
+    NodeConfig, PluginId, PluginSpec, RotateError, RotateStep, SendRate, StoreRequest, Time,
+    Transmit, Version,
 };
 
 use crate::app::App;
@@ -42,6 +42,8 @@ pub struct DeviceConfig {
     /// The protocol version in the first byte of its datagrams. Another than 1 stands for a device
     /// that is not understood.
     pub protocol: u8,
+    /// What plugins' messages may take of its network.
+    pub send_rate: SendRate,
 }
 
 /// What a node is given.
@@ -53,6 +55,8 @@ pub(crate) enum Input {
     },
     Timeout,
     Command(Command),
+    /// What came at once: given one by one, then drained.
+    Commands(Vec<Command>),
     Stored {
         token: u64,
         result: Result<(), String>,
@@ -142,7 +146,7 @@ impl Backlog {
                 return false;
             }
             Input::Datagram { .. } => self.datagrams.push_back(input),
-            Input::Timeout | Input::Command(_) | Input::Stored { .. } => {
+            Input::Timeout | Input::Command(_) | Input::Commands(_) | Input::Stored { .. } => {
                 self.others.push_back(input);
             }
         }
@@ -163,6 +167,11 @@ impl Running {
             Input::Datagram { from, payload } => self.node.handle_datagram(local, from, &payload),
             Input::Timeout => self.node.handle_timeout(local),
             Input::Command(command) => self.node.handle_command(local, command),
+            Input::Commands(commands) => {
+                for command in commands {
+                    self.node.handle_command(local, command);
+                }
+            }
             Input::Stored { token, result } => self.node.handle_stored(local, token, result),
         }
         self.drain()
@@ -247,6 +256,7 @@ impl Device {
             seeds: self.config.seeds.clone(),
             access: self.config.access.clone(),
             crypto,
+            send_rate: self.config.send_rate,
         };
         self.life += 1;
         self.members.clear();

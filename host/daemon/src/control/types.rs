@@ -220,6 +220,27 @@ pub struct PeerStatus {
     pub secrets: PeerSecrets,
     /// The plugins it runs healthily.
     pub plugins: Vec<PeerPlugin>,
+    /// Plugins' messages to and from it.
+    pub messages: MessageCounts,
+}
+
+/// Plugins' messages between this device and another one, since the daemon's start. Nobody confirms
+/// a message: what became of `sent` shows in the other device's `received`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageCounts {
+    /// Messages queued for it.
+    pub sent: u64,
+    /// Messages for it that were dropped because too much was waiting.
+    pub dropped: u64,
+    /// Parts of long messages that were sent again because a receiver asked for them.
+    pub parts_resent: u64,
+    /// Messages of it that were delivered to a plugin here.
+    pub received: u64,
+    /// Messages of it that came again.
+    pub duplicates: u64,
+    /// Messages of it that are known to be lost: long ones that stayed incomplete, and announced
+    /// ones that never came.
+    pub lost: u64,
 }
 
 /// How far a peer has come.
@@ -326,6 +347,8 @@ pub struct Counters {
     pub messages_duplicate: u64,
     /// Plugin messages of a tenure that is not followed.
     pub messages_stale: u64,
+    /// Messages of this device's plugins that were dropped for exceeding a quota.
+    pub messages_over_quota: u64,
     /// Handshakes that failed.
     pub handshakes_failed: u64,
 }

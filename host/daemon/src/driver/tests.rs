@@ -85,6 +85,7 @@ impl Daemon {
             seeds: vec![Address::Udp(seed)],
             access: consort_proto::Access::default(),
             crypto: Arc::new(Ring),
+            send_rate: consort_proto::SendRate::default(),
         };
         let stored = Stored {
             secret: StaticSecret::new([key; 32]),

@@ -36,6 +36,7 @@ pub(crate) fn node_status() -> NodeStatus {
         clock_delta_us: None,
         keyring: consort_proto::PeerKeyring::Unknown,
         plugins: vec![],
+        messages: consort_proto::MessageCounts::default(),
     };
     NodeStatus {
         device: device_id(9),
@@ -54,6 +55,14 @@ pub(crate) fn node_status() -> NodeStatus {
                 round_trip_us: Some(480),
                 clock_delta_us: Some(-1500),
                 plugins: vec![spec("beat")],
+                messages: consort_proto::MessageCounts {
+                    sent: 1,
+                    dropped: 2,
+                    parts_resent: 3,
+                    received: 4,
+                    duplicates: 5,
+                    lost: 6,
+                },
                 ..silent(1, consort_proto::PeerState::Member)
             },
             consort_proto::PeerStatus {
@@ -129,6 +138,16 @@ fn a_snapshot_says_what_the_node_says() {
     );
     assert_eq!(status.peers[0].last_heard_ms, Some(120));
     assert_eq!(status.peers[2].last_heard_ms, None);
+    let counts = status.peers[0].messages;
+    let counts = [
+        counts.sent,
+        counts.dropped,
+        counts.parts_resent,
+        counts.received,
+        counts.duplicates,
+        counts.lost,
+    ];
+    assert_eq!(counts, [1, 2, 3, 4, 5, 6]);
     let beat = &status.plugins[0];
     assert_eq!(
         (beat.role, beat.term, beat.members),

@@ -46,7 +46,7 @@ impl Guest {
     ) -> Result<(), SendError> {
         checked(&payload)?;
         let now = self.clock.group_time();
-        if self.outbox.push(now, command(payload.into())) {
+        if self.outbox.push(now, payload.into(), command) {
             Ok(())
         } else {
             Err(SendError::Busy)

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use consort_proto::{Peer, PluginCommand, PluginEvent, PluginId};
+use consort_proto::{Peer, PluginCommand, PluginEvent, PluginId, SendQuota};
 use sha2::{Digest, Sha256};
 use tracing::{debug, info, warn};
 
@@ -80,6 +80,8 @@ pub(crate) struct Supervisor {
     view: View,
     life: Life,
     announced: Announced,
+    /// As the daemon was told.
+    quota: Option<SendQuota>,
     candidate: Option<Arc<Candidate>>,
     generation: u64,
     backoff: Backoff,
@@ -100,6 +102,7 @@ impl Supervisor {
             view: View::new(surroundings.this_device.clone()),
             life: Life::Discovered,
             announced: Announced::Down,
+            quota: None,
             candidate: None,
             generation: 0,
             backoff: Backoff::new(seed.finalize().into()),
@@ -248,6 +251,12 @@ impl Supervisor {
         let Some(candidate) = &self.candidate else {
             return;
         };
+        let quota = candidate.settings.limits.quota();
+        if self.quota != Some(quota) || self.announced == Announced::Down {
+            self.quota = Some(quota);
+            let id = self.id.clone();
+            (self.surroundings.out)(HostEvent::Quota { id, quota });
+        }
         let spec = &candidate.settings.spec;
         if self.announced != Announced::Up(spec.clone()) {
             self.announced = Announced::Up(spec.clone());

@@ -4,20 +4,18 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::traffic::Delivery;
 use super::{Node, ctx};
 use crate::ctx::Ctx;
 use crate::discovery::beacon;
 use crate::event::Address;
 use crate::id::{NodeId, PublicKey};
 use crate::liveness::stamp;
-use crate::pace::silence;
 use crate::session::Incoming;
 use crate::time::Time;
 use crate::wire::header::{Kind, classify};
 use crate::wire::message::{
-    App, Class, Frames, Heartbeat, HeartbeatAck, Introduce, Message, Ping, Pong, Query, Record,
-    RecordRequest, Relayed, Vouch, WhoIs,
+    Frames, Heartbeat, HeartbeatAck, Introduce, Message, Ping, Pong, Query, Record, RecordRequest,
+    Vouch, WhoIs,
 };
 
 /// How often a device is asked for its record.
@@ -167,8 +165,11 @@ impl Node {
                     election.handle_release(self.now, from, release.epoch, release.successor);
                 }
             }
-            Message::App(app) => self.take_app(from, app),
-            Message::Relayed(relayed) => self.take_relayed(relayed),
+            Message::Part(part) => self.take_part(from, part),
+            Message::Relayed(relayed) => self.take_relayed(from, relayed),
+            Message::Branch(branch) => self.take_branch(from, branch),
+            Message::Notice(notice) => self.take_notice(from, &notice),
+            Message::Ask(ask) => self.take_ask(from, &ask),
             Message::KeyringState(state) => self.take_keyring_state(from, state),
             Message::KeyringOffer(offer) => self.take_keyring_offer(from, &offer),
             Message::CloneNotice(notice) => self.take_clone_notice(from, notice),
@@ -255,7 +256,7 @@ impl Node {
         }
         entry.flags = record.flags;
         let key = entry.key;
-        entry.record = Some(record);
+        entry.set_record(record);
         self.roster.stir(node, &key);
         self.refresh_visibility(node);
         self.refresh_peer(node);
@@ -386,51 +387,6 @@ impl Node {
     fn take_goodbye(&mut self, from: NodeId) {
         self.membership.handle_goodbye(self.now, from);
         self.member_gone(from, crate::event::RemovalReason::Left);
-    }
-
-    fn take_app(&mut self, from: NodeId, app: App) {
-        let Some(entry) = self.roster.get(from) else {
-            return;
-        };
-        let boot = entry.boot;
-        if app.class == Class::Broadcast {
-            for member in self.messaging.relayed_to(self.now, from) {
-                let relayed = Relayed {
-                    origin: from,
-                    boot,
-                    message: app.clone(),
-                };
-                self.send(member, &Message::Relayed(relayed));
-            }
-        }
-        self.deliver(Delivery {
-            origin: from,
-            boot,
-            message: app,
-        });
-    }
-
-    /// A relay counts only while this device does not hear the leader itself: else any member could
-    /// speak in the leader's name to anyone.
-    fn take_relayed(&mut self, relayed: Relayed) {
-        let Relayed {
-            origin,
-            boot,
-            message,
-        } = relayed;
-        let key = self.roster.get(origin).map(|entry| entry.key);
-        let sessions = self.sessions.as_ref();
-        let heard = key.and_then(|key| sessions.and_then(|sessions| sessions.last_heard(&key)));
-        let hears = heard.is_some_and(|at| self.now.since(at) < silence(self.interval()));
-        if hears || !self.admits(origin) || message.class != Class::Broadcast {
-            self.counters.messages_stale += 1;
-            return;
-        }
-        self.deliver(Delivery {
-            origin,
-            boot,
-            message,
-        });
     }
 
     /// What a heartbeat to this device returns, and the stamp it carries.

@@ -2,14 +2,18 @@
 //!
 //! The node composes the machines: it alone hands one's outputs to another. A datagram goes
 //! through `inbound`, what the machines decide through `outcomes`; what plugins are told of others
-//! is in `views`, what they send and get in `traffic`. Every input ends in [`Node::settle`], which carries outputs between machines
-//! until there are none, and fixes when the node wants to be woken.
+//! is in `views`, what they send and get in `traffic`, `parts` and `fanout`. Every input ends in
+//! [`Node::settle`], which carries outputs between machines until there are none, sends what
+//! `batch` has collected, and fixes when the node wants to be woken.
 
+mod batch;
 mod bulletin;
 mod clones;
 mod contacts;
+mod fanout;
 mod inbound;
 mod outcomes;
+mod parts;
 mod plugins;
 mod roster;
 mod rotate;
@@ -35,6 +39,7 @@ use crate::liveness::{Health, Liveness};
 use crate::membership::Membership;
 use crate::messaging::Messaging;
 use crate::pace::heartbeat_interval;
+use crate::quota::QuotaMeter;
 use crate::rotation::Rotation;
 use crate::session::Sessions;
 use crate::status::Counters;
@@ -42,8 +47,10 @@ use crate::time::Time;
 use crate::wire::header::Flags;
 use crate::wire::message::{Goodbye, Message};
 
+use batch::Batch;
 use clones::Clones;
-use plugins::Plugin;
+use fanout::Reminder;
+use plugins::{Plugin, Slots};
 use roster::Roster;
 
 /// How long a device listens before it claims a leadership after its start.
@@ -156,6 +163,10 @@ pub struct Node {
     liveness: Liveness,
     elections: BTreeMap<GroupKey, Election>,
     messaging: Messaging,
+    quotas: BTreeMap<PluginId, QuotaMeter>,
+    slots: Slots,
+    reminders: VecDeque<Reminder>,
+    batch: Batch,
     clock: GroupClock,
     wall: WallClock,
 
@@ -174,8 +185,6 @@ pub struct Node {
     /// When this device's loop came back after it had been away for long.
     woke_at: Option<Time>,
 
-    /// Written anew for each message.
-    plaintext: Vec<u8>,
     outbox: VecDeque<Transmit>,
     events: VecDeque<Event>,
     stores: VecDeque<StoreRequest>,
@@ -238,7 +247,11 @@ impl Node {
             discovery,
             liveness: Liveness::new(now, heartbeat_interval(1)),
             elections: BTreeMap::new(),
-            messaging: Messaging::default(),
+            messaging: Messaging::new(config.send_rate),
+            quotas: BTreeMap::new(),
+            slots: Slots::default(),
+            reminders: VecDeque::new(),
+            batch: Batch::default(),
             clock: GroupClock::new(now, wall, rng.next_u64()),
             wall: WallClock::new(now, wall),
             roster: Roster::default(),
@@ -254,7 +267,6 @@ impl Node {
             clones: Clones::default(),
             health: Health::default(),
             woke_at: None,
-            plaintext: Vec::new(),
             outbox: VecDeque::new(),
             events: VecDeque::new(),
             stores: VecDeque::new(),
@@ -308,6 +320,7 @@ impl Node {
         self.begin(now);
         match command {
             Command::PluginUp(spec) => self.plugin_up(spec),
+            Command::PluginQuota { id, quota } => self.set_quota(id, &quota),
             Command::PluginFaulted(id) => self.plugin_faulted(&id),
             Command::PluginDown(id) => self.plugin_down(&id),
             Command::Plugin { id, command } => self.plugin_acts(&id, command),
@@ -344,8 +357,10 @@ impl Node {
         self.settle();
     }
 
-    /// The next datagram to send.
+    /// The next datagram to send. Messages to one device that arose since the last drain share
+    /// datagrams, so a driver that has several inputs at hand may give all before it drains.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.flush();
         self.outbox.pop_front()
     }
 
@@ -456,12 +471,14 @@ impl Node {
                 | self.settle_membership()
                 | self.settle_liveness()
                 | self.settle_elections()
+                | self.settle_messages()
                 | self.settle_clock()
                 | self.settle_rotation();
             if !moved {
                 break;
             }
         }
+        self.pay_out();
         if self.life == Life::Leaving && self.repeats.is_empty() {
             self.life = Life::Left;
         }
@@ -481,6 +498,7 @@ impl Node {
             "handshake",
         );
         consider(self.repeats.iter().map(|repeat| repeat.at).min(), "repeat");
+        consider(self.next_message_timeout(), "messages");
         if self.life == Life::Running {
             consider(Some(self.chores_at), "chores");
             consider(grouped.then(|| self.discovery.next_timeout()), "beacon");
@@ -502,21 +520,6 @@ impl Node {
     fn endpoint(&self, node: NodeId) -> Option<Address> {
         let key = &self.roster.get(node)?.key;
         self.sessions.as_ref()?.endpoint(key)
-    }
-
-    /// Sends a message over the session with a device. Returns whether there is one.
-    fn send(&mut self, to: NodeId, message: &Message) -> bool {
-        let Some(entry) = self.roster.get(to) else {
-            return false;
-        };
-        let Some(sessions) = &mut self.sessions else {
-            return false;
-        };
-        self.plaintext.clear();
-        message.encode(&mut self.plaintext);
-        sessions
-            .send(&mut ctx!(self), &entry.key, &self.plaintext)
-            .is_ok()
     }
 
     fn send_to_connected(&mut self, message: &Message) {

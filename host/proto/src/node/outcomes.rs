@@ -218,6 +218,7 @@ impl Node {
             }
         }
         self.pending.remove(&node);
+        self.messaging.outbound.forget(node);
         self.refresh_peer(node);
         if was_visible {
             self.events

@@ -9,6 +9,7 @@ use crate::event::{Event, Leadership, Peer, PluginEvent, PluginSpec};
 use crate::id::{GroupKey, NodeId, PluginId};
 use crate::time::Time;
 use crate::wire::message::{Message, NAME_MAX, PLUGINS_MAX, Record, RecordPlugin};
+use crate::wire::part::SLOT_NONE;
 
 /// How long a faulted instance may be away before its leadership goes to another.
 const FAULT_GRACE: Duration = Duration::from_millis(250);
@@ -21,6 +22,7 @@ const RECORD_MAX: usize = 1100;
 #[derive(Debug)]
 pub(super) struct Plugin {
     pub(super) spec: PluginSpec,
+    pub(super) group: GroupKey,
     pub(super) health: Health,
     faulted_at: Option<Time>,
     penalised_until: Option<Time>,
@@ -33,6 +35,37 @@ impl Plugin {
     /// How many other devices run it.
     pub(super) fn peer_count(&self) -> usize {
         self.peers.len()
+    }
+}
+
+/// The numbers that stand for groups in this device's messages. None changes its meaning within a
+/// boot, so a record that is behind never leads a message astray.
+#[derive(Debug, Default)]
+pub(super) struct Slots(Vec<Slot>);
+
+/// A group's number, and since when others may know it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot {
+    pub(super) number: u8,
+    pub(super) since: Time,
+    group: GroupKey,
+}
+
+impl Slots {
+    /// Gives a group a number, if it has none and one is left.
+    fn assign(&mut self, now: Time, group: GroupKey) {
+        let next = u8::try_from(self.0.len()).unwrap_or(SLOT_NONE);
+        if self.of(group).is_none() && next < SLOT_NONE {
+            self.0.push(Slot {
+                number: next,
+                since: now,
+                group,
+            });
+        }
+    }
+
+    pub(super) fn of(&self, group: GroupKey) -> Option<Slot> {
+        self.0.iter().find(|slot| slot.group == group).copied()
     }
 }
 
@@ -58,7 +91,7 @@ pub(super) fn cut_name(name: &str) -> String {
 impl Node {
     pub(super) fn plugin_up(&mut self, spec: PluginSpec) {
         if let Some(plugin) = self.plugins.get_mut(&spec.id) {
-            if plugin.health != Health::Down && plugin.spec.group() == spec.group() {
+            if plugin.health != Health::Down && plugin.group == spec.group() {
                 plugin.health = Health::Up;
                 plugin.spec = spec;
                 self.rank_changed();
@@ -72,8 +105,10 @@ impl Node {
         }
         let (id, group) = (spec.id.clone(), spec.group());
         let before = self.plugins.remove(&id);
+        self.slots.assign(self.now, group);
         let plugin = Plugin {
             spec,
+            group,
             health: Health::Up,
             faulted_at: before.as_ref().and_then(|plugin| plugin.faulted_at),
             penalised_until: before.and_then(|plugin| plugin.penalised_until),
@@ -120,6 +155,7 @@ impl Node {
     pub(super) fn plugin_down(&mut self, id: &PluginId) {
         self.plugin_leaves(id);
         self.plugins.remove(id);
+        self.quotas.remove(id);
     }
 
     /// The plugin leaves its group: a leadership is handed over, and it is told of everyone's
@@ -198,6 +234,10 @@ impl Node {
             version: plugin.spec.version,
             priority: plugin.spec.priority,
             penalised: plugin.penalised_until.is_some(),
+            slot: self
+                .slots
+                .of(plugin.group)
+                .map_or(SLOT_NONE, |slot| slot.number),
         });
         Record {
             key: self.identity.key,
@@ -236,8 +276,7 @@ impl Node {
     }
 
     pub(super) fn plugin_of(&self, group: GroupKey) -> Option<&Plugin> {
-        let takes_part =
-            |plugin: &&Plugin| plugin.health != Health::Down && plugin.spec.group() == group;
+        let takes_part = |plugin: &&Plugin| plugin.health != Health::Down && plugin.group == group;
         self.plugins.values().find(takes_part)
     }
 

@@ -8,6 +8,7 @@ use crate::keys::Kid;
 use crate::time::Time;
 use crate::wire::header::Flags;
 use crate::wire::message::{Claim, Record};
+use crate::wire::part::GroupRef;
 
 /// Addresses tried for one device.
 const CANDIDATES_MAX: usize = 4;
@@ -27,6 +28,8 @@ pub(super) struct Entry {
     /// Newest first.
     pub(super) candidates: Vec<Address>,
     pub(super) record: Option<Record>,
+    /// The groups that its record gives numbers to.
+    slots: Vec<(u8, GroupKey)>,
     pub(super) standing: Standing,
     /// Part of the plugins' view: a member whose record and round trip are known.
     pub(super) visible: bool,
@@ -69,6 +72,7 @@ impl Entry {
             kid: None,
             candidates: Vec::new(),
             record: None,
+            slots: Vec::new(),
             standing: Standing::Stranger,
             visible: false,
             connected_at: None,
@@ -92,10 +96,33 @@ impl Entry {
         self.candidates.truncate(CANDIDATES_MAX);
     }
 
+    /// Takes the device's record in place of the one before.
+    pub(super) fn set_record(&mut self, record: Record) {
+        let slot = |plugin: &crate::wire::message::RecordPlugin| {
+            (plugin.slot, GroupKey::new(&plugin.id, plugin.version))
+        };
+        self.slots = record.plugins.iter().map(slot).collect();
+        self.record = Some(record);
+    }
+
+    /// The group that a message of this device names.
+    pub(super) fn group(&self, named: GroupRef) -> Option<GroupKey> {
+        match named {
+            GroupRef::Key(group) => Some(group),
+            GroupRef::Slot(slot) => {
+                let mut slots = self.slots.iter();
+                slots
+                    .find(|(known, _)| *known == slot)
+                    .map(|(_, group)| *group)
+            }
+        }
+    }
+
     /// The device runs anew: what it told before is void.
     pub(super) fn restarted(&mut self, boot: BootId) {
         self.boot = boot;
         self.record = None;
+        self.slots.clear();
         self.bulletin_seq = None;
         self.claims.clear();
         self.asks.clear();

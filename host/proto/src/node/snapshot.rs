@@ -74,6 +74,7 @@ impl Node {
                     priority: plugin.priority,
                 })
                 .collect(),
+            messages: self.messaging.counts(node),
         }
     }
 

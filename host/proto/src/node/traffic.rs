@@ -1,11 +1,22 @@
 //! Plugins' messages, out and in.
 
+use core::time::Duration;
+
 use bytes::Bytes;
 
-use super::Node;
+use super::{Node, parts};
 use crate::event::{Leadership, PluginCommand, PluginEvent};
 use crate::id::{BootId, GroupKey, NodeId, PluginId};
-use crate::wire::message::{App, Class, Message};
+use crate::messaging::App;
+use crate::quota::{QuotaMeter, SendQuota};
+use crate::time::Time;
+use crate::wire::message::Message;
+use crate::wire::part::{CHUNK, Class, GroupRef};
+
+/// Quotas remembered; a device runs fewer plugins.
+const QUOTAS_MAX: usize = 64;
+/// How long after the first record a device is taken to know the groups' short numbers.
+const SLOT_SETTLES: Duration = Duration::from_secs(5);
 
 /// A message of a plugin on its way in.
 #[derive(Debug)]
@@ -92,8 +103,10 @@ impl Node {
             }
         };
         if self.messaging.accept(origin, boot, message.seq) {
+            self.messaging.counts_mut(origin).received += 1;
             self.tell(&id, event);
         } else {
+            self.messaging.counts_mut(origin).duplicates += 1;
             self.counters.messages_duplicate += 1;
         }
     }
@@ -104,12 +117,15 @@ impl Node {
         let Some(plugin) = self.plugins.get(id) else {
             return;
         };
-        let group = plugin.spec.group();
+        let group = plugin.group;
+        let everyone: Vec<NodeId> = plugin.peers.keys().copied().collect();
+        if !self.is_within_quota(id, &command) {
+            return;
+        }
         let Some(election) = self.elections.get(&group) else {
             return;
         };
         let (claim, followed) = (election.claim(), election.followed());
-        let everyone: Vec<NodeId> = plugin.peers.keys().copied().collect();
         match command {
             PluginCommand::Broadcast(payload) => {
                 let Some((epoch, _)) = claim.filter(|_| !election.is_held()) else {
@@ -148,6 +164,38 @@ impl Node {
         self.tell(id, PluginEvent::PeerMessage { sender, payload });
     }
 
+    /// What a plugin may send. The node's own meter is a little wider than the host's: they do not
+    /// run on the same clock.
+    pub(super) fn set_quota(&mut self, id: PluginId, quota: &SendQuota) {
+        if self.quotas.len() < QUOTAS_MAX || self.quotas.contains_key(&id) {
+            self.quotas.insert(id, QuotaMeter::new(&widened(quota)));
+        }
+    }
+
+    /// Whether the plugin may send this; counts what it may not.
+    fn is_within_quota(&mut self, id: &PluginId, command: &PluginCommand) -> bool {
+        let (PluginCommand::Broadcast(payload)
+        | PluginCommand::SendToLeader(payload)
+        | PluginCommand::Send { payload, .. }
+        | PluginCommand::SendToAll(payload)) = command;
+        let len = payload.len();
+        if len > crate::MAX_PAYLOAD {
+            tracing::warn!(plugin = %id, len, "a plugin's message above the limit was dropped");
+            return false;
+        }
+        if !self.quotas.contains_key(id) {
+            self.set_quota(id.clone(), &SendQuota::default());
+        }
+        let meter = self.quotas.get_mut(id);
+        let allowed = meter.is_some_and(|meter| meter.take(self.now.as_micros(), len));
+        if !allowed {
+            self.counters.messages_over_quota += 1;
+        }
+        allowed
+    }
+
+    /// Sends a message straight to each of `to`, or through the fan-out tree where there is not
+    /// the credit for that.
     fn send_app(
         &mut self,
         group: GroupKey,
@@ -156,17 +204,53 @@ impl Node {
         to: &[NodeId],
         payload: &Bytes,
     ) {
-        if payload.len() > crate::MAX_PAYLOAD {
-            tracing::warn!(
-                len = payload.len(),
-                "a plugin's message above the limit was dropped"
-            );
-            return;
-        }
         let app = self.messaging.number(group, class, epoch, payload.clone());
-        let message = Message::App(app);
-        for node in to {
-            self.send(*node, &message);
+        if self.needs_tree(&app, to.len()) {
+            self.fan_out(app, to);
+        } else {
+            self.send_straight(app, to);
         }
+    }
+
+    fn send_straight(&mut self, app: App, to: &[NodeId]) {
+        let slot = self.slots.of(app.group);
+        let mut by_key: Option<Vec<Bytes>> = None;
+        let mut by_slot: Option<Vec<Bytes>> = None;
+        for node in to {
+            let short = slot.filter(|slot| self.knows_slots(*node, slot.since));
+            let frames = match short {
+                Some(slot) => by_slot.get_or_insert_with(|| {
+                    parts::frames(&app, GroupRef::Slot(slot.number), Message::Part)
+                }),
+                None => by_key.get_or_insert_with(|| {
+                    parts::frames(&app, GroupRef::Key(app.group), Message::Part)
+                }),
+            };
+            parts::queue(&mut self.messaging, *node, frames);
+        }
+        if app.payload.len() > CHUNK {
+            let key = (self.identity.node, self.identity.boot, app.seq);
+            let one = to.first().copied().filter(|_| to.len() == 1);
+            let (now, count) = (self.now, to.len());
+            self.messaging.kept.keep(now, key, app, one, None, count);
+        }
+    }
+
+    /// Whether a device has this one's record with a number that was given out at `since`, as far
+    /// as this one can tell: records go out at once and are asked for within 200 ms.
+    fn knows_slots(&self, node: NodeId, since: Time) -> bool {
+        let connected = self.roster.get(node).and_then(|entry| entry.connected_at);
+        let settled = |at: Time| self.now.since(at) >= SLOT_SETTLES;
+        settled(since) && connected.is_some_and(settled)
+    }
+}
+
+fn widened(quota: &SendQuota) -> SendQuota {
+    let wider = |limit: u32| limit.saturating_add(limit / 4);
+    SendQuota {
+        messages_per_second: wider(quota.messages_per_second),
+        message_burst: wider(quota.message_burst),
+        bytes_per_second: wider(quota.bytes_per_second),
+        byte_burst: wider(quota.byte_burst),
     }
 }

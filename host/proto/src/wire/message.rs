@@ -15,9 +15,13 @@ use crate::event::Address;
 use crate::id::{BootId, GroupKey, NodeId, PluginId, PublicKey, Version};
 use crate::wire::header::Flags;
 use crate::wire::keyring::{KeyringOffer, KeyringState};
+use crate::wire::part::{Ask, Branch, Notice, Part, Reader, Relayed, SLOT_NONE};
 
 /// Bytes that precede each body: kind and big-endian length.
 pub(crate) const FRAME_HEADER: usize = 3;
+/// Set in the kind of a datagram's last frame, whose length is then left out: it ends with the
+/// datagram.
+const LAST: u8 = 0x80;
 /// Nesting allowed in a body.
 const DEPTH_MAX: usize = 16;
 /// Claims, follows and reports in one bulletin.
@@ -44,8 +48,12 @@ pub(crate) enum Message {
     DownNotice(DownNotice),
     Goodbye(Goodbye),
     Release(Release),
-    App(App),
+    /// A plugin's message, or a part of one.
+    Part(Part),
     Relayed(Relayed),
+    Branch(Branch),
+    Notice(Notice),
+    Ask(Ask),
     KeyringState(KeyringState),
     KeyringOffer(KeyringOffer),
     CloneNotice(CloneNotice),
@@ -151,6 +159,9 @@ pub(crate) struct RecordPlugin {
     pub(crate) priority: i16,
     /// Ranks last for now: it faulted twice within a minute.
     pub(crate) penalised: bool,
+    /// Stands for the plugin's group in this device's messages; never another group's within a
+    /// boot. 31 if it has none.
+    pub(crate) slot: u8,
 }
 
 /// A device's record of itself.
@@ -229,63 +240,6 @@ pub(crate) struct Release {
     pub(crate) successor: Option<NodeId>,
 }
 
-/// How a plugin's message is addressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "u8", try_from = "u8")]
-pub(crate) enum Class {
-    Broadcast,
-    ToLeader,
-    Direct,
-    ToAll,
-}
-
-impl From<Class> for u8 {
-    fn from(class: Class) -> Self {
-        match class {
-            Class::Broadcast => 0,
-            Class::ToLeader => 1,
-            Class::Direct => 2,
-            Class::ToAll => 3,
-        }
-    }
-}
-
-impl TryFrom<u8> for Class {
-    type Error = &'static str;
-
-    fn try_from(byte: u8) -> Result<Self, Self::Error> {
-        match byte {
-            0 => Ok(Self::Broadcast),
-            1 => Ok(Self::ToLeader),
-            2 => Ok(Self::Direct),
-            3 => Ok(Self::ToAll),
-            _ => Err("unknown class of message"),
-        }
-    }
-}
-
-/// A plugin's message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct App {
-    pub(crate) group: GroupKey,
-    pub(crate) class: Class,
-    /// The sender's tenure for a broadcast, else 0.
-    pub(crate) epoch: u64,
-    /// Unique within the sender's boot.
-    pub(crate) seq: u64,
-    #[serde(with = "payload")]
-    pub(crate) payload: Bytes,
-}
-
-/// A leader's broadcast, passed on to a member that the leader does not reach.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Relayed {
-    /// Prefix of the leader's id.
-    pub(crate) origin: NodeId,
-    pub(crate) boot: BootId,
-    pub(crate) message: App,
-}
-
 /// Tells a device that another one runs with its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CloneNotice {
@@ -305,20 +259,6 @@ pub(crate) struct CloneSeen {
     pub(crate) refused: BootId,
     /// For how long the sender or whoever told it has held it.
     pub(crate) age_ms: u32,
-}
-
-mod payload {
-    use bytes::Bytes;
-    use serde::{Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, out: S) -> Result<S::Ok, S::Error> {
-        out.serialize_bytes(bytes)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
-        let bytes: serde_bytes::ByteBuf = serde::Deserialize::deserialize(from)?;
-        Ok(Bytes::from(bytes.into_vec()))
-    }
 }
 
 /// Why a frame was refused. The rest of its datagram is refused with it.
@@ -351,8 +291,12 @@ impl Message {
             Self::DownNotice(_) => 12,
             Self::Goodbye(_) => 13,
             Self::Release(_) => 14,
-            Self::App(_) => 15,
+            Self::Part(part) if part.is_whole() => 15,
             Self::Relayed(_) => 16,
+            Self::Part(_) => 20,
+            Self::Branch(_) => 21,
+            Self::Notice(_) => 22,
+            Self::Ask(_) => 23,
             Self::KeyringState(_) => 17,
             Self::KeyringOffer(_) => 18,
             Self::CloneNotice(_) => 24,
@@ -379,8 +323,12 @@ impl Message {
             Self::DownNotice(body) => pack(body, out),
             Self::Goodbye(body) => pack(body, out),
             Self::Release(body) => pack(body, out),
-            Self::App(body) => pack(body, out),
-            Self::Relayed(body) => pack(body, out),
+            Self::Part(part) if part.is_whole() => part.encode_whole(out),
+            Self::Part(part) => part.encode(out),
+            Self::Relayed(body) => body.encode(out),
+            Self::Branch(body) => body.encode(out),
+            Self::Notice(body) => body.encode(out),
+            Self::Ask(body) => body.encode(out),
             Self::KeyringState(body) => pack(body, out),
             Self::KeyringOffer(body) => pack(body, out),
             Self::CloneNotice(body) => pack(body, out),
@@ -406,8 +354,12 @@ impl Message {
             12 => Self::DownNotice(unpack(kind, &body)?),
             13 => Self::Goodbye(unpack(kind, &body)?),
             14 => Self::Release(unpack(kind, &body)?),
-            15 => Self::App(unpack(kind, &body)?),
-            16 => Self::Relayed(unpack(kind, &body)?),
+            15 => Self::Part(Part::decode_whole(&mut Reader::new(kind, body))?),
+            16 => Self::Relayed(Relayed::decode(&mut Reader::new(kind, body))?),
+            20 => Self::Part(decode_part(kind, body)?),
+            21 => Self::Branch(Branch::decode(&mut Reader::new(kind, body))?),
+            22 => Self::Notice(Notice::decode(&mut Reader::new(kind, body))?),
+            23 => Self::Ask(Ask::decode(&mut Reader::new(kind, body))?),
             17 => Self::KeyringState(unpack(kind, &body)?),
             18 => Self::KeyringOffer(unpack(kind, &body)?),
             24 => Self::CloneNotice(unpack(kind, &body)?),
@@ -428,11 +380,11 @@ impl Message {
             | Self::Heartbeat(Heartbeat { bulletin, .. })
             | Self::HeartbeatAck(HeartbeatAck { bulletin, .. }) => bulletin.within_bounds(),
             Self::Record(record) => {
-                record.plugins.len() <= PLUGINS_MAX && record.name.len() <= NAME_MAX
+                record.plugins.len() <= PLUGINS_MAX
+                    && record.name.len() <= NAME_MAX
+                    && record.plugins.iter().all(|plugin| plugin.slot <= SLOT_NONE)
             }
             Self::Vouch(vouch) => vouch.claims.len() <= LIST_MAX,
-            Self::App(app) => app.payload.len() <= crate::MAX_PAYLOAD,
-            Self::Relayed(relayed) => relayed.message.payload.len() <= crate::MAX_PAYLOAD,
             Self::KeyringState(state) => state.within_bounds(),
             Self::KeyringOffer(offer) => offer.within_bounds(),
             Self::Membership(_)
@@ -443,6 +395,11 @@ impl Message {
             | Self::DownNotice(_)
             | Self::Goodbye(_)
             | Self::Release(_)
+            | Self::Part(_)
+            | Self::Relayed(_)
+            | Self::Branch(_)
+            | Self::Notice(_)
+            | Self::Ask(_)
             | Self::CloneNotice(_)
             | Self::CloneSeen(_) => true,
         }
@@ -462,6 +419,25 @@ impl Bulletin {
     }
 }
 
+/// Leaves out the length of the frame at `at`, which is the last of its datagram.
+pub(crate) fn shorten_last(frames: &mut Vec<u8>, at: usize) {
+    if let Some(kind) = frames.get_mut(at) {
+        *kind |= LAST;
+        frames.drain(at + 1..at + FRAME_HEADER);
+    }
+}
+
+fn decode_part(kind: u8, body: Bytes) -> Result<Part, DecodeError> {
+    let part = Part::decode(&mut Reader::new(kind, body))?;
+    if part.is_whole() {
+        return Err(DecodeError::Malformed(
+            kind,
+            String::from("a whole message as a part"),
+        ));
+    }
+    Ok(part)
+}
+
 /// Reads the frames of one datagram, one by one.
 pub(crate) struct Frames(Bytes);
 
@@ -479,6 +455,9 @@ impl Iterator for Frames {
             return None;
         }
         let rest = core::mem::take(&mut self.0);
+        if rest[0] & LAST != 0 {
+            return Some(Message::decode(rest[0] & !LAST, rest.slice(1..)));
+        }
         if rest.len() < FRAME_HEADER {
             return Some(Err(DecodeError::Truncated));
         }

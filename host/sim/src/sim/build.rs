@@ -95,6 +95,7 @@ impl SimBuilder {
                 clone_of: None,
                 drift_ppm: 0,
                 protocol: 1,
+                send_rate: consort_proto::SendRate::default(),
             });
         }
         self

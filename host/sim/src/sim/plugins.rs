@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use bytes::Bytes;
-use consort_proto::{Command, PluginCommand, PluginEvent, PluginId, PluginSpec};
+use consort_proto::{Command, PluginCommand, PluginEvent, PluginId, PluginSpec, SendQuota};
 
 use super::{Beat, Happening, Sim};
 use crate::app::{App, AppRole, AppState, Refused, View};
@@ -28,11 +28,26 @@ impl Sim {
         app.state = AppState::Up;
         app.spec = spec.clone();
         self.oracle.touch(self.now, node);
+        let quota = app.quota();
+        app.set_quota(quota);
         if fresh {
             app.view = View::default();
             self.observe(node, &Observation::PluginStarted { plugin: &spec.id });
         }
+        let id = spec.id.clone();
+        self.input(node, Input::Command(Command::PluginQuota { id, quota }));
         self.input(node, Input::Command(Command::PluginUp(spec)));
+    }
+
+    /// Changes what a plugin may send, on every device and for the rest of the run.
+    pub fn set_quota(&mut self, plugin: &PluginSpec, quota: SendQuota) {
+        for node in 0..self.devices.len() {
+            if let Some(app) = self.devices[node].apps.get_mut(&plugin.id) {
+                app.set_quota(quota);
+            }
+            let id = plugin.id.clone();
+            self.input(node, Input::Command(Command::PluginQuota { id, quota }));
+        }
     }
 
     /// A plugin's instance faulted; [`Sim::plugin_up`] brings it back.
@@ -81,14 +96,26 @@ impl Sim {
         plugin: &PluginSpec,
         command: PluginCommand,
     ) -> Result<(), Refused> {
+        let command = self.checked(node, plugin, command)?;
+        self.input(node, Input::Command(command));
+        Ok(())
+    }
+
+    /// What a plugin's host does with a command: checks it, and shows it to the checkers.
+    fn checked(
+        &mut self,
+        node: usize,
+        plugin: &PluginSpec,
+        command: PluginCommand,
+    ) -> Result<Command, Refused> {
         if self.devices[node].is_paused() || !self.devices[node].is_up() {
             return Err(Refused::NotRunning);
         }
-        let app = self.devices[node]
+        let mut app = self.devices[node]
             .apps
             .remove(&plugin.id)
             .ok_or(Refused::NotRunning)?;
-        let checked = app.check(&command);
+        let checked = app.check(self.now, &command);
         if checked.is_ok() {
             self.observe(
                 node,
@@ -100,9 +127,32 @@ impl Sim {
         }
         self.devices[node].apps.insert(plugin.id.clone(), app);
         checked?;
-        let id = plugin.id.clone();
-        self.input(node, Input::Command(Command::Plugin { id, command }));
-        Ok(())
+        Ok(Command::Plugin {
+            id: plugin.id.clone(),
+            command,
+        })
+    }
+
+    /// A plugin acts several times in one callback: `send_to_all`, `count` times `len` bytes. The
+    /// messages' numbers.
+    ///
+    /// # Errors
+    /// The plugin's host refuses one of them; then none is sent.
+    pub fn burst(
+        &mut self,
+        node: usize,
+        plugin: &PluginSpec,
+        len: usize,
+        count: usize,
+    ) -> Result<Vec<u64>, Refused> {
+        let (mut numbers, mut commands) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let payload = self.payload(len);
+            numbers.push(self.next_message);
+            commands.push(self.checked(node, plugin, PluginCommand::SendToAll(payload))?);
+        }
+        self.input(node, Input::Commands(commands));
+        Ok(numbers)
     }
 
     /// Broadcasts `len` bytes as leader; the message's number.

@@ -1,0 +1,131 @@
+//! Messages to one device that arise between two drains share datagrams.
+//!
+//! Nothing waits for company: the driver drains after each input or after a few that came at once,
+//! and then everything goes out. Buffers are kept for the next time.
+
+use std::collections::BTreeMap;
+
+use super::{Node, ctx};
+use crate::ctx::Ctx;
+use crate::id::NodeId;
+use crate::session::MAX_PLAINTEXT;
+use crate::wire::message::{Message, shorten_last};
+
+/// What the last frame of a datagram saves.
+const SAVED: usize = 2;
+
+/// Frames that have not been sealed yet.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    open: BTreeMap<NodeId, Frames>,
+    /// Who has frames, in the order of their first.
+    order: Vec<NodeId>,
+    spare: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct Frames {
+    bytes: Vec<u8>,
+    /// Where the last frame begins.
+    last: usize,
+}
+
+impl Batch {
+    /// Appends a frame. What does not fit the datagram with it is handed to `seal` first.
+    fn append(&mut self, to: NodeId, write: impl FnOnce(&mut Vec<u8>), seal: impl FnOnce(&[u8])) {
+        let frames = self.open.entry(to).or_default();
+        let start = frames.bytes.len();
+        if start == 0 {
+            self.order.push(to);
+        }
+        write(&mut frames.bytes);
+        if frames.bytes.len() > MAX_PLAINTEXT + SAVED && start > 0 {
+            self.spare.clear();
+            self.spare.extend_from_slice(&frames.bytes[start..]);
+            frames.bytes.truncate(start);
+            shorten_last(&mut frames.bytes, frames.last);
+            seal(&frames.bytes);
+            core::mem::swap(&mut frames.bytes, &mut self.spare);
+            frames.last = 0;
+        } else {
+            frames.last = start;
+        }
+    }
+}
+
+impl Node {
+    /// Sends a message over the session with a device. Returns whether there is one.
+    pub(super) fn send(&mut self, to: NodeId, message: &Message) -> bool {
+        self.send_frame(to, |out| message.encode(out))
+    }
+
+    /// Sends a frame over the session with a device. Returns whether there is one.
+    pub(super) fn send_frame(&mut self, to: NodeId, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let (Some(entry), Some(sessions)) = (self.roster.get(to), &mut self.sessions) else {
+            return false;
+        };
+        if !sessions.is_established(&entry.key) {
+            return false;
+        }
+        let mut ctx = ctx!(self);
+        self.batch.append(to, write, |plaintext| {
+            let _ = sessions.send(&mut ctx, &entry.key, plaintext);
+        });
+        true
+    }
+
+    /// Seals and sends all that has been collected.
+    pub(super) fn flush(&mut self) {
+        if self.batch.order.is_empty() {
+            return;
+        }
+        let mut order = core::mem::take(&mut self.batch.order);
+        for to in order.drain(..) {
+            let Some(frames) = self.batch.open.get_mut(&to) else {
+                continue;
+            };
+            if let (Some(entry), Some(sessions)) = (self.roster.get(to), &mut self.sessions) {
+                shorten_last(&mut frames.bytes, frames.last);
+                let _ = sessions.send(&mut ctx!(self), &entry.key, &frames.bytes);
+            }
+            frames.bytes.clear();
+        }
+        self.batch.order = order;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::wire::message::Frames as Reader;
+
+    fn frame(len: usize) -> Message {
+        Message::Membership(Bytes::from(vec![7; len]))
+    }
+
+    #[test]
+    fn datagrams_are_filled_and_what_overflows_starts_the_next() {
+        let mut batch = Batch::default();
+        let mut sealed: Vec<Vec<u8>> = Vec::new();
+        let lengths = [10, 500, 650, MAX_PLAINTEXT - 1, 1, 2];
+        for len in lengths {
+            let write = |out: &mut Vec<u8>| frame(len).encode(out);
+            batch.append(NodeId(1), write, |datagram| sealed.push(datagram.to_vec()));
+        }
+        let frames = batch.open.get_mut(&NodeId(1)).expect("the last ones wait");
+        shorten_last(&mut frames.bytes, frames.last);
+        sealed.push(frames.bytes.clone());
+        let read = sealed.iter().map(|datagram| {
+            assert!(datagram.len() <= MAX_PLAINTEXT);
+            let frames = Reader::new(Bytes::copy_from_slice(datagram));
+            frames.map(|frame| frame.expect("well formed")).collect()
+        });
+        let read: Vec<Vec<Message>> = read.collect();
+        let expected = [vec![10, 500, 650], vec![MAX_PLAINTEXT - 1], vec![1, 2]];
+        let expected = expected.map(|lengths| lengths.into_iter().map(frame).collect::<Vec<_>>());
+        assert_eq!(read, expected);
+        assert_eq!(batch.order, [NodeId(1)]);
+    }
+}
