@@ -149,6 +149,8 @@ pub struct Counters {
     pub messages_duplicate: u64,
     /// Plugin messages dropped because they belong to a tenure this device does not follow.
     pub messages_stale: u64,
+    /// Epochs refused because they lay far above all seen.
+    pub epochs_refused: u64,
     /// Handshakes that failed.
     pub handshakes_failed: u64,
     /// Handshakes that members began and that were put off or asked for a cookie, because too many

@@ -4,10 +4,12 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use super::bulletin::claimed;
 use super::traffic::Delivery;
 use super::{Node, ctx};
 use crate::ctx::Ctx;
 use crate::discovery::beacon;
+use crate::election::Input;
 use crate::event::Address;
 use crate::id::{NodeId, PublicKey};
 use crate::liveness::stamp;
@@ -162,10 +164,14 @@ impl Node {
             }
             Message::Goodbye(_) => self.take_goodbye(from),
             Message::Release(release) => {
-                if let Some(election) = self.elections.get_mut(&release.group) {
-                    election.handle_release(self.now, from, release.epoch, release.successor);
-                }
+                let input = Input::Release {
+                    from,
+                    epoch: release.epoch,
+                    successor: release.successor,
+                };
+                self.tell_election(release.group, input);
             }
+            Message::Losses(losses) => self.take_losses(&losses),
             Message::App(app) => self.take_app(from, app),
             Message::Relayed(relayed) => self.take_relayed(relayed),
             Message::KeyringState(state) => self.take_keyring_state(from, state),
@@ -176,7 +182,7 @@ impl Node {
     }
 
     fn take_ping(&mut self, from: NodeId, ping: &Ping) {
-        self.take_bulletin(from, &ping.bulletin);
+        self.take_bulletin(from, &ping.bulletin, None);
         let bulletin = self.bulletin_for(from);
         let wall = self.wall.now(self.now);
         self.send(
@@ -192,10 +198,11 @@ impl Node {
     fn take_pong(&mut self, from: NodeId, pong: &Pong) {
         let (now, ours) = (self.now, self.wall.now(self.now));
         let timing = self.liveness.timing_mut(from);
-        if let Some(sample) = timing.echoed(now, pong.echo, 0) {
+        let sample = timing.echoed(now, pong.echo, 0);
+        if let Some(sample) = sample {
             timing.wall(sample, pong.wall, ours);
         }
-        self.take_bulletin(from, &pong.bulletin);
+        self.take_bulletin(from, &pong.bulletin, asked(now, sample));
         self.refresh_visibility(from);
     }
 
@@ -205,7 +212,7 @@ impl Node {
         let sample = heartbeat
             .echo
             .and_then(|(sent, held)| timing.echoed(now, sent, held));
-        let is_current = self.take_bulletin(from, &heartbeat.bulletin);
+        let is_current = self.take_bulletin(from, &heartbeat.bulletin, None);
         self.refresh_visibility(from);
         let bulletin = self.bulletin_for(from);
         let ack = HeartbeatAck {
@@ -226,8 +233,8 @@ impl Node {
         let now = self.now;
         let timing = self.liveness.timing_mut(from);
         timing.stamped(now, ack.sent);
-        timing.echoed(now, ack.echo, 0);
-        self.take_bulletin(from, &ack.bulletin);
+        let sample = timing.echoed(now, ack.echo, 0);
+        self.take_bulletin(from, &ack.bulletin, asked(now, sample));
         self.refresh_visibility(from);
     }
 
@@ -328,15 +335,21 @@ impl Node {
         if hears {
             return;
         }
+        let about = vouch.device;
         for (group, election) in &mut self.elections {
             let claim = vouch.claims.iter().find(|claim| claim.group == *group);
-            match claim {
-                Some(claim) => {
-                    let told = (claim.epoch, claim.followers);
-                    election.handle_report(self.now, vouch.device, told, at);
-                }
-                None => election.handle_claim(self.now, vouch.device, None),
-            }
+            let input = match claim.map(claimed) {
+                Some(claim) => Input::Report {
+                    about,
+                    claim,
+                    heard: at,
+                },
+                None => Input::Claim {
+                    from: about,
+                    claim: None,
+                },
+            };
+            election.handle(self.now, input);
         }
     }
 
@@ -440,4 +453,9 @@ impl Node {
             bulletin,
         }
     }
+}
+
+/// When this device sent what came back after a round trip of `sample` microseconds.
+fn asked(now: Time, sample: Option<u32>) -> Option<Time> {
+    sample.map(|sample| now - Duration::from_micros(u64::from(sample)))
 }

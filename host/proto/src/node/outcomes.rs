@@ -10,7 +10,7 @@ use super::{BURST, BURST_GAP, Node, PENDING_MAX, ctx};
 use crate::clock;
 use crate::ctx::Ctx;
 use crate::discovery;
-use crate::election::{self, Candidate, Election};
+use crate::election::{self, Candidate, Input, Role};
 use crate::event::{Address, Event, RemovalReason, StoreRecord};
 use crate::id::{GroupKey, NodeId};
 use crate::liveness;
@@ -108,7 +108,7 @@ impl Node {
         let interval = self.interval();
         self.liveness.set_interval(interval);
         for election in self.elections.values_mut() {
-            election.set_interval(interval);
+            election.handle(self.now, Input::Interval(interval));
         }
     }
 
@@ -187,7 +187,7 @@ impl Node {
     /// A device's claims are void: it is lost, or runs anew.
     pub(super) fn lose_claims(&mut self, node: NodeId) {
         for election in self.elections.values_mut() {
-            election.handle_lost(self.now, node);
+            election.handle(self.now, Input::Lost { node });
         }
         self.settle_elections();
     }
@@ -225,14 +225,15 @@ impl Node {
     }
 
     pub(super) fn settle_elections(&mut self) -> bool {
-        if !self.elections.values().any(Election::has_output) {
+        if !self.elections.values().any(|election| election.has_output()) {
             return false;
         }
         let mut moved = false;
         let groups: Vec<GroupKey> = self.elections.keys().copied().collect();
         for group in groups {
             let mut told = false;
-            while let Some(output) = self.elections.get_mut(&group).and_then(Election::poll) {
+            let poll = |elections: &mut super::Elections| elections.get_mut(&group)?.poll();
+            while let Some(output) = poll(&mut self.elections) {
                 told = true;
                 self.carry_election(group, output);
             }
@@ -271,6 +272,8 @@ impl Node {
             election::Output::Ceiling(ceiling) => {
                 self.store(StoreRecord::EpochCeiling { group, ceiling }, true);
             }
+            election::Output::RankChanged => self.record_changed(),
+            election::Output::EpochRefused { from, epoch } => self.report_epoch(from, epoch),
             election::Output::Promoted { .. }
             | election::Output::Demoted
             | election::Output::Followed { .. }
@@ -306,7 +309,10 @@ impl Node {
 
     /// The leaders that this device follows.
     pub(super) fn leaders(&self) -> BTreeSet<NodeId> {
-        let followed = self.elections.values().filter_map(Election::followed);
+        let followed = self
+            .elections
+            .values()
+            .filter_map(|election| election.followed());
         followed.map(|(leader, _)| leader).collect()
     }
 
@@ -315,10 +321,16 @@ impl Node {
     }
 
     pub(super) fn open_election(&mut self, group: GroupKey, own: Candidate) {
-        let epochs = self.epochs.get(&group).copied().unwrap_or_default();
-        let mut election = Election::new(group, self.identity.node, own, epochs);
-        election.set_interval(self.interval());
-        election.join(self.now, self.join_wait());
+        let past = self.pasts.get(&group).copied().unwrap_or_default();
+        let mut election = election::open(election::Setup {
+            group,
+            me: self.identity.node,
+            own,
+            past,
+            interval: self.interval(),
+        });
+        let wait = self.join_wait();
+        election.handle(self.now, Input::Join { wait });
         self.elections.insert(group, election);
     }
 
@@ -388,22 +400,27 @@ impl Node {
         } else if now < self.beats.next {
             return;
         }
-        if now >= self.beats.next {
+        let steady = now >= self.beats.next;
+        if steady {
             self.beats.next = now + self.interval();
-            for election in self.elections.values_mut() {
-                election.tick(now);
-            }
-            self.settle_elections();
         }
+        for election in self.elections.values_mut() {
+            election.handle(now, Input::Beat { steady });
+        }
+        self.settle_elections();
         self.send_heartbeats(in_burst);
     }
 
     /// In a burst everyone connected is told, also of what is claimed no longer.
     fn send_heartbeats(&mut self, in_burst: bool) {
-        let led = |(group, election): (&GroupKey, &Election)| {
-            (election.claim().is_some() && !election.is_held()).then_some(*group)
+        let led = |election: &dyn election::Election| {
+            matches!(election.role(), Role::Leading { held: false, .. })
         };
-        let groups: Vec<GroupKey> = self.elections.iter().filter_map(led).collect();
+        let groups = self.elections.iter();
+        let groups: Vec<GroupKey> = groups
+            .filter(|(_, election)| led(election.as_ref()))
+            .map(|(group, _)| *group)
+            .collect();
         let audience: Vec<NodeId> = if in_burst {
             self.roster.connected().collect()
         } else {

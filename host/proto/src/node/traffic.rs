@@ -104,7 +104,7 @@ impl Node {
         let Some(plugin) = self.plugins.get(id) else {
             return;
         };
-        let group = plugin.spec.group();
+        let group = plugin.group;
         let Some(election) = self.elections.get(&group) else {
             return;
         };
