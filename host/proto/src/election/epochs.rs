@@ -95,9 +95,6 @@ mod tests {
         assert!(!epochs.refuses(5 + JUMP_MAX));
         assert!(epochs.refuses(6 + JUMP_MAX));
         let mut last = Epochs::at_start(u64::MAX);
-        assert_eq!(
-            (last.next(), last.see(u64::MAX)),
-            (u64::MAX, None)
-        );
+        assert_eq!((last.next(), last.see(u64::MAX)), (u64::MAX, None));
     }
 }
