@@ -73,8 +73,9 @@ enum Turn {
 }
 
 impl Turn {
-    const AFTER_RANK: Self = Self::Ranked {
-        head_start: Duration::ZERO,
+    /// The last leader may have named another, or given way to another.
+    const AFTER_SUCCESSOR: Self = Self::Ranked {
+        head_start: SUCCESSOR_HEAD_START,
         without: None,
     };
 
@@ -291,9 +292,7 @@ impl Available {
     fn set_member(&mut self, now: Time, node: NodeId, candidate: Option<Candidate>) {
         self.candidates.set(now, node, candidate);
         if candidate.is_none() && self.follows(node) {
-            self.claims.remove(node);
-            let delay = self.rank_delay(None);
-            self.vacate(now, delay);
+            self.claim_ended(now, node, Turn::AFTER_SUCCESSOR);
         }
     }
 
@@ -304,7 +303,7 @@ impl Available {
                 self.follow_up(from, claim.epoch);
             }
             Some(_) => {}
-            None => self.claim_ended(now, from, Turn::AFTER_RANK),
+            None => self.claim_ended(now, from, Turn::AFTER_SUCCESSOR),
         }
     }
 
@@ -333,13 +332,17 @@ impl Available {
         }
         let turn = match successor {
             Some(successor) if successor == self.me => Turn::First,
-            Some(_) => Turn::Ranked {
-                head_start: SUCCESSOR_HEAD_START,
-                without: Some(from),
-            },
+            Some(_) => Turn::AFTER_SUCCESSOR,
             None => Turn::without(from),
         };
         self.claim_ended(now, from, turn);
+        // The word that it leads no longer may have come first.
+        if let State::Vacant { claim_at } = &mut self.state
+            && self.told == Some((epoch, from))
+            && successor == Some(self.me)
+        {
+            *claim_at = now;
+        }
     }
 
     fn take_loss(&mut self, now: Time, node: NodeId) {
