@@ -20,7 +20,7 @@ fn ranked(priority: i16, preempt: bool) -> PluginSpec {
 fn ranked_group(name: &str, seed: Seed, count: usize) -> Sim {
     let mut sim = group(name, seed, count).build();
     for node in 0..count {
-        sim.install(node, ranked(100 - node as i16, false));
+        sim.add_plugin(node, ranked(100 - node as i16, false));
     }
     sim
 }
@@ -436,7 +436,7 @@ fn rule_9_a_device_that_keeps_failing_as_leader_ranks_last_for_all() {
     let name = "rule_9_a_device_that_keeps_failing_as_leader_ranks_last_for_all";
     scenario(name, 5, |seed| {
         let mut sim = ranked_group(name, seed, 4);
-        sim.install(0, ranked(1000, true));
+        sim.add_plugin(0, ranked(1000, true));
         form(&mut sim);
         agree_on(&mut sim, 0, secs(70));
         for _ in 0..2 {
@@ -495,7 +495,7 @@ fn restart_of_everyone_at_once_again_and_again() {
 fn changes_while_the_best_flaps(name: &str, seed: Seed, preempt: bool, period: u64) -> u64 {
     let builder: SimBuilder = group(name, seed, 20).crypto(std::sync::Arc::new(consort_sim::Toy));
     let mut sim = builder.build();
-    sim.install(0, ranked(10, preempt));
+    sim.add_plugin(0, ranked(10, preempt));
     form(&mut sim);
     let (mut quarter, end) = (sim.now() + secs(900), sim.now() + secs(3600));
     while sim.now() < end {

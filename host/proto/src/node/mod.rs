@@ -9,6 +9,7 @@ mod bulletin;
 mod clones;
 mod contacts;
 mod inbound;
+mod leadership;
 mod outcomes;
 mod plugins;
 mod roster;

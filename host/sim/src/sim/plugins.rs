@@ -14,7 +14,7 @@ use crate::timeline::{FaultKind, LaneRole};
 
 impl Sim {
     /// Gives a device a plugin that comes up with it from its next start on.
-    pub fn install(&mut self, node: usize, spec: PluginSpec) {
+    pub fn add_plugin(&mut self, node: usize, spec: PluginSpec) {
         let device = &mut self.devices[node];
         let app = App::new(spec.clone());
         device.apps.entry(spec.id.clone()).or_insert(app);
