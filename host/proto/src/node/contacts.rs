@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
-use super::roster::{Entry, Standing};
 use super::Node;
+use super::roster::{Entry, Standing};
 use crate::event::Address;
 use crate::id::{BootId, NodeId, PublicKey};
 use crate::session::SessionEvent;
