@@ -439,6 +439,7 @@ fn rule_9_a_device_that_keeps_failing_as_leader_ranks_last_for_all() {
         sim.add_plugin(0, ranked(1000, true));
         form(&mut sim);
         agree_on(&mut sim, 0, secs(70));
+        sim.run_for(secs(1));
         for _ in 0..2 {
             sim.restart(0, secs(1));
             settle(&mut sim, &all(4), secs(10));
@@ -446,6 +447,7 @@ fn rule_9_a_device_that_keeps_failing_as_leader_ranks_last_for_all() {
                 continue;
             }
             agree_on_or_not(&mut sim, 0, secs(75));
+            sim.run_for(secs(1));
         }
         // Twice lost within five minutes: it is passed over, and asks for nothing.
         sim.run_for(secs(90));
