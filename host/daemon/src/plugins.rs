@@ -72,6 +72,7 @@ pub fn start(
         let overlay = Overlay {
             enabled: overlay.enabled,
             priority: overlay.priority,
+            preempt: overlay.preempt,
             config: overlay.config.clone(),
         };
         (id.clone(), overlay)

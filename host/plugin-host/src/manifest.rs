@@ -31,6 +31,8 @@ pub struct Overlay {
     pub enabled: Option<bool>,
     /// This device's rank in the plugin's elections.
     pub priority: Option<i16>,
+    /// Whether this device takes over from a healthy leader of lower priority.
+    pub preempt: Option<bool>,
     /// Values for `config`.
     pub config: BTreeMap<String, String>,
 }
@@ -74,10 +76,14 @@ impl Settings {
             .into_iter()
             .map(|(key, value)| (key, value.0))
             .collect();
-        let mut priority = manifest.election.priority;
+        let Election {
+            mut priority,
+            mut preempt,
+        } = manifest.election;
         if let Some(overlay) = overlay {
             config.extend(overlay.config.clone());
             priority = overlay.priority.or(priority);
+            preempt = overlay.preempt.or(preempt);
         }
         Ok(Self {
             spec: PluginSpec {
@@ -86,6 +92,7 @@ impl Settings {
                     .version
                     .map_or(VERSION_WITHOUT_MANIFEST, |version| version.0),
                 priority: priority.unwrap_or(0),
+                preempt: preempt.unwrap_or(false),
             },
             config: Arc::new(config),
             limits: manifest.limits.resolve(),
@@ -112,6 +119,7 @@ struct Manifest {
 #[serde(deny_unknown_fields)]
 struct Election {
     priority: Option<i16>,
+    preempt: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -290,10 +298,11 @@ mod tests {
         let text = "id = \"app\"\nversion = \"1.2.3\"\napi = \"0.1\"\n\
             [config]\nname = \"x\"\ncount = 3\non = true\n\
             [limits]\nmemory_mib = 128\ncpu_ms = 50\n\
-            [election]\npriority = -3\n";
+            [election]\npriority = -3\npreempt = true\n";
         let settings = settings(text).expect("valid");
         assert_eq!(settings.spec.version.to_string(), "1.2.3");
         assert_eq!(settings.spec.priority, -3);
+        assert!(settings.spec.preempt);
         assert_eq!(settings.limits.memory_bytes, 128 << 20);
         assert_eq!(settings.limits.cpu, Duration::from_millis(50));
         let config: Vec<_> = settings
@@ -310,12 +319,13 @@ mod tests {
         let overlay = Overlay {
             enabled: None,
             priority: Some(9),
+            preempt: Some(false),
             config: BTreeMap::from([("a".into(), "2".into())]),
         };
-        let text = "[config]\na = 1\nb = 1\n[election]\npriority = 1\n";
+        let text = "[config]\na = 1\nb = 1\n[election]\npriority = 1\npreempt = true\n";
         let manifest = Some((Path::new("plugin.toml"), text));
         let settings = Settings::new(&id, manifest, Some(&overlay)).expect("valid");
-        assert_eq!(settings.spec.priority, 9);
+        assert_eq!((settings.spec.priority, settings.spec.preempt), (9, false));
         assert_eq!(settings.config.get("a").map(String::as_str), Some("2"));
         assert_eq!(settings.config.get("b").map(String::as_str), Some("1"));
         let bare = Settings::new(&id, None, None).expect("valid");

@@ -24,6 +24,7 @@ fn a_plugin_runs_from_its_file_to_its_stop() {
         Overlay {
             enabled: None,
             priority: Some(5),
+            preempt: None,
             config,
         },
     );

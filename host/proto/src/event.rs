@@ -141,6 +141,10 @@ pub struct PluginSpec {
     pub version: Version,
     /// Rank of this device in elections; the highest leads where the leader is vacant.
     pub priority: i16,
+    /// Whether this device takes over from a leader of lower priority that lives and is healthy,
+    /// once it has been a member without interruption for 60 s.
+    #[serde(default)]
+    pub preempt: bool,
 }
 
 impl PluginSpec {

@@ -171,6 +171,8 @@ pub struct Counters {
     pub messages_stale: u64,
     /// Plugin messages that this device's plugins sent beyond their quotas.
     pub messages_over_quota: u64,
+    /// Epochs refused because they lay far above all seen.
+    pub epochs_refused: u64,
     /// Handshakes that failed.
     pub handshakes_failed: u64,
     /// Handshakes of devices that hold the group secret and are not admitted.

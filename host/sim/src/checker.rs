@@ -104,6 +104,7 @@ mod testing {
             id,
             version: Version::default(),
             priority: 0,
+            preempt: false,
         });
         app.state = AppState::Up;
         app

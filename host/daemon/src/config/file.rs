@@ -53,6 +53,7 @@ pub(super) struct LogSettings {
 pub(super) struct PluginSettings {
     pub(super) enabled: Option<Checked<Switch>>,
     pub(super) priority: Option<Checked<Priority>>,
+    pub(super) preempt: Option<Checked<Switch>>,
     #[serde(deserialize_with = "plugin_values")]
     pub(super) config: BTreeMap<String, Checked<PluginValue>>,
 }
@@ -184,7 +185,10 @@ mod tests {
 
         let (line, key, what) = refused("[plugins.\"my.app\"]\nprio = 1\n");
         assert_eq!((line, key.as_str()), (2, "plugins.\"my.app\".prio"));
-        assert!(what.contains("`enabled`, `priority`, `config`"), "{what}");
+        assert!(
+            what.contains("`enabled`, `priority`, `preempt`, `config`"),
+            "{what}"
+        );
 
         let (_, key, what) = refused("[log]\nfromat = \"json\"\n");
         assert_eq!(key, "log.fromat");

@@ -69,6 +69,8 @@ pub struct PluginOverlay {
     pub enabled: Option<bool>,
     /// `priority` in elections.
     pub priority: Option<i16>,
+    /// `preempt`: whether it takes over from a leader of lower priority.
+    pub preempt: Option<bool>,
     /// `[plugins.<id>.config]`.
     pub config: BTreeMap<String, String>,
 }

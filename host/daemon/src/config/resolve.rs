@@ -443,6 +443,7 @@ fn assemble(settings: Settings) -> Config {
     let overlay = |plugin: file::PluginSettings| PluginOverlay {
         enabled: plugin.enabled.map(|value| value.0),
         priority: plugin.priority.map(|value| value.0),
+        preempt: plugin.preempt.map(|value| value.0),
         config: plugin
             .config
             .into_iter()
@@ -560,7 +561,7 @@ mod tests {
         let path = folder.path().join("consort.toml");
         let text = "name = \"file\"\ndata_dir = \"data\"\n[network]\nport = 1\n\
                     discovery_port = 2\nseeds = [\"a:1\"]\n\
-                    [plugins.app]\npriority = -3\nconfig = { step = 5 }\n";
+                    [plugins.app]\npriority = -3\npreempt = true\nconfig = { step = 5 }\n";
         std::fs::write(&path, text).expect("written");
         let variables = [
             ("CONSORT_NETWORK_PORT", "11"),
@@ -580,6 +581,7 @@ mod tests {
         assert_eq!(config.network.seeds, ["b:1", "c:2"]);
         let app = config.plugins.values().next().expect("one plugin");
         assert_eq!((app.priority, app.config["step"].as_str()), (Some(-3), "5"));
+        assert_eq!(app.preempt, Some(true));
         let from_file = Origin::File { path, line: 5 };
         assert_eq!(origin(&resolved, &["network", "discovery_port"]), from_file);
         let variable = Origin::Environment("CONSORT_NETWORK_PORT".to_owned());

@@ -58,6 +58,7 @@ fn plugin() -> PluginSpec {
             patch: 0,
         },
         priority: 0,
+        preempt: false,
     }
 }
 

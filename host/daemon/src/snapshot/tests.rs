@@ -17,6 +17,7 @@ fn spec(id: &str) -> PluginSpec {
             patch: 3,
         },
         priority: 5,
+        preempt: false,
     }
 }
 

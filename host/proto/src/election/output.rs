@@ -1,4 +1,4 @@
-//! What an election hands out: decisions, and how far its epochs have come.
+//! What an election hands out and shows.
 
 use crate::id::NodeId;
 
@@ -28,23 +28,27 @@ pub(crate) enum Output {
     },
     /// Persist this ceiling.
     Ceiling(u64),
+    /// This device ranks last from here on, or no longer: tell all.
+    RankChanged,
+    /// An epoch far above all seen was refused.
+    EpochRefused { from: NodeId, epoch: u64 },
 }
 
-/// How far a group's epochs have come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Epochs {
-    /// The largest seen or claimed.
-    pub(super) max: u64,
-    /// What is persisted: counting starts there after a restart.
-    pub(super) ceiling: u64,
-}
-
-impl Epochs {
-    /// After a restart any epoch below the persisted ceiling may have been used.
-    pub(crate) fn at_start(ceiling: u64) -> Self {
-        Self {
-            max: ceiling,
-            ceiling,
-        }
-    }
+/// What this device is to the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It takes no part.
+    Idle,
+    /// It looks for a leader; the largest epoch seen so far.
+    Waiting { epoch: u64 },
+    /// Another device leads.
+    Following { leader: NodeId, epoch: u64 },
+    /// It leads.
+    Leading {
+        epoch: u64,
+        /// As last told, this device included.
+        followers: u32,
+        /// Whether it lost touch with its followers.
+        held: bool,
+    },
 }

@@ -1,12 +1,10 @@
 //! What every probe, heartbeat and answer says about leadership: made for one recipient, and read.
 
-use std::collections::BTreeMap;
-
 use super::Node;
-use crate::election::Source;
+use crate::election::{Claimed, Input, Role, Source};
 use crate::id::{GroupKey, NodeId};
 use crate::pace::silence;
-use crate::time::micros;
+use crate::time::{Time, micros};
 use crate::wire::message::{Bulletin, Claim, Follow, LIST_MAX, Report, Seen};
 
 impl Node {
@@ -21,27 +19,26 @@ impl Node {
         };
         let asked = self.roster.get(to).map_or(&[][..], |entry| &entry.asks[..]);
         for (group, election) in &self.elections {
-            if let Some((epoch, followers)) = election.claim() {
-                bulletin.claims.push(Claim {
+            match election.role() {
+                Role::Leading {
+                    epoch, followers, ..
+                } => bulletin.claims.push(Claim {
                     group: *group,
                     epoch,
                     followers,
-                });
+                }),
+                Role::Following { leader, epoch } if leader == to => {
+                    bulletin.follows.push(Follow {
+                        group: *group,
+                        epoch,
+                    });
+                }
+                Role::Waiting { .. } => bulletin.asks.push(*group),
+                Role::Following { .. } | Role::Idle => {}
             }
-            if election.is_waiting() {
-                bulletin.asks.push(*group);
-            }
-            let followed = election.followed();
-            if let Some((_, epoch)) = followed.filter(|(leader, _)| *leader == to) {
-                bulletin.follows.push(Follow {
-                    group: *group,
-                    epoch,
-                });
-            }
-            let claimed = election
-                .known_claims()
-                .find(|(node, known)| *node == to && known.source == Source::Own);
-            if let Some((_, known)) = claimed {
+            let known = election.known_claims().get(&to);
+            let claimed = known.filter(|known| known.source == Source::Own);
+            if let Some(known) = claimed {
                 let seen = election.seen_beyond(to, known.epoch);
                 bulletin.seen.extend(seen.map(|epoch| Seen {
                     group: *group,
@@ -62,26 +59,35 @@ impl Node {
             return;
         };
         for (leader, known) in election.known_claims() {
-            let Some(heard) = self.liveness.last_heard(leader) else {
+            if reports.len() >= LIST_MAX {
+                return;
+            }
+            let Some(heard) = self.liveness.last_heard(*leader) else {
                 continue;
             };
             let age = self.now.since(heard);
-            if leader == to || age >= silence(self.interval()) {
+            if *leader == to || age >= silence(self.interval()) {
                 continue;
             }
             reports.push(Report {
                 group,
                 epoch: known.epoch,
-                leader,
+                leader: *leader,
                 followers: known.followers,
                 age_us: u32::try_from(micros(age)).unwrap_or(u32::MAX),
             });
         }
     }
 
-    /// Takes what a device says of itself and of third ones. Returns whether it is the newest
-    /// word: datagrams may overtake each other.
-    pub(super) fn take_bulletin(&mut self, from: NodeId, bulletin: &Bulletin) -> bool {
+    /// Takes what a device says of itself and of third ones. `asked` is when this device sent what
+    /// the bulletin answers, where that is known. Returns whether it is the newest word: datagrams
+    /// may overtake each other.
+    pub(super) fn take_bulletin(
+        &mut self,
+        from: NodeId,
+        bulletin: &Bulletin,
+        asked: Option<Time>,
+    ) -> bool {
         let now = self.now;
         let Some(entry) = self.roster.get_mut(from) else {
             return false;
@@ -96,37 +102,56 @@ impl Node {
         entry.bulletin_seq = Some(bulletin.seq);
         entry.claims.clone_from(&bulletin.claims);
         entry.asks.clone_from(&bulletin.asks);
-        let claims: BTreeMap<GroupKey, &Claim> = bulletin
-            .claims
-            .iter()
-            .map(|claim| (claim.group, claim))
-            .collect();
         for (group, election) in &mut self.elections {
-            let claim = claims
-                .get(group)
-                .map(|claim| (claim.epoch, claim.followers));
-            election.handle_claim(now, from, claim);
+            let mut claims = bulletin.claims.iter();
+            let claim = claims.find(|claim| claim.group == *group).map(claimed);
+            election.handle(now, Input::Claim { from, claim });
         }
         for follow in &bulletin.follows {
-            if let Some(election) = self.elections.get_mut(&follow.group) {
-                election.handle_follow(now, from, follow.epoch);
-            }
+            self.tell_election(
+                follow.group,
+                Input::Follow {
+                    from,
+                    epoch: follow.epoch,
+                    asked,
+                },
+            );
         }
         for seen in &bulletin.seen {
-            if let Some(election) = self.elections.get_mut(&seen.group) {
-                election.handle_seen(now, from, seen.epoch);
-            }
+            let epoch = seen.epoch;
+            self.tell_election(seen.group, Input::Seen { from, epoch });
         }
-        let access = &self.config.access;
-        let reports = bulletin.reports.iter();
-        for report in reports.filter(|report| access.admits_node(report.leader)) {
-            if let Some(election) = self.elections.get_mut(&report.group) {
-                let heard = now - core::time::Duration::from_micros(u64::from(report.age_us));
-                let told = (report.epoch, report.followers);
-                election.handle_report(now, report.leader, told, heard);
+        for report in &bulletin.reports {
+            if !self.config.access.admits_node(report.leader) {
+                continue;
             }
+            let age = core::time::Duration::from_micros(u64::from(report.age_us));
+            let input = Input::Report {
+                about: report.leader,
+                claim: Claimed {
+                    epoch: report.epoch,
+                    followers: report.followers,
+                },
+                heard: now - age,
+            };
+            self.tell_election(report.group, input);
         }
         self.want_record(from, bulletin.record);
         true
+    }
+
+    /// Hands something to the election of a group, if this device takes part in it.
+    pub(super) fn tell_election(&mut self, group: GroupKey, input: Input) {
+        if let Some(election) = self.elections.get_mut(&group) {
+            election.handle(self.now, input);
+        }
+    }
+}
+
+/// What a claim on the wire says.
+pub(super) fn claimed(claim: &Claim) -> Claimed {
+    Claimed {
+        epoch: claim.epoch,
+        followers: claim.followers,
     }
 }

@@ -78,6 +78,7 @@ impl Node {
         if initiated || !self.membership.is_active(node) {
             self.membership.join(now, node);
         }
+        self.tell_losses(node);
         for message in self.pending.remove(&node).unwrap_or_default() {
             self.send(node, &message);
         }

@@ -4,9 +4,11 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use super::bulletin::claimed;
 use super::{Node, ctx};
 use crate::ctx::Ctx;
 use crate::discovery::beacon;
+use crate::election::Input;
 use crate::event::Address;
 use crate::id::{NodeId, PublicKey};
 use crate::liveness::stamp;
@@ -161,15 +163,19 @@ impl Node {
             }
             Message::Goodbye(_) => self.take_goodbye(from),
             Message::Release(release) => {
-                if let Some(election) = self.elections.get_mut(&release.group) {
-                    election.handle_release(self.now, from, release.epoch, release.successor);
-                }
+                let input = Input::Release {
+                    from,
+                    epoch: release.epoch,
+                    successor: release.successor,
+                };
+                self.tell_election(release.group, input);
             }
             Message::Part(part) => self.take_part(from, part),
             Message::Relayed(relayed) => self.take_relayed(from, relayed),
             Message::Branch(branch) => self.take_branch(from, branch),
             Message::Notice(notice) => self.take_notice(from, &notice),
             Message::Ask(ask) => self.take_ask(from, &ask),
+            Message::Losses(losses) => self.take_losses(&losses),
             Message::KeyringState(state) => self.take_keyring_state(from, state),
             Message::KeyringOffer(offer) => self.take_keyring_offer(from, &offer),
             Message::CloneNotice(notice) => self.take_clone_notice(from, notice),
@@ -178,7 +184,7 @@ impl Node {
     }
 
     fn take_ping(&mut self, from: NodeId, ping: &Ping) {
-        self.take_bulletin(from, &ping.bulletin);
+        self.take_bulletin(from, &ping.bulletin, None);
         let bulletin = self.bulletin_for(from);
         let wall = self.wall.now(self.now);
         self.send(
@@ -194,10 +200,11 @@ impl Node {
     fn take_pong(&mut self, from: NodeId, pong: &Pong) {
         let (now, ours) = (self.now, self.wall.now(self.now));
         let timing = self.liveness.timing_mut(from);
-        if let Some(sample) = timing.echoed(now, pong.echo, 0) {
+        let sample = timing.echoed(now, pong.echo, 0);
+        if let Some(sample) = sample {
             timing.wall(sample, pong.wall, ours);
         }
-        self.take_bulletin(from, &pong.bulletin);
+        self.take_bulletin(from, &pong.bulletin, asked(now, sample));
         self.refresh_visibility(from);
     }
 
@@ -207,7 +214,7 @@ impl Node {
         let sample = heartbeat
             .echo
             .and_then(|(sent, held)| timing.echoed(now, sent, held));
-        let is_current = self.take_bulletin(from, &heartbeat.bulletin);
+        let is_current = self.take_bulletin(from, &heartbeat.bulletin, None);
         self.refresh_visibility(from);
         let bulletin = self.bulletin_for(from);
         let ack = HeartbeatAck {
@@ -229,8 +236,8 @@ impl Node {
         self.liveness.attended(from);
         let timing = self.liveness.timing_mut(from);
         timing.stamped(now, ack.sent);
-        timing.echoed(now, ack.echo, 0);
-        self.take_bulletin(from, &ack.bulletin);
+        let sample = timing.echoed(now, ack.echo, 0);
+        self.take_bulletin(from, &ack.bulletin, asked(now, sample));
         self.refresh_visibility(from);
     }
 
@@ -334,15 +341,21 @@ impl Node {
         if hears {
             return;
         }
+        let about = vouch.device;
         for (group, election) in &mut self.elections {
             let claim = vouch.claims.iter().find(|claim| claim.group == *group);
-            match claim {
-                Some(claim) => {
-                    let told = (claim.epoch, claim.followers);
-                    election.handle_report(self.now, vouch.device, told, at);
-                }
-                None => election.handle_claim(self.now, vouch.device, None),
-            }
+            let input = match claim.map(claimed) {
+                Some(claim) => Input::Report {
+                    about,
+                    claim,
+                    heard: at,
+                },
+                None => Input::Claim {
+                    from: about,
+                    claim: None,
+                },
+            };
+            election.handle(self.now, input);
         }
     }
 
@@ -401,4 +414,9 @@ impl Node {
             bulletin,
         }
     }
+}
+
+/// When this device sent what came back after a round trip of `sample` microseconds.
+fn asked(now: Time, sample: Option<u32>) -> Option<Time> {
+    sample.map(|sample| now - Duration::from_micros(u64::from(sample)))
 }

@@ -12,6 +12,7 @@ mod clones;
 mod contacts;
 mod fanout;
 mod inbound;
+mod leadership;
 mod outcomes;
 mod parts;
 mod plugins;
@@ -32,7 +33,7 @@ use crate::clock::{GroupClock, WallClock};
 use crate::config::{NodeConfig, Stored};
 use crate::ctx::Ctx;
 use crate::discovery::Discovery;
-use crate::election::{Candidate, Election, Epochs};
+use crate::election::{Candidate, Departure, Election, Epochs, Input, Past};
 use crate::event::{Address, Command, Event, StoreRecord, StoreRequest, Transmit};
 use crate::id::{BootId, DeviceId, GroupKey, NodeId, PluginId, PublicKey};
 use crate::liveness::{Health, Liveness};
@@ -103,6 +104,9 @@ impl Identity {
     }
 }
 
+/// One election per group that this device takes part in.
+type Elections = BTreeMap<GroupKey, Box<dyn Election>>;
+
 /// Numbers that only grow.
 #[derive(Debug, Default)]
 struct Serials {
@@ -161,7 +165,7 @@ pub struct Node {
     discovery: Discovery,
     membership: Membership,
     liveness: Liveness,
-    elections: BTreeMap<GroupKey, Election>,
+    elections: Elections,
     messaging: Messaging,
     quotas: BTreeMap<PluginId, QuotaMeter>,
     slots: Slots,
@@ -172,7 +176,10 @@ pub struct Node {
 
     roster: Roster,
     plugins: BTreeMap<PluginId, Plugin>,
-    epochs: BTreeMap<GroupKey, Epochs>,
+    /// What elections that ended, or have yet to begin, left behind.
+    pasts: BTreeMap<GroupKey, Past>,
+    /// Ceilings of epochs that are being written, by token.
+    ceilings: BTreeMap<u64, (GroupKey, u64)>,
     pending: BTreeMap<NodeId, VecDeque<Message>>,
     repeats: Vec<Repeat>,
     beats: Beats,
@@ -184,6 +191,7 @@ pub struct Node {
     health: Health,
     /// When this device's loop came back after it had been away for long.
     woke_at: Option<Time>,
+    epochs_told_at: Option<Time>,
 
     outbox: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -239,8 +247,12 @@ impl Node {
         let discovery = Discovery::new(now, &config.seeds, &stored.addresses);
         let membership = Membership::new(identity.node, stored.boot_counter, rng.random());
         let ceilings = stored.epoch_ceilings.into_iter();
-        let epochs = ceilings
-            .map(|(group, at)| (group, Epochs::at_start(at)))
+        let past = |ceiling| Past {
+            epochs: Epochs::at_start(ceiling),
+            ..Past::default()
+        };
+        let pasts = ceilings
+            .map(|(group, ceiling)| (group, past(ceiling)))
             .collect();
         let mut node = Self {
             membership,
@@ -256,7 +268,8 @@ impl Node {
             wall: WallClock::new(now, wall),
             roster: Roster::default(),
             plugins: BTreeMap::new(),
-            epochs,
+            pasts,
+            ceilings: BTreeMap::new(),
             pending: BTreeMap::new(),
             repeats: Vec::new(),
             beats: Beats::new(now),
@@ -267,6 +280,7 @@ impl Node {
             clones: Clones::default(),
             health: Health::default(),
             woke_at: None,
+            epochs_told_at: None,
             outbox: VecDeque::new(),
             events: VecDeque::new(),
             stores: VecDeque::new(),
@@ -345,6 +359,16 @@ impl Node {
     /// re-affirming.
     pub fn handle_stored(&mut self, now: Time, token: u64, result: Result<(), String>) {
         self.begin(now);
+        if let Some((group, ceiling)) = self.ceilings.remove(&token) {
+            let kept = result.is_ok();
+            match self.elections.get_mut(&group) {
+                Some(election) => election.handle(self.now, Input::Stored { ceiling, kept }),
+                None => {
+                    let past = self.pasts.entry(group).or_default();
+                    past.epochs.stored(ceiling, kept);
+                }
+            }
+        }
         if self.rotating.is_stored_by(token) {
             self.keyring_stored(result);
         } else if let Err(reason) = result {
@@ -407,7 +431,7 @@ impl Node {
         self.time_rotation();
         self.liveness.handle_timeout(now);
         for election in self.elections.values_mut() {
-            election.handle_timeout(now);
+            election.handle(now, Input::Timeout);
         }
         self.time_plugins();
         self.time_beats();
@@ -456,7 +480,7 @@ impl Node {
         }
         self.life = Life::Leaving;
         for election in self.elections.values_mut() {
-            election.leave();
+            election.handle(self.now, Input::Leave(Departure::Stop));
         }
         self.settle_elections();
         self.membership.leave(self.now);
@@ -507,7 +531,7 @@ impl Node {
             let elections = self
                 .elections
                 .values()
-                .filter_map(Election::next_timeout)
+                .filter_map(|election| election.next_timeout())
                 .min();
             consider(elections, "election");
             consider(self.next_plugin_timeout(), "plugin fault");
@@ -532,6 +556,9 @@ impl Node {
     /// Returns the token of the request.
     fn store(&mut self, record: StoreRecord, sync: bool) -> u64 {
         self.serials.store += 1;
+        if let StoreRecord::EpochCeiling { group, ceiling } = record {
+            self.ceilings.insert(self.serials.store, (group, ceiling));
+        }
         self.stores.push_back(StoreRequest {
             token: self.serials.store,
             record,

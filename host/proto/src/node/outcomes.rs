@@ -6,17 +6,16 @@ use std::collections::BTreeSet;
 use rand::Rng as _;
 
 use super::roster::Standing;
-use super::{BURST, BURST_GAP, Node, PENDING_MAX, ctx};
+use super::{Node, PENDING_MAX, ctx};
 use crate::clock;
 use crate::ctx::Ctx;
 use crate::discovery;
-use crate::election::{self, Candidate, Election};
+use crate::election::Input;
 use crate::event::{Address, Event, RemovalReason, StoreRecord};
-use crate::id::{GroupKey, NodeId};
+use crate::id::NodeId;
 use crate::liveness;
 use crate::membership;
-use crate::time::Time;
-use crate::wire::message::{DownNotice, Message, Ping, Query, RecordRequest, Release, WhoIs};
+use crate::wire::message::{DownNotice, Message, Ping, Query, RecordRequest, WhoIs};
 
 /// How many members are asked about a silent leader, or for an unknown member.
 const ASKED: usize = 3;
@@ -108,7 +107,7 @@ impl Node {
         let interval = self.interval();
         self.liveness.set_interval(interval);
         for election in self.elections.values_mut() {
-            election.set_interval(interval);
+            election.handle(self.now, Input::Interval(interval));
         }
     }
 
@@ -188,7 +187,7 @@ impl Node {
     /// A device's claims are void: it is lost, or runs anew.
     pub(super) fn lose_claims(&mut self, node: NodeId) {
         for election in self.elections.values_mut() {
-            election.handle_lost(self.now, node);
+            election.handle(self.now, Input::Lost { node });
         }
         self.settle_elections();
     }
@@ -226,74 +225,6 @@ impl Node {
         }
     }
 
-    pub(super) fn settle_elections(&mut self) -> bool {
-        if !self.elections.values().any(Election::has_output) {
-            return false;
-        }
-        let mut moved = false;
-        let groups: Vec<GroupKey> = self.elections.keys().copied().collect();
-        for group in groups {
-            let mut told = false;
-            while let Some(output) = self.elections.get_mut(&group).and_then(Election::poll) {
-                told = true;
-                self.carry_election(group, output);
-            }
-            if told {
-                self.deliver_held(group);
-            }
-            moved |= told;
-        }
-        if moved {
-            let leaders = self.leaders();
-            self.liveness.watch(self.now, &leaders);
-        }
-        moved
-    }
-
-    fn carry_election(&mut self, group: GroupKey, output: election::Output) {
-        match output {
-            election::Output::Announce => {
-                self.beats.burst_left = BURST;
-                self.beats.burst_at = self.now;
-                self.beats.next = self.now;
-            }
-            election::Output::ProbeAll => {
-                let connected: Vec<NodeId> = self.roster.connected().collect();
-                for node in connected {
-                    self.liveness.greet(self.now, node);
-                }
-            }
-            election::Output::Released { epoch, successor } => {
-                self.repeat(Message::Release(Release {
-                    group,
-                    epoch,
-                    successor,
-                }));
-            }
-            election::Output::Ceiling(ceiling) => {
-                self.store(StoreRecord::EpochCeiling { group, ceiling }, true);
-            }
-            election::Output::Promoted { .. }
-            | election::Output::Demoted
-            | election::Output::Followed { .. }
-            | election::Output::LostLeader
-            | election::Output::TermChanged { .. }
-            | election::Output::Held(_) => self.role_changed(group, output),
-        }
-    }
-
-    fn role_changed(&mut self, group: GroupKey, output: election::Output) {
-        if group != GroupKey::SYSTEM {
-            self.tell_role(group, output);
-            return;
-        }
-        match output {
-            election::Output::Promoted { .. } => self.clock.lead(self.now),
-            election::Output::Demoted | election::Output::LostLeader => self.clock.lose(self.now),
-            _ => {}
-        }
-    }
-
     pub(super) fn settle_clock(&mut self) -> bool {
         let mut moved = false;
         while let Some(output) = self.clock.poll() {
@@ -304,33 +235,6 @@ impl Node {
             });
         }
         moved
-    }
-
-    /// The leaders that this device follows.
-    pub(super) fn leaders(&self) -> BTreeSet<NodeId> {
-        let followed = self.elections.values().filter_map(Election::followed);
-        followed.map(|(leader, _)| leader).collect()
-    }
-
-    pub(super) fn followed(&self, group: GroupKey) -> Option<(NodeId, u64)> {
-        self.elections.get(&group)?.followed()
-    }
-
-    pub(super) fn open_election(&mut self, group: GroupKey, own: Candidate) {
-        let epochs = self.epochs.get(&group).copied().unwrap_or_default();
-        let mut election = Election::new(group, self.identity.node, own, epochs);
-        election.set_interval(self.interval());
-        election.join(self.now, self.join_wait());
-        self.elections.insert(group, election);
-    }
-
-    /// How long a plugin that becomes healthy waits for claims.
-    fn join_wait(&self) -> Duration {
-        if self.rotation.is_none() {
-            return Duration::ZERO;
-        }
-        let round_left = (self.started + super::DISCOVERY_ROUND).since(self.now);
-        round_left.max(self.interval() * 2)
     }
 
     /// Whether a device is part of the plugins' view. It stays until [`Node::member_gone`].
@@ -366,57 +270,6 @@ impl Node {
                 .push_back(Event::MemberRemoved { device, reason });
         }
         self.refresh_peer(node);
-    }
-
-    pub(super) fn next_beat(&self) -> Option<Time> {
-        let burst = (self.beats.burst_left > 0).then_some(self.beats.burst_at);
-        let steady = self
-            .elections
-            .values()
-            .any(|election| election.claim().is_some());
-        burst
-            .into_iter()
-            .chain(steady.then_some(self.beats.next))
-            .min()
-    }
-
-    /// Sends the heartbeats that are due: one to each device that runs a group this one leads.
-    pub(super) fn time_beats(&mut self) {
-        let now = self.now;
-        let in_burst = self.beats.burst_left > 0 && now >= self.beats.burst_at;
-        if in_burst {
-            self.beats.burst_left -= 1;
-            self.beats.burst_at = now + BURST_GAP;
-        } else if now < self.beats.next {
-            return;
-        }
-        if now >= self.beats.next {
-            self.beats.next = now + self.interval();
-            for election in self.elections.values_mut() {
-                election.tick(now);
-            }
-            self.settle_elections();
-        }
-        self.send_heartbeats(in_burst);
-    }
-
-    /// In a burst everyone connected is told, also of what is claimed no longer.
-    fn send_heartbeats(&mut self, in_burst: bool) {
-        let led = |(group, election): (&GroupKey, &Election)| {
-            (election.claim().is_some() && !election.is_held()).then_some(*group)
-        };
-        let groups: Vec<GroupKey> = self.elections.iter().filter_map(led).collect();
-        let audience: Vec<NodeId> = if in_burst {
-            self.roster.connected().collect()
-        } else {
-            self.audience(&groups)
-        };
-        let is_reference = groups.contains(&GroupKey::SYSTEM);
-        let clock = is_reference.then(|| self.clock.reading(self.now));
-        for node in audience {
-            let heartbeat = self.heartbeat_for(node, clock);
-            self.send(node, &Message::Heartbeat(heartbeat));
-        }
     }
 
     /// Once a second: members without a session or record, doubts, and what peers look like.

@@ -4,11 +4,11 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use super::Node;
-use crate::election::{self, Candidate};
+use crate::election::{self, Candidate, Departure, Input};
 use crate::event::{Event, Leadership, Peer, PluginEvent, PluginSpec};
 use crate::id::{GroupKey, NodeId, PluginId};
 use crate::time::Time;
-use crate::wire::message::{Message, NAME_MAX, PLUGINS_MAX, Record, RecordPlugin};
+use crate::wire::message::{Loss, Losses, Message, NAME_MAX, PLUGINS_MAX, Record, RecordPlugin};
 use crate::wire::part::SLOT_NONE;
 
 /// How long a faulted instance may be away before its leadership goes to another.
@@ -18,14 +18,19 @@ const FAULT_MEMORY: Duration = Duration::from_secs(60);
 /// Bytes that a device record may take encoded: what is left of a datagram.
 const RECORD_MAX: usize = 1100;
 
+/// Elections remembered that did not begin, because others told of their past first.
+const PASTS_MAX: usize = 64;
+/// How often a refused epoch is mentioned in the log.
+const EPOCHS_PERIOD: Duration = Duration::from_secs(60);
+
 /// One plugin here.
 #[derive(Debug)]
 pub(super) struct Plugin {
     pub(super) spec: PluginSpec,
+    /// The group of `spec`.
     pub(super) group: GroupKey,
     pub(super) health: Health,
     faulted_at: Option<Time>,
-    penalised_until: Option<Time>,
     /// The other members of its group, as the plugin was told.
     pub(super) peers: BTreeMap<NodeId, Peer>,
     leadership: Option<Leadership>,
@@ -73,7 +78,7 @@ impl Slots {
 pub(super) enum Health {
     /// Takes part in its group.
     Up,
-    /// Its instance is being restarted; it still takes part.
+    /// Its instance is being restarted; it still takes part, but claims no leadership.
     Faulted { until: Time },
     /// Takes no part.
     Down,
@@ -90,32 +95,37 @@ pub(super) fn cut_name(name: &str) -> String {
 
 impl Node {
     pub(super) fn plugin_up(&mut self, spec: PluginSpec) {
+        let group = spec.group();
         if let Some(plugin) = self.plugins.get_mut(&spec.id) {
-            if plugin.health != Health::Down && plugin.group == spec.group() {
+            if plugin.health != Health::Down && plugin.group == group {
                 plugin.health = Health::Up;
+                let changed = plugin.spec != spec;
                 plugin.spec = spec;
-                self.rank_changed();
+                let own = candidate(&plugin.spec);
+                self.tell_election(group, Input::Own(own));
+                self.tell_election(group, Input::Fit(true));
+                if changed {
+                    self.record_changed();
+                }
                 return;
             }
             let id = spec.id.clone();
-            self.plugin_leaves(&id);
+            self.plugin_leaves(&id, Departure::Unfit);
         } else if self.plugins.len() >= PLUGINS_MAX {
             tracing::warn!(plugin = %spec.id, max = PLUGINS_MAX, "too many plugins on this device: this one takes no part in its group");
             return;
         }
-        let (id, group) = (spec.id.clone(), spec.group());
+        let (id, own) = (spec.id.clone(), candidate(&spec));
         let before = self.plugins.remove(&id);
         self.slots.assign(self.now, group);
         let plugin = Plugin {
             spec,
             group,
             health: Health::Up,
-            faulted_at: before.as_ref().and_then(|plugin| plugin.faulted_at),
-            penalised_until: before.and_then(|plugin| plugin.penalised_until),
+            faulted_at: before.and_then(|plugin| plugin.faulted_at),
             peers: BTreeMap::new(),
             leadership: None,
         };
-        let own = self.own_candidate(&plugin);
         self.plugins.insert(id.clone(), plugin);
         if self.own_record_size() > RECORD_MAX {
             self.plugins.remove(&id);
@@ -143,37 +153,39 @@ impl Node {
             .is_some_and(|at| now.since(at) < FAULT_MEMORY);
         plugin.faulted_at = Some(now);
         if again {
-            plugin.penalised_until = Some(now + FAULT_MEMORY);
-            self.plugin_leaves(id);
+            let departure = Departure::Unstable {
+                rank_last_for: FAULT_MEMORY,
+            };
+            self.plugin_leaves(id, departure);
         } else {
             plugin.health = Health::Faulted {
                 until: now + FAULT_GRACE,
             };
+            let group = plugin.group;
+            self.tell_election(group, Input::Fit(false));
         }
     }
 
     pub(super) fn plugin_down(&mut self, id: &PluginId) {
-        self.plugin_leaves(id);
+        self.plugin_leaves(id, Departure::Unfit);
         self.plugins.remove(id);
         self.quotas.remove(id);
     }
 
     /// The plugin leaves its group: a leadership is handed over, and it is told of everyone's
     /// removal.
-    fn plugin_leaves(&mut self, id: &PluginId) {
+    fn plugin_leaves(&mut self, id: &PluginId, departure: Departure) {
         let Some(plugin) = self.plugins.get(id) else {
             return;
         };
         if plugin.health == Health::Down {
             return;
         }
-        let group = plugin.spec.group();
-        if let Some(election) = self.elections.get_mut(&group) {
-            election.leave();
-        }
+        let group = plugin.group;
+        self.tell_election(group, Input::Leave(departure));
         self.settle_elections();
         if let Some(election) = self.elections.remove(&group) {
-            self.epochs.insert(group, election.epochs());
+            self.pasts.insert(group, election.past());
         }
         let Some(plugin) = self.plugins.get_mut(id) else {
             return;
@@ -188,16 +200,14 @@ impl Node {
     }
 
     pub(super) fn next_plugin_timeout(&self) -> Option<Time> {
-        let due = |plugin: &Plugin| {
-            let fault = match plugin.health {
-                Health::Faulted { until } => Some(until),
-                Health::Up | Health::Down => None,
-            };
-            fault.into_iter().chain(plugin.penalised_until).min()
+        let due = |plugin: &Plugin| match plugin.health {
+            Health::Faulted { until } => Some(until),
+            Health::Up | Health::Down => None,
         };
         self.plugins.values().filter_map(due).min()
     }
 
+    /// A fault that lasts ends the part that the plugin takes in its group.
     pub(super) fn time_plugins(&mut self) {
         let now = self.now;
         let overdue =
@@ -209,17 +219,7 @@ impl Node {
             .map(|plugin| plugin.spec.id.clone())
             .collect();
         for id in gone {
-            self.plugin_leaves(&id);
-        }
-        let mut forgiven = false;
-        for plugin in self.plugins.values_mut() {
-            forgiven |= plugin
-                .penalised_until
-                .take_if(|until| now >= *until)
-                .is_some();
-        }
-        if forgiven {
-            self.rank_changed();
+            self.plugin_leaves(&id, Departure::Unfit);
         }
     }
 
@@ -233,7 +233,8 @@ impl Node {
             id: plugin.spec.id.clone(),
             version: plugin.spec.version,
             priority: plugin.spec.priority,
-            penalised: plugin.penalised_until.is_some(),
+            preempts: plugin.spec.preempt,
+            flapping: self.is_flapping(plugin.group),
             slot: self
                 .slots
                 .of(plugin.group)
@@ -246,6 +247,7 @@ impl Node {
             flags: self.identity.flags,
             name: self.identity.name.clone(),
             program: self.config.version,
+            flapping: self.is_flapping(GroupKey::SYSTEM),
             plugins: plugins.collect(),
         }
     }
@@ -256,23 +258,57 @@ impl Node {
         bytes.len()
     }
 
-    fn record_changed(&mut self) {
+    fn is_flapping(&self, group: GroupKey) -> bool {
+        let election = self.elections.get(&group);
+        election.is_some_and(|election| election.is_flapping())
+    }
+
+    pub(super) fn record_changed(&mut self) {
         self.serials.record += 1;
         let record = Message::Record(self.own_record());
         self.send_to_connected(&record);
     }
 
-    fn rank_changed(&mut self) {
-        for plugin in self.plugins.values() {
-            if let Some(election) = self.elections.get_mut(&plugin.spec.group()) {
-                election.set_own(candidate(&plugin.spec, plugin.penalised_until.is_some()));
-            }
+    /// Tells a device of the losses of leadership that this one saw it suffer: it may have been
+    /// restarted since, and would rank itself as if nothing had happened.
+    pub(super) fn tell_losses(&mut self, node: NodeId) {
+        let seen = self.elections.iter().filter_map(|(group, election)| {
+            let penalty = election.penalty_seen(self.now, node)?;
+            Some(Loss {
+                group: *group,
+                penalty,
+            })
+        });
+        let losses: Vec<Loss> = seen.collect();
+        if !losses.is_empty() {
+            self.send(node, &Message::Losses(Losses { losses }));
         }
-        self.record_changed();
     }
 
-    fn own_candidate(&self, plugin: &Plugin) -> Candidate {
-        candidate(&plugin.spec, plugin.penalised_until.is_some())
+    /// Takes what another saw this device lose; its plugins may not be up yet.
+    pub(super) fn take_losses(&mut self, told: &Losses) {
+        for Loss { group, penalty } in &told.losses {
+            if self.elections.contains_key(group) {
+                self.tell_election(*group, Input::Losses { penalty: *penalty });
+            } else if self.pasts.contains_key(group) || self.pasts.len() < PASTS_MAX {
+                let past = self.pasts.entry(*group).or_default();
+                past.damping.told(self.now, *penalty);
+            }
+        }
+    }
+
+    pub(super) fn report_epoch(&mut self, from: NodeId, epoch: u64) {
+        self.counters.epochs_refused += 1;
+        let last = self.epochs_told_at;
+        if last.is_none_or(|last| self.now.since(last) >= EPOCHS_PERIOD) {
+            self.epochs_told_at = Some(self.now);
+            let device = self.roster.get(from).map(|entry| entry.device);
+            tracing::warn!(
+                ?device,
+                epoch,
+                "refused an epoch far above all seen; that device is faulty, or it belongs to another group"
+            );
+        }
     }
 
     pub(super) fn plugin_of(&self, group: GroupKey) -> Option<&Plugin> {
@@ -317,6 +353,8 @@ impl Node {
             election::Output::Announce
             | election::Output::ProbeAll
             | election::Output::Released { .. }
+            | election::Output::RankChanged
+            | election::Output::EpochRefused { .. }
             | election::Output::Ceiling(_) => return,
         };
         tracing::debug!(plugin = %id, ?event, "role");
@@ -334,9 +372,11 @@ impl Node {
     }
 }
 
-pub(super) fn candidate(spec: &PluginSpec, penalised: bool) -> Candidate {
+/// How this device ranks, but for its losses.
+fn candidate(spec: &PluginSpec) -> Candidate {
     Candidate {
         priority: spec.priority,
-        penalised,
+        preempts: spec.preempt,
+        flapping: false,
     }
 }

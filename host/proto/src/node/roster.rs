@@ -7,7 +7,7 @@ use crate::id::{BootId, DeviceId, GroupKey, NodeId, PublicKey};
 use crate::keys::Kid;
 use crate::time::Time;
 use crate::wire::header::Flags;
-use crate::wire::message::{Claim, Record};
+use crate::wire::message::{Claim, Record, RecordPlugin};
 use crate::wire::part::GroupRef;
 
 /// Addresses tried for one device.
@@ -129,17 +129,11 @@ impl Entry {
         self.record_asked_at = None;
     }
 
-    /// The plugin of this group that the device runs healthily, and whether it is penalised.
-    pub(super) fn plugin(&self, group: GroupKey) -> Option<(PluginSpec, bool)> {
-        let plugins = self.record.iter().flat_map(|record| &record.plugins);
-        let spec = |plugin: &crate::wire::message::RecordPlugin| PluginSpec {
-            id: plugin.id.clone(),
-            version: plugin.version,
-            priority: plugin.priority,
-        };
+    /// What the device says of the plugin that it runs healthily, in a version that is compatible.
+    pub(super) fn plugin(&self, spec: &PluginSpec) -> Option<&RecordPlugin> {
+        let mut plugins = self.record.iter().flat_map(|record| &record.plugins);
         plugins
-            .map(|plugin| (spec(plugin), plugin.penalised))
-            .find(|(spec, _)| spec.group() == group)
+            .find(|plugin| plugin.id == spec.id && plugin.version.track() == spec.version.track())
     }
 }
 
@@ -232,10 +226,6 @@ impl Roster {
         round
             .filter(|(_, entry)| entry.connected_at.is_some())
             .map(|(node, _)| *node)
-    }
-
-    pub(super) fn visible(&self) -> impl Iterator<Item = (NodeId, &Entry)> {
-        self.iter().filter(|(_, entry)| entry.visible)
     }
 
     /// The device with this public id.

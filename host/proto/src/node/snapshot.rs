@@ -3,6 +3,7 @@
 use super::Node;
 use super::plugins::Health;
 use super::roster::{Entry, Standing};
+use crate::election;
 use crate::id::NodeId;
 use crate::status::{CloneStatus, NodeStatus, PeerState, PeerStatus, PluginStatus, Role};
 use crate::time::Time;
@@ -72,6 +73,7 @@ impl Node {
                     id: plugin.id.clone(),
                     version: plugin.version,
                     priority: plugin.priority,
+                    preempt: plugin.preempts,
                 })
                 .collect(),
             messages: self.messaging.counts(node),
@@ -99,21 +101,22 @@ impl Node {
 
     fn plugin_status(&self, id: &crate::id::PluginId) -> Option<PluginStatus> {
         let plugin = self.plugins.get(id)?;
-        let election = self.elections.get(&plugin.spec.group());
+        let election = self.elections.get(&plugin.group);
         let members = |plugin: &super::plugins::Plugin| match plugin.health {
             Health::Down => 0,
             Health::Up | Health::Faulted { .. } => plugin.peer_count() + 1,
         };
-        let (role, leader, term) = match election {
-            None => (Role::None, None, 0),
-            Some(election) => match (election.claim(), election.followed()) {
-                (Some((epoch, _)), _) => (Role::Leader, Some(self.identity.device), epoch),
-                (None, Some((leader, epoch))) => {
-                    let device = self.roster.get(leader).map(|entry| entry.device);
-                    (Role::Follower, device, epoch)
-                }
-                (None, None) => (Role::Electing, None, election.epoch_max()),
-            },
+        let role = election.map_or(election::Role::Idle, |election| election.role());
+        let (role, leader, term) = match role {
+            election::Role::Idle => (Role::None, None, 0),
+            election::Role::Waiting { epoch } => (Role::Electing, None, epoch),
+            election::Role::Following { leader, epoch } => {
+                let device = self.roster.get(leader).map(|entry| entry.device);
+                (Role::Follower, device, epoch)
+            }
+            election::Role::Leading { epoch, .. } => {
+                (Role::Leader, Some(self.identity.device), epoch)
+            }
         };
         Some(PluginStatus {
             spec: plugin.spec.clone(),

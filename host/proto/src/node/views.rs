@@ -3,127 +3,70 @@
 //! A plugin is told of a peer before that peer leads and after it was demoted: additions come
 //! first, then the election learns of the change, then removals.
 
-use std::collections::BTreeMap;
-
 use super::Node;
-use super::plugins::{Health, candidate};
-use crate::election::Candidate;
-use crate::event::{Event, Peer, PluginEvent};
+use super::plugins::Health;
+use crate::election::{Candidate, Input};
+use crate::event::{Event, Peer, PluginEvent, PluginSpec};
 use crate::id::{GroupKey, NodeId, PluginId};
 
 impl Node {
-    /// Brings every plugin's peers, and every election's candidates, up to the present view.
+    /// Brings what one plugin and the elections know of everyone up to the present view.
     pub(super) fn refresh_views(&mut self) {
-        let everyone = self
-            .roster
-            .visible()
-            .map(|(node, _)| (node, Candidate::default()));
-        let everyone = everyone.collect();
-        if let Some(system) = self.elections.get_mut(&GroupKey::SYSTEM) {
-            system.set_others(self.now, everyone);
-        }
-        let up = self
-            .plugins
-            .values()
-            .filter(|plugin| plugin.health != Health::Down);
-        let up: Vec<(PluginId, GroupKey)> = up
-            .map(|plugin| (plugin.spec.id.clone(), plugin.spec.group()))
-            .collect();
-        for (id, group) in up {
-            self.refresh_view(&id, group);
+        let everyone: Vec<NodeId> = self.roster.iter().map(|(node, _)| node).collect();
+        for node in everyone {
+            self.refresh_peer(node);
         }
     }
 
-    /// Brings what is told of one device up to the present view: the same as
-    /// [`Node::refresh_views`] where nothing else changed, at a cost that does not grow with the
-    /// group.
+    /// Brings what every plugin and every election knows of one device up to the present view.
     pub(super) fn refresh_peer(&mut self, node: NodeId) {
-        let visible = self.roster.get(node).is_some_and(|entry| entry.visible);
+        let entry = self.roster.get(node).filter(|entry| entry.visible);
+        let candidate = entry.map(|entry| Candidate {
+            flapping: entry.record.as_ref().is_some_and(|record| record.flapping),
+            ..Candidate::default()
+        });
         if let Some(system) = self.elections.get_mut(&GroupKey::SYSTEM) {
-            system.set_other(self.now, node, visible.then(Candidate::default));
+            system.handle(self.now, Input::Member { node, candidate });
         }
         let up = self
             .plugins
             .values()
             .filter(|plugin| plugin.health != Health::Down);
-        let up: Vec<(PluginId, GroupKey)> = up
-            .map(|plugin| (plugin.spec.id.clone(), plugin.spec.group()))
-            .collect();
-        for (id, group) in up {
-            self.refresh_peer_of(&id, group, node);
+        let told = up.map(|plugin| {
+            let offer = entry.and_then(|entry| entry.plugin(&plugin.spec));
+            let candidate = offer.map(|offer| Candidate {
+                priority: offer.priority,
+                preempts: offer.preempts,
+                flapping: offer.flapping,
+            });
+            let known = plugin.peers.contains_key(&node);
+            (plugin.spec.id.clone(), plugin.group, candidate, known)
+        });
+        let told = told.filter(|(_, _, candidate, known)| candidate.is_some() || *known);
+        for (id, group, candidate, known) in told.collect::<Vec<_>>() {
+            if candidate.is_some() && !known {
+                self.add_peer(&id, node);
+            }
+            self.tell_election(group, Input::Member { node, candidate });
+            self.settle_elections();
+            if candidate.is_none() {
+                self.remove_peer(&id, node);
+            }
         }
     }
 
-    fn refresh_peer_of(&mut self, id: &PluginId, group: GroupKey, node: NodeId) {
-        let entry = self.roster.get(node).filter(|entry| entry.visible);
-        let present = entry.and_then(|entry| entry.plugin(group));
-        let present = present.map(|(spec, penalised)| candidate(&spec, penalised));
-        let Some(plugin) = self.plugins.get(id) else {
-            return;
-        };
-        if present.is_some()
-            && !plugin.peers.contains_key(&node)
-            && let Some(peer) = self.peer(node)
-        {
-            if let Some(plugin) = self.plugins.get_mut(id) {
-                plugin.peers.insert(node, peer.clone());
-            }
-            self.tell(id, PluginEvent::PeerAdded(peer));
+    fn add_peer(&mut self, id: &PluginId, node: NodeId) {
+        let Some(peer) = self.peer(node) else { return };
+        if let Some(plugin) = self.plugins.get_mut(id) {
+            plugin.peers.insert(node, peer.clone());
         }
-        if let Some(election) = self.elections.get_mut(&group) {
-            election.set_other(self.now, node, present);
-        }
-        self.settle_elections();
-        if present.is_none()
-            && let Some(plugin) = self.plugins.get_mut(id)
-            && let Some(peer) = plugin.peers.remove(&node)
-        {
+        self.tell(id, PluginEvent::PeerAdded(peer));
+    }
+
+    fn remove_peer(&mut self, id: &PluginId, node: NodeId) {
+        let plugin = self.plugins.get_mut(id);
+        if let Some(peer) = plugin.and_then(|plugin| plugin.peers.remove(&node)) {
             self.tell(id, PluginEvent::PeerRemoved(peer));
-        }
-    }
-
-    fn refresh_view(&mut self, id: &PluginId, group: GroupKey) {
-        let mut present = BTreeMap::new();
-        for (node, entry) in self.roster.visible() {
-            if let Some((spec, penalised)) = entry.plugin(group) {
-                present.insert(node, candidate(&spec, penalised));
-            }
-        }
-        let Some(plugin) = self.plugins.get(id) else {
-            return;
-        };
-        let added: Vec<NodeId> = present
-            .keys()
-            .filter(|node| !plugin.peers.contains_key(node))
-            .copied()
-            .collect();
-        let removed: Vec<NodeId> = plugin
-            .peers
-            .keys()
-            .filter(|node| !present.contains_key(node))
-            .copied()
-            .collect();
-        for node in added {
-            let Some(peer) = self.peer(node) else {
-                continue;
-            };
-            if let Some(plugin) = self.plugins.get_mut(id) {
-                plugin.peers.insert(node, peer.clone());
-            }
-            self.tell(id, PluginEvent::PeerAdded(peer));
-        }
-        if let Some(election) = self.elections.get_mut(&group) {
-            election.set_others(self.now, present);
-        }
-        self.settle_elections();
-        for node in removed {
-            let peer = self
-                .plugins
-                .get_mut(id)
-                .and_then(|plugin| plugin.peers.remove(&node));
-            if let Some(peer) = peer {
-                self.tell(id, PluginEvent::PeerRemoved(peer));
-            }
         }
     }
 
@@ -176,12 +119,13 @@ impl Node {
         })
     }
 
-    /// The members that a heartbeat for these groups goes to.
+    /// The devices that a heartbeat for these groups goes to.
     pub(super) fn audience(&self, groups: &[GroupKey]) -> Vec<NodeId> {
+        let to_all = groups.contains(&GroupKey::SYSTEM);
+        let plugins = groups.iter().filter_map(|group| self.plugin_of(*group));
+        let specs: Vec<&PluginSpec> = plugins.map(|plugin| &plugin.spec).collect();
         let runs_one = |entry: &super::roster::Entry| {
-            groups
-                .iter()
-                .any(|group| *group == GroupKey::SYSTEM || entry.plugin(*group).is_some())
+            to_all || specs.iter().any(|spec| entry.plugin(spec).is_some())
         };
         let connected = self
             .roster

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use super::{Life, Node};
+use crate::election::Input;
 use crate::liveness::LAG;
 use crate::pace::silence;
 use crate::time::Time;
@@ -39,7 +40,7 @@ impl Node {
         );
         self.liveness.forgive(self.now);
         for election in self.elections.values_mut() {
-            election.handle_stall(self.now);
+            election.handle(self.now, Input::Stall);
         }
         // Others part with a device that they have not heard for this long, so its sessions may
         // be of no use: beacons reach them at once.

@@ -24,7 +24,7 @@ pub(crate) const FRAME_HEADER: usize = 3;
 const LAST: u8 = 0x80;
 /// Nesting allowed in a body.
 const DEPTH_MAX: usize = 16;
-/// Claims, follows and reports in one bulletin.
+/// Entries of each list in one message.
 pub(crate) const LIST_MAX: usize = 32;
 /// Plugins in one device record.
 pub(crate) const PLUGINS_MAX: usize = 24;
@@ -58,6 +58,7 @@ pub(crate) enum Message {
     KeyringOffer(KeyringOffer),
     CloneNotice(CloneNotice),
     CloneSeen(CloneSeen),
+    Losses(Losses),
 }
 
 /// A leader's claim to one group, as its own device tells it.
@@ -157,8 +158,10 @@ pub(crate) struct RecordPlugin {
     pub(crate) id: PluginId,
     pub(crate) version: Version,
     pub(crate) priority: i16,
-    /// Ranks last for now: it faulted twice within a minute.
-    pub(crate) penalised: bool,
+    /// Takes over from a leader of lower priority once it has been stable for long enough.
+    pub(crate) preempts: bool,
+    /// Ranks last for now: it keeps losing the leadership, or faulted twice within a minute.
+    pub(crate) flapping: bool,
     /// Stands for the plugin's group in this device's messages; never another group's within a
     /// boot. 31 if it has none.
     pub(crate) slot: u8,
@@ -176,6 +179,8 @@ pub(crate) struct Record {
     pub(crate) flags: Flags,
     pub(crate) name: String,
     pub(crate) program: Version,
+    /// Ranks last for now in the system group.
+    pub(crate) flapping: bool,
     /// Plugins that run healthily.
     pub(crate) plugins: Vec<RecordPlugin>,
 }
@@ -240,6 +245,20 @@ pub(crate) struct Release {
     pub(crate) successor: Option<NodeId>,
 }
 
+/// What the recipient lost, as the sender saw it: a device that was restarted does not know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Losses {
+    pub(crate) losses: Vec<Loss>,
+}
+
+/// The penalty for the recipient's losses of one group's leadership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Loss {
+    pub(crate) group: GroupKey,
+    /// What is left of it, in thousandths of one loss.
+    pub(crate) penalty: u32,
+}
+
 /// Tells a device that another one runs with its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CloneNotice {
@@ -301,6 +320,7 @@ impl Message {
             Self::KeyringOffer(_) => 18,
             Self::CloneNotice(_) => 24,
             Self::CloneSeen(_) => 25,
+            Self::Losses(_) => 26,
         }
     }
 
@@ -333,6 +353,7 @@ impl Message {
             Self::KeyringOffer(body) => pack(body, out),
             Self::CloneNotice(body) => pack(body, out),
             Self::CloneSeen(body) => pack(body, out),
+            Self::Losses(body) => pack(body, out),
         }
         let length = u16::try_from(out.len() - start - FRAME_HEADER).unwrap_or(u16::MAX);
         out[start + 1..start + FRAME_HEADER].copy_from_slice(&length.to_be_bytes());
@@ -364,6 +385,7 @@ impl Message {
             18 => Self::KeyringOffer(unpack(kind, &body)?),
             24 => Self::CloneNotice(unpack(kind, &body)?),
             25 => Self::CloneSeen(unpack(kind, &body)?),
+            26 => Self::Losses(unpack(kind, &body)?),
             unknown => return Err(DecodeError::UnknownKind(unknown)),
         };
         if message.within_bounds() {
@@ -385,6 +407,7 @@ impl Message {
                     && record.plugins.iter().all(|plugin| plugin.slot <= SLOT_NONE)
             }
             Self::Vouch(vouch) => vouch.claims.len() <= LIST_MAX,
+            Self::Losses(losses) => losses.losses.len() <= LIST_MAX,
             Self::KeyringState(state) => state.within_bounds(),
             Self::KeyringOffer(offer) => offer.within_bounds(),
             Self::Membership(_)

@@ -182,6 +182,9 @@ pub struct PluginPlan {
     /// The priority of devices in its elections. Default: 0.
     #[serde(default)]
     pub priority: i16,
+    /// Whether a device takes over from a leader of lower priority. Default: false.
+    #[serde(default)]
+    pub preempt: bool,
 }
 
 impl PluginPlan {
@@ -192,6 +195,7 @@ impl PluginPlan {
             id: id.to_owned(),
             version: default_version(),
             priority: 0,
+            preempt: false,
         }
     }
 }

@@ -364,6 +364,7 @@ fn spec(plugin: &PluginPlan) -> PluginSpec {
             .parse::<Version>()
             .expect("checked with the plan"),
         priority: plugin.priority,
+        preempt: plugin.preempt,
     }
 }
 

@@ -46,6 +46,7 @@ pub fn spec(id: &str) -> PluginSpec {
             patch: 0,
         },
         priority: 0,
+        preempt: false,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use consort_proto::{Access, Command, Time};
+use consort_proto::{Access, Command, PluginSpec, StoreRecord, Time};
 use rand::RngExt;
 
 use super::Sim;
@@ -18,6 +18,16 @@ pub(super) const EPOCH: u64 = 1_790_000_000_000_000;
 const LEAVE_MAX: Duration = Duration::from_secs(2);
 
 impl Sim {
+    /// Puts a ceiling of epochs on a device's disk, as if it had been written in an earlier run.
+    pub fn set_epoch_ceiling(&mut self, node: usize, plugin: &PluginSpec, ceiling: u64) {
+        let group = plugin.group();
+        let record = StoreRecord::EpochCeiling { group, ceiling };
+        let disk = &mut self.devices[node].disk;
+        disk.begin();
+        disk.write(self.now, record);
+        disk.settle(self.now);
+    }
+
     /// Starts a device, the first time or again. Its installed plugins come up at once.
     ///
     /// # Panics

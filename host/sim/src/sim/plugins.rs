@@ -13,6 +13,14 @@ use crate::message;
 use crate::timeline::{FaultKind, LaneRole};
 
 impl Sim {
+    /// Gives a device a plugin that comes up with it from its next start on.
+    pub fn add_plugin(&mut self, node: usize, spec: PluginSpec) {
+        let device = &mut self.devices[node];
+        let app = App::new(spec.clone());
+        device.apps.entry(spec.id.clone()).or_insert(app);
+        device.installed.insert(spec.id.clone(), spec);
+    }
+
     /// A plugin's instance is ready on a device: the first time, after a fault, or after a reload
     /// with another version.
     pub fn plugin_up(&mut self, node: usize, spec: PluginSpec) {

@@ -19,6 +19,8 @@ const PERIOD: Duration = Duration::from_millis(250);
 /// How long members that agree on a leader may differ about its term: a re-affirmation is told
 /// with every heartbeat.
 const TERMS_MAX: Duration = Duration::from_secs(3);
+/// How long a leader may take to hand over to a better device that has opted for it.
+const HAND_OVER_MAX: Duration = Duration::from_secs(1);
 /// How long two devices must have been in one part before neither may take the other for gone.
 const REMOVAL_GRACE: Duration = Duration::from_secs(5);
 
@@ -122,6 +124,19 @@ impl Sim {
         let (leader, terms) = self.leader_of(key, &group.members);
         let (now, due) = (self.now, group.due);
         let since = self.oracle.parts[part].since;
+        if leader.is_none()
+            && now >= due
+            && let Some(before) = group.leader
+            && group
+                .members
+                .iter()
+                .any(|node| self.may_take_over(key, *node, before))
+        {
+            if let Some(group) = self.oracle.parts[part].groups.get_mut(&key) {
+                (group.due, group.leader) = (now + HAND_OVER_MAX, None);
+            }
+            return Ok(());
+        }
         if leader.is_none() && now >= due {
             let told: Vec<String> = group
                 .members
@@ -140,6 +155,7 @@ impl Sim {
         if let (Some(before), Some(after)) = (group.leader, leader)
             && before != after
             && now >= due
+            && !self.may_take_over(key, after, before)
         {
             return Err(format!(
                 "n{after} leads instead of n{before}, which was live and in reach of all"
@@ -156,6 +172,15 @@ impl Sim {
             group.terms_differ = differ;
         }
         Ok(())
+    }
+
+    /// Whether a device has opted to take over from that leader.
+    fn may_take_over(&self, key: GroupKey, node: usize, leader: usize) -> bool {
+        let spec = |node| self.app_of(node, key).map(|app| &app.spec);
+        let (Some(better), Some(led)) = (spec(node), spec(leader)) else {
+            return false;
+        };
+        better.preempt && better.priority > led.priority
     }
 
     /// In a part that is as it is for long enough, all are members of all, and nobody else is.

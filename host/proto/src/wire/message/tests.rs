@@ -20,7 +20,8 @@ fn record(plugins: usize) -> Record {
             patch: 3,
         },
         priority: -5,
-        penalised: n.is_multiple_of(2),
+        preempts: n.is_multiple_of(3),
+        flapping: n.is_multiple_of(2),
         slot: n as u8,
     };
     Record {
@@ -30,6 +31,7 @@ fn record(plugins: usize) -> Record {
         flags: Flags::new(true),
         name: String::from("däumling"),
         program: Version::default(),
+        flapping: true,
         plugins: (0..plugins).map(plugin).collect(),
     }
 }
@@ -183,6 +185,12 @@ fn samples() -> Vec<Message> {
             reply: false,
         }),
         Message::KeyringOffer(KeyringOffer::new(&keyring())),
+        Message::Losses(Losses {
+            losses: vec![Loss {
+                group: GroupKey::SYSTEM,
+                penalty: 1500,
+            }],
+        }),
     ]
 }
 

@@ -7,32 +7,16 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use crate::election::{Claimed, Known, Source};
 use crate::id::NodeId;
 use crate::time::Time;
-
-/// Where a claim is known from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// The claiming device itself.
-    Own,
-    /// A member that hears it.
-    Reported,
-}
-
-/// Another device's claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Known {
-    pub(crate) epoch: u64,
-    pub(crate) followers: u32,
-    pub(crate) source: Source,
-    at: Time,
-}
 
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     known: BTreeMap<NodeId, Known>,
-    /// When each device last spoke for itself about this group.
+    /// When each device last claimed in its own words.
     spoke: BTreeMap<NodeId, Time>,
+    /// When each device was lost, as far back as a report may reach.
     lost: BTreeMap<NodeId, Time>,
     /// The largest epoch that another claimed or a member was told of.
     exceeded_by: u64,
@@ -40,15 +24,15 @@ pub(super) struct Claims {
 
 impl Claims {
     /// The device itself claims.
-    pub(super) fn heard(&mut self, now: Time, node: NodeId, epoch: u64, followers: u32) {
+    pub(super) fn heard(&mut self, now: Time, node: NodeId, claim: Claimed) {
         self.spoke.insert(node, now);
         self.lost.remove(&node);
-        self.exceeded(epoch);
+        self.exceeded(claim.epoch);
         self.known.insert(
             node,
             Known {
-                epoch,
-                followers,
+                epoch: claim.epoch,
+                followers: claim.followers,
                 source: Source::Own,
                 at: now,
             },
@@ -60,8 +44,7 @@ impl Claims {
         &mut self,
         now: Time,
         node: NodeId,
-        epoch: u64,
-        followers: u32,
+        claim: Claimed,
         heard: Time,
         hearing: Duration,
     ) -> bool {
@@ -73,12 +56,12 @@ impl Claims {
         if speaks || !after_loss {
             return false;
         }
-        self.exceeded(epoch);
+        self.exceeded(claim.epoch);
         self.known.insert(
             node,
             Known {
-                epoch,
-                followers,
+                epoch: claim.epoch,
+                followers: claim.followers,
                 source: Source::Reported,
                 at: heard,
             },
@@ -91,9 +74,12 @@ impl Claims {
         self.known.remove(&node).is_some()
     }
 
-    /// The device was not to be reached at `now`.
-    pub(super) fn lost(&mut self, now: Time, node: NodeId) {
+    /// The device was not to be reached at `now`. Losses older than any report that still counts
+    /// are forgotten.
+    pub(super) fn lost(&mut self, now: Time, node: NodeId, hearing: Duration) {
         self.known.remove(&node);
+        self.lost.retain(|_, at| now.since(*at) < hearing);
+        self.spoke.retain(|_, at| now.since(*at) < hearing);
         self.spoke.remove(&node);
         self.lost.insert(node, now);
     }
@@ -128,7 +114,7 @@ impl Claims {
         self.known.is_empty()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &Known)> {
-        self.known.iter().map(|(node, known)| (*node, known))
+    pub(super) fn known(&self) -> &BTreeMap<NodeId, Known> {
+        &self.known
     }
 }
