@@ -32,6 +32,7 @@ mod queue;
 mod seed;
 mod sim;
 mod summary;
+pub mod swarm;
 mod timeline;
 mod toy;
 mod trace;

@@ -413,6 +413,44 @@ pub(super) const fn sixty_four() -> usize {
     64
 }
 
+impl Action {
+    /// Whom it names, but for the sides of a partition and the original of a copy.
+    pub(crate) fn whos(&mut self) -> Vec<&mut Who> {
+        match self {
+            Self::Start(who)
+            | Self::Crash(who)
+            | Self::Stop(who)
+            | Self::Pause(who)
+            | Self::Suspend(who)
+            | Self::Resume(who)
+            | Self::DiskFull(who)
+            | Self::DiskFree(who)
+            | Self::Readdress(who) => vec![who],
+            Self::Restart(restart) => vec![&mut restart.node],
+            Self::Cut(pair) | Self::Mend(pair) => vec![&mut pair.from, &mut pair.to],
+            Self::Link(change) => [&mut change.from, &mut change.to]
+                .into_iter()
+                .flatten()
+                .collect(),
+            Self::Flap(flap) => core::iter::once(&mut flap.node)
+                .chain(&mut flap.to)
+                .collect(),
+            Self::CrashAtWrite(crash) => vec![&mut crash.node],
+            Self::ClockJump(jump) => vec![&mut jump.node],
+            Self::ClockDrift(drift) => vec![&mut drift.node],
+            Self::Flood(flood) => vec![&mut flood.to],
+            Self::Replay(replay) => vec![&mut replay.to],
+            Self::PluginFault(fault) => vec![&mut fault.node],
+            Self::PluginDown(down) => vec![&mut down.node],
+            Self::PluginUp(up) => vec![&mut up.node],
+            Self::Send(send) => core::iter::once(&mut send.from)
+                .chain(&mut send.to)
+                .collect(),
+            Self::Partition(_) | Self::Heal(_) | Self::Clone(_) | Self::Stranger(_) => Vec::new(),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for Step {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(StepVisitor)

@@ -23,7 +23,8 @@ impl Sim {
             .apps
             .entry(spec.id.clone())
             .or_insert_with(|| App::new(spec.clone()));
-        let fresh = app.state == AppState::Down;
+        // One that faulted for so long that it was taken out of its group is a new one.
+        let fresh = app.state == AppState::Down || app.view.peers.is_empty();
         app.state = AppState::Up;
         app.spec = spec.clone();
         self.oracle.touch(self.now, node);

@@ -28,6 +28,11 @@ impl Runner<'_> {
                 self.step(index, action);
             }
             Act::Start(node) => self.start(node),
+            // An instance comes back within its process: not while that stands still.
+            Act::PluginBack(node, spec) if self.sim.is_paused(node) => {
+                let later = self.sim.now() + FLOOD_EVERY;
+                self.plan_time(later, Act::PluginBack(node, spec));
+            }
             Act::PluginBack(node, spec) => {
                 if self.sim.is_up(node) && self.sim.app(node, &spec).state == AppState::Faulted {
                     self.sim.plugin_up(node, spec);
@@ -113,19 +118,19 @@ impl Runner<'_> {
             Action::Replay(replay) => self.begin_replay(&replay),
             Action::PluginFault(fault) => {
                 let spec = self.plugin(fault.plugin.as_ref());
-                self.each_up(&fault.node, |runner, node| {
+                self.each_going(&fault.node, |runner, node| {
                     runner.plugin_fault(node, &spec, fault.back);
                 });
             }
             Action::PluginDown(down) => {
                 let spec = self.plugin(down.plugin.as_ref());
-                self.each_up(&down.node, |runner, node| {
+                self.each_going(&down.node, |runner, node| {
                     if runner.state(node, &spec) != AppState::Down {
                         runner.sim.plugin_down(node, &spec);
                     }
                 });
             }
-            Action::PluginUp(up) => self.each_up(&up.node, |runner, node| {
+            Action::PluginUp(up) => self.each_going(&up.node, |runner, node| {
                 runner.plugin_up(node, &up);
             }),
             Action::Send(send) => self.send(&send),
@@ -159,6 +164,15 @@ impl Runner<'_> {
                 act(self, node);
             }
         }
+    }
+
+    /// Those whose process is up and does not stand still.
+    fn each_going(&mut self, who: &Who, mut act: impl FnMut(&mut Self, usize)) {
+        self.each_up(who, |runner, node| {
+            if !runner.sim.is_paused(node) {
+                act(runner, node);
+            }
+        });
     }
 
     fn pairs(&mut self, pair: &Pair, act: impl Fn(&mut Sim, usize, usize)) {
