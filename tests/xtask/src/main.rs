@@ -1,4 +1,4 @@
-//! The one entry for chores: `cargo xtask demo | test | check | bench | plugins`.
+//! The one entry for chores: `cargo xtask demo | test | check | bench | swarm | plugins`.
 //!
 //! Each command sets up what it needs and says plainly what it cannot set up. All work from any
 //! folder of the workspace. Progress goes to standard error; standard output belongs to the program
@@ -12,6 +12,7 @@ mod demo;
 mod setup;
 mod shell;
 mod steps;
+mod swarm;
 mod test;
 mod wasm;
 mod workspace;
@@ -50,6 +51,8 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Run plans drawn from seeds in the simulator.
+    Swarm(swarm::SwarmArguments),
     /// Build the plugins into target/plugins.
     Plugins,
 }
@@ -72,6 +75,7 @@ fn run(chore: Chore) -> anyhow::Result<ExitCode> {
         Chore::Test => test::run(&workspace),
         Chore::Check { all } => check::run(&workspace, all),
         Chore::Bench { arguments } => bench::run(&workspace, &arguments),
+        Chore::Swarm(arguments) => swarm::run(&workspace, &arguments),
         Chore::Plugins => {
             setup::wasm_targets(&workspace)?;
             wasm::build_plugins(&workspace)?;

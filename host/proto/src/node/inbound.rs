@@ -97,7 +97,9 @@ impl Node {
         let heard = sessions.last_heard(&entry.key);
         let silent = heard.is_none_or(|heard| self.now.since(heard) > Duration::from_secs(3));
         let member = self.membership.is_active(node);
-        if !same_run || (silent && !member) {
+        // A session is silent while beacons arrive where both sides moved at once: each sends to
+        // where the other was. That others hear the member mends nothing between these two.
+        if !same_run || silent {
             self.dial(node, boot, &[from]);
         }
         if same_run && !member {
