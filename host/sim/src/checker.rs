@@ -33,7 +33,7 @@ pub(crate) struct Place<'a> {
 pub(crate) enum Observation<'a> {
     /// A device's new life begins.
     Started,
-    /// A crash took records that a device had asked to keep.
+    /// Records that a device had asked to keep are gone: a crash took them, or the disk was full.
     WritesLost,
     /// A plugin comes up that was not there before, with nothing known.
     PluginStarted { plugin: &'a PluginId },

@@ -27,6 +27,8 @@ pub(crate) struct Disk {
     under_way: u32,
     /// Whether every write fails.
     pub(crate) full: bool,
+    /// Whether a write failed since the last start.
+    pub(crate) failed: bool,
     /// The power goes in the middle of a write to come.
     pub(crate) fuse: Option<Fuse>,
 }
@@ -56,6 +58,7 @@ impl Disk {
             cached: Vec::new(),
             under_way: 0,
             full: false,
+            failed: false,
             fuse: None,
         }
     }
@@ -139,6 +142,7 @@ impl Disk {
 
     /// A write asked for has failed.
     pub(crate) const fn fail(&mut self) {
+        self.failed = true;
         self.under_way = self.under_way.saturating_sub(1);
     }
 

@@ -133,6 +133,20 @@ impl Oracle {
         self.dirty = true;
     }
 
+    /// The devices whose own state changed since the last look.
+    pub(crate) const fn touched(&self) -> &BTreeSet<usize> {
+        &self.touched
+    }
+
+    pub(crate) fn is_touched(&self, node: usize) -> bool {
+        self.touched.contains(&node)
+    }
+
+    /// Whether something changed that was not looked at yet.
+    pub(crate) const fn is_unseen(&self) -> bool {
+        self.dirty
+    }
+
     pub(crate) fn is_doubted(&self, node: usize) -> bool {
         self.doubted.contains(&node)
     }

@@ -28,6 +28,7 @@ mod plugins;
 mod rotation;
 mod scripted;
 mod views;
+mod wards;
 mod watch;
 
 pub use build::{SimBuilder, spec};
@@ -57,6 +58,7 @@ pub struct Sim {
     gentle: bool,
     recorder: Recorder,
     oracle: Oracle,
+    wards: wards::Wards,
     /// The changes that the last look for heals knew.
     watched_changes: u64,
     /// When agreement is looked at again.

@@ -1,4 +1,4 @@
-//! The one entry for chores: `cargo xtask demo | test | check | bench | plugins`.
+//! The one entry for chores: `cargo xtask demo | test | check | bench | swarm | plugins`.
 //!
 //! Each command sets up what it needs and says plainly what it cannot set up. All work from any
 //! folder of the workspace. Progress goes to standard error; standard output belongs to the program
@@ -13,6 +13,7 @@ mod figures;
 mod setup;
 mod shell;
 mod steps;
+mod swarm;
 mod test;
 mod wasm;
 mod workspace;
@@ -58,6 +59,8 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Run plans drawn from seeds in the simulator.
+    Swarm(swarm::SwarmArguments),
     /// Build the plugins into target/plugins.
     Plugins,
 }
@@ -81,6 +84,7 @@ fn run(chore: Chore) -> anyhow::Result<ExitCode> {
         Chore::Check { all } => check::run(&workspace, all),
         Chore::Bench { arguments } => bench::run(&workspace, &arguments),
         Chore::Figures { arguments } => figures::run(&workspace, &arguments),
+        Chore::Swarm(arguments) => swarm::run(&workspace, &arguments),
         Chore::Plugins => {
             setup::wasm_targets(&workspace)?;
             wasm::build_plugins(&workspace)?;

@@ -98,6 +98,12 @@ impl Node {
         let silent = heard.is_none_or(|heard| self.now.since(heard) > Duration::from_secs(3));
         let member = self.membership.is_active(node);
         let unheard_since_waking = self.woke_at.is_some_and(|woke| heard < Some(woke));
+        let elsewhere = sessions.endpoint(&entry.key) != Some(from);
+        // A session is silent while beacons arrive where both sides moved at once: each sends to
+        // where the other was. That others hear the member mends nothing between these two.
+        if same_run && member && silent && elsewhere {
+            self.liveness.verify(self.now, node);
+        }
         if !same_run || (silent && !member) || unheard_since_waking {
             self.dial(node, boot, &[from]);
         }

@@ -225,6 +225,7 @@ impl SimBuilder {
             gentle: self.gentle,
             recorder: Recorder::default(),
             oracle: Oracle::default(),
+            wards: super::wards::Wards::default(),
             watched_changes: 0,
             next_look: Time::ZERO,
             trace,

@@ -52,6 +52,9 @@ impl Sim {
         self.changes += 1;
         self.recorder.state(self.now, node, Some(LaneState::Up));
         self.oracle.touch(self.now, node);
+        if core::mem::take(&mut self.devices[node].disk.failed) {
+            self.observe(node, &Observation::WritesLost);
+        }
         self.observe(node, &Observation::Started);
         self.input(node, Input::Timeout);
         for spec in specs {

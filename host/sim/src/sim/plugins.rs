@@ -285,6 +285,15 @@ impl Sim {
 
     /// A node tells a plugin something: the checkers look first, then the plugin takes it in.
     pub(super) fn told(&mut self, node: usize, plugin: &PluginId, event: PluginEvent) {
+        let group = self.devices[node]
+            .apps
+            .get(plugin)
+            .map(|app| app.spec.group());
+        if let Some(group) = group
+            && let Err(problem) = self.check_wards(node, group, &event)
+        {
+            self.fail(&problem);
+        }
         let Some(mut app) = self.devices[node].apps.remove(plugin) else {
             self.fail(&format!(
                 "n{node} is told of {plugin}, which it never ran: {event:?}"

@@ -28,6 +28,8 @@ impl Sim {
     /// Before an event: takes in what changed since the last one.
     pub(super) fn watch(&mut self) {
         if self.oracle.is_stale(self.now, self.devices.len()) {
+            let touched = self.oracle.touched().clone();
+            self.tend_wards(&touched);
             let found = self.find_parts();
             for part in self.oracle.update(self.now, found) {
                 self.heal_ends(&part, false);
@@ -91,12 +93,12 @@ impl Sim {
         (sound, terms.len())
     }
 
-    fn app_of(&self, node: usize, key: GroupKey) -> Option<&crate::app::App> {
+    pub(super) fn app_of(&self, node: usize, key: GroupKey) -> Option<&crate::app::App> {
         let mut apps = self.devices[node].apps.values();
         apps.find(|app| app.state == AppState::Up && app.spec.group() == key)
     }
 
-    fn told_by(&self, node: usize, key: GroupKey) -> Option<(DeviceId, u64)> {
+    pub(super) fn told_by(&self, node: usize, key: GroupKey) -> Option<(DeviceId, u64)> {
         self.app_of(node, key)?.view.leader()
     }
 
@@ -166,6 +168,10 @@ impl Sim {
             .filter(|_| now >= due);
         if differ.is_some_and(|from| now.since(from) > TERMS_MAX) {
             return Err(format!("{terms} terms of one leader for {TERMS_MAX:?}"));
+        }
+        let members = group.members.clone();
+        if let Some(leader) = leader.filter(|_| terms == 1 && now >= due) {
+            self.guard(key, leader, &members);
         }
         if let Some(group) = self.oracle.parts[part].groups.get_mut(&key) {
             group.leader = leader.or(group.leader);
@@ -249,7 +255,7 @@ impl Sim {
         parts
     }
 
-    fn takes_part(&self, node: usize) -> bool {
+    pub(super) fn takes_part(&self, node: usize) -> bool {
         let device = &self.devices[node];
         let leaving = device
             .running
@@ -259,7 +265,7 @@ impl Sim {
     }
 
     /// Whether anything passes between two devices in any direction.
-    fn touches(&self, a: usize, b: usize) -> bool {
+    pub(super) fn touches(&self, a: usize, b: usize) -> bool {
         let (one, other) = (&self.devices[a].config, &self.devices[b].config);
         let admitted =
             one.access.admits(&self.devices[b].id) && other.access.admits(&self.devices[a].id);
