@@ -53,10 +53,7 @@ fn promoted(line: &Line) -> bool {
 }
 
 fn title(setting: &Daemons, what: &str) -> String {
-    format!(
-        "{what}, {} devices, {} % loss",
-        setting.nodes, setting.loss
-    )
+    format!("{what}, {} devices, {} % loss", setting.nodes, setting.loss)
 }
 
 pub(crate) fn kill(setting: &Daemons) {

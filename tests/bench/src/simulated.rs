@@ -108,7 +108,10 @@ pub(crate) fn replay(setting: &Simulated) {
 
 /// A beacon is a hint to anyone who hears it, however often.
 fn is_beacon(datagram: &Recorded) -> bool {
-    datagram.payload.first().is_some_and(|first| first & 15 == 1)
+    datagram
+        .payload
+        .first()
+        .is_some_and(|first| first & 15 == 1)
 }
 
 /// Datagrams that the devices refused or knew for copies.

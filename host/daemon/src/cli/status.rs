@@ -8,8 +8,7 @@ use std::time::Duration;
 use crate::control::client::{ClientError, fetch_status};
 use crate::control::types::{
     CloneStatus, InterfaceStatus, PeerSecrets, PeerState, PeerStatus, PluginStatus, Role,
-    SecretState, SecretStatus, SeedState, SeedStatus,
-    Status,
+    SecretState, SecretStatus, SeedState, SeedStatus, Status,
 };
 
 /// Why the status was not shown.

@@ -22,6 +22,9 @@ use crate::wire::message::{
 
 /// How often a device is asked for its record.
 const RECORD_ASK_PERIOD: Duration = Duration::from_millis(200);
+/// A member whose beacons come from another address than its session's, and for so long none from
+/// that one, has moved.
+const MOVED_AFTER: Duration = Duration::from_secs(15);
 /// How often a device with another secret is mentioned in the log.
 const STRANGERS_PERIOD: Duration = Duration::from_secs(60);
 
@@ -87,10 +90,7 @@ impl Node {
 
     /// A device is at `from`, in this boot: opens a session, or joins over the one there is.
     fn approach(&mut self, node: NodeId, boot: crate::id::BootId, from: Address) {
-        let Some(entry) = self.roster.get(node) else {
-            return;
-        };
-        let Some(sessions) = &self.sessions else {
+        let (Some(entry), Some(sessions)) = (self.roster.get_mut(node), &self.sessions) else {
             return;
         };
         let same_run = sessions.boot(&entry.key) == Some(boot);
@@ -98,13 +98,15 @@ impl Node {
         let silent = heard.is_none_or(|heard| self.now.since(heard) > Duration::from_secs(3));
         let member = self.membership.is_active(node);
         let unheard_since_waking = self.woke_at.is_some_and(|woke| heard < Some(woke));
-        let elsewhere = sessions.endpoint(&entry.key) != Some(from);
-        // A session is silent while beacons arrive where both sides moved at once: each sends to
-        // where the other was. That others hear the member mends nothing between these two.
-        if same_run && member && silent && elsewhere {
-            self.liveness.verify(self.now, node);
+        // A session is silent where both sides moved at once: each sends to where the other was.
+        // That others hear the member mends nothing between these two. A device with several
+        // addresses beacons from all of them.
+        if sessions.endpoint(&entry.key) == Some(from) {
+            entry.endpoint_beaconed = Some(self.now);
         }
-        if !same_run || (silent && !member) || unheard_since_waking {
+        let last = entry.endpoint_beaconed;
+        let moved = last.is_none_or(|last| self.now.since(last) > MOVED_AFTER);
+        if !same_run || (silent && (!member || moved)) || unheard_since_waking {
             self.dial(node, boot, &[from]);
         }
         if same_run && !member {

@@ -182,11 +182,6 @@ impl Node {
             self.lose_claims(node);
             self.membership.suspect(self.now, node);
         }
-        // The session may lead to where the device was: it is tried anew where it is said to be.
-        if let Some(entry) = self.roster.get(node).filter(|entry| entry.is_member()) {
-            let (boot, candidates) = (entry.boot, entry.candidates.clone());
-            self.dial(node, boot, &candidates);
-        }
     }
 
     /// A device's claims are void: it is lost, or runs anew.

@@ -45,6 +45,8 @@ pub(super) struct Entry {
     pub(super) record_asked_at: Option<Time>,
     /// Listed in [`Roster::stirred`].
     stirred: bool,
+    /// When a beacon last came from where its session leads.
+    pub(super) endpoint_beaconed: Option<Time>,
 }
 
 /// What the group and this device hold of a device's membership.
@@ -82,6 +84,7 @@ impl Entry {
             asks: Vec::new(),
             record_asked_at: None,
             stirred: false,
+            endpoint_beaconed: None,
         }
     }
 

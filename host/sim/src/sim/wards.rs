@@ -4,7 +4,8 @@
 //! without a break over good links in both directions. A follower whose link worsens, who stops or
 //! restarts is guarded no longer; while more than half of those who followed at first are, the
 //! leader is not demoted and none of them ceases to follow. A device from outside that anything
-//! connects to the group ends the guard: it may bring a claim with more followers.
+//! connects to the group ends the guard: it may bring a claim with more followers. A leader that
+//! another member has opted to take over from is not guarded.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,7 +41,8 @@ pub(super) struct Wards {
 impl Sim {
     /// All of `members` agree on `leader`.
     pub(super) fn guard(&mut self, key: GroupKey, leader: usize, members: &[usize]) {
-        if self.devices.len() > DEVICES_MAX {
+        let better = |node: &usize| self.may_take_over(key, *node, leader);
+        if self.devices.len() > DEVICES_MAX || members.iter().any(better) {
             return;
         }
         let followers: BTreeSet<usize> = members

@@ -181,7 +181,7 @@ impl Sim {
     }
 
     /// Whether a device has opted to take over from that leader.
-    fn may_take_over(&self, key: GroupKey, node: usize, leader: usize) -> bool {
+    pub(super) fn may_take_over(&self, key: GroupKey, node: usize, leader: usize) -> bool {
         let spec = |node| self.app_of(node, key).map(|app| &app.spec);
         let (Some(better), Some(led)) = (spec(node), spec(leader)) else {
             return false;
