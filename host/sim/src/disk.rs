@@ -25,6 +25,8 @@ pub(crate) struct Disk {
     cached: Vec<(Time, StoreRecord)>,
     /// Writes asked for that have not reached the cache.
     under_way: u32,
+    /// When the last write asked for is done.
+    busy_until: Time,
     /// Whether every write fails.
     pub(crate) full: bool,
     /// Whether a write failed since the last start.
@@ -57,6 +59,7 @@ impl Disk {
             durable,
             cached: Vec::new(),
             under_way: 0,
+            busy_until: Time::ZERO,
             full: false,
             failed: false,
             fuse: None,
@@ -135,9 +138,12 @@ impl Disk {
         self.durable.keyring = Some(keyring);
     }
 
-    /// A write is asked for.
-    pub(crate) const fn begin(&mut self) {
+    /// A write is asked for that takes until `at` by itself; when it is done. Writes of one device
+    /// are done in order.
+    pub(crate) fn begin(&mut self, at: Time) -> Time {
         self.under_way += 1;
+        self.busy_until = self.busy_until.max(at);
+        self.busy_until
     }
 
     /// A write asked for has failed.
@@ -201,7 +207,7 @@ mod tests {
             !disk.crash(Time::from_micros(600)),
             "nothing is left to lose"
         );
-        disk.begin();
+        disk.begin(Time::from_micros(650));
         assert!(
             disk.crash(Time::from_micros(700)),
             "a write under way is lost"
@@ -235,6 +241,15 @@ mod tests {
         assert!(disk.burn().is_none());
         assert!(disk.burn().is_some_and(|fuse| fuse.torn));
         assert!(disk.burn().is_none());
+    }
+
+    #[test]
+    fn writes_are_done_in_order() {
+        let mut disk = Disk::new(StaticSecret::new([1; 32]));
+        let first = disk.begin(Time::from_micros(20));
+        assert_eq!(first, Time::from_micros(20));
+        assert_eq!(disk.begin(Time::from_micros(10)), first);
+        assert_eq!(disk.begin(Time::from_micros(30)), Time::from_micros(30));
     }
 
     #[test]

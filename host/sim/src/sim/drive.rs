@@ -247,10 +247,10 @@ impl Sim {
         } = request;
         self.trace
             .detail(self.now, node, &format!("stores {record:?} sync={sync}"));
-        self.devices[node].disk.begin();
         let takes = if sync { WRITE_SYNCED } else { WRITE_CACHED };
         let jitter = self.rng.random_range(0..=consort_proto::micros(takes));
         let at = self.now + takes + Duration::from_micros(jitter);
+        let at = self.devices[node].disk.begin(at);
         let life = self.devices[node].life;
         self.queue.push(
             at,
