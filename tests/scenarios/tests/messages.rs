@@ -1,6 +1,6 @@
 //! Messages: who gets them, how large they may be, that none comes twice.
 
-use consort_proto::{MAX_PAYLOAD, PluginCommand, SendRate};
+use consort_proto::{MAX_PAYLOAD, PluginCommand, SendQuota, SendRate};
 use consort_scenarios::{all, all_but, app, form, group, ms, secs, settle};
 use consort_sim::{Link, PAYLOAD_MIN, Refused, Sim, SimBuilder, scenario};
 
@@ -457,5 +457,86 @@ fn a_dead_inner_node_of_the_tree_is_gone_round() {
         for number in numbers {
             assert_eq!(sim.receivers(number), up);
         }
+    });
+}
+
+/// Every plugin sends all that its quota allows, to all, over links of 200 kB/s; the changes of
+/// leader and the messages that arrived. `rate` is what the devices put on the network for plugins.
+fn flood(name: &str, seed: consort_sim::Seed, rate: SendRate) -> (u64, u64) {
+    let link = Link {
+        bandwidth: Some(200_000),
+        ..Link::lan()
+    };
+    let mut sim = slow(group(name, seed, 5).link(link), 5, rate).build();
+    let before = form(&mut sim);
+    let quota = SendQuota {
+        messages_per_second: 10_000,
+        message_burst: 10_000,
+        bytes_per_second: 10_000_000,
+        byte_burst: 10_000_000,
+    };
+    sim.set_quota(&app(), quota);
+    let arrived = sim.messages(&app());
+    for round in 0..600 {
+        for node in 0..5 {
+            for _ in 0..10 {
+                let _ = sim.send_to_all(node, &app(), 1_000);
+            }
+            let _ = sim.send_to_all(node, &app(), MAX_PAYLOAD * (round % 2));
+        }
+        sim.run_for(ms(50));
+    }
+    sim.run_for(secs(5));
+    let changes = sim.promotions(&app());
+    if changes == 0 {
+        assert_eq!(sim.agree(&app(), &all(5)), Some(before));
+        assert!(
+            (0..5).all(|node| sim.members_seen(node).len() == 4),
+            "nobody was missed"
+        );
+    }
+    (changes, sim.messages(&app()) - arrived)
+}
+
+#[test]
+fn plugins_that_send_all_they_may_starve_no_heartbeat() {
+    let name = "plugins_that_send_all_they_may_starve_no_heartbeat";
+    scenario(name, 2, |seed| {
+        let within = SendRate {
+            bytes_per_second: 600_000,
+            peer_bytes_per_second: 150_000,
+            burst: 16 << 10,
+        };
+        let (changes, arrived) = flood(name, seed, within);
+        println!("{changes} changes of leader, {arrived} messages arrived");
+        assert_eq!(changes, 0);
+        assert!(arrived > 10_000, "{arrived}");
+    });
+}
+
+#[test]
+fn a_long_broadcast_goes_round_a_dead_link() {
+    let name = "a_long_broadcast_goes_round_a_dead_link";
+    scenario(name, 3, |seed| {
+        let mut sim = group(name, seed, 5).build();
+        let before = form(&mut sim);
+        let (leader, far) = (before.0, all_but(5, before.0)[0]);
+        sim.cut(leader, far);
+        sim.run_for(secs(5));
+        assert_eq!(
+            sim.agree(&app(), &all(5)),
+            Some(before),
+            "it lives on vouching"
+        );
+        let mut heard = 0;
+        for _ in 0..5 {
+            let number = sim.broadcast(leader, &app(), 20_000).expect("it leads");
+            sim.run_for(secs(1));
+            heard += usize::from(sim.receivers(number) == all(5));
+        }
+        assert!(
+            heard >= 4,
+            "{heard} of 5 reached the far one through others"
+        );
     });
 }
