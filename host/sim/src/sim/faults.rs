@@ -23,7 +23,7 @@ impl Sim {
         let group = plugin.group();
         let record = StoreRecord::EpochCeiling { group, ceiling };
         let disk = &mut self.devices[node].disk;
-        disk.begin();
+        disk.begin(self.now);
         disk.write(self.now, record);
         disk.settle(self.now);
     }
