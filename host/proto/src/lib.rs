@@ -25,6 +25,8 @@ mod keys;
 mod liveness;
 mod membership;
 mod messaging;
+#[doc(hidden)]
+pub mod mutant;
 mod node;
 mod pace;
 mod pool;
@@ -48,6 +50,8 @@ pub use id::{
 };
 pub use keyring::{KEYS_MAX, KeyEntry, KeyState, Keyring, ParseKeyringError};
 pub use keys::{GroupKeys, GroupSecret, ParseGroupSecretError, StaticSecret};
+#[doc(hidden)]
+pub use node::Lie;
 pub use node::{NewNodeError, Node};
 pub use quota::{QuotaMeter, SendQuota};
 pub use status::{

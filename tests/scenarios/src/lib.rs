@@ -3,6 +3,8 @@
 //! Each scenario is a test under `tests/`. It runs for a few seeds of its own; `CONSORT_SEED=…`
 //! replays one, `CONSORT_RUNS=…` runs more of them, `CONSORT_TRACE=FILE` writes down what happens.
 
+pub mod wire;
+
 use std::time::Duration;
 
 use consort_proto::PluginSpec;
@@ -44,10 +46,26 @@ pub fn all_but(count: usize, without: usize) -> Vec<usize> {
 /// A group of `count` devices that run the plugin on a quiet network, not started yet.
 #[must_use]
 pub fn group(name: &str, seed: Seed, count: usize) -> SimBuilder {
+    mutate();
     Sim::builder(name, seed)
         .devices(count)
         .plugin(app())
         .link(Link::lan())
+}
+
+/// Switches the guard off that `CONSORT_MUTANT` names, in a build with the feature `mutants`; see
+/// docs/mutants.md. Scenarios that do without [`group`] call it themselves.
+///
+/// # Panics
+/// There is no guard of that name.
+pub fn mutate() {
+    #[cfg(feature = "mutants")]
+    if let Ok(name) = std::env::var("CONSORT_MUTANT") {
+        assert!(
+            consort_proto::mutant::set(&name),
+            "no guard is called {name}"
+        );
+    }
 }
 
 /// Starts all devices and waits until they are one group with one leader that lasts. Two devices

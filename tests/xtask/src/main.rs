@@ -1,4 +1,4 @@
-//! The one entry for chores: `cargo xtask demo | test | check | bench | swarm | plugins`.
+//! The one entry for chores: `cargo xtask demo | test | check | bench | figures | swarm | mutants | plugins`.
 //!
 //! Each command sets up what it needs and says plainly what it cannot set up. All work from any
 //! folder of the workspace. Progress goes to standard error; standard output belongs to the program
@@ -10,6 +10,7 @@ mod bench;
 mod check;
 mod demo;
 mod figures;
+mod mutants;
 mod setup;
 mod shell;
 mod steps;
@@ -38,7 +39,7 @@ enum Chore {
     ///
     /// Flags of `consort demo` replace these defaults; `--no-kill-leader` leaves the leader alive.
     Demo(demo::DemoArguments),
-    /// Format, plugins, every test, clippy with warnings denied.
+    /// Format, plugins, every test, missing guards, clippy with warnings denied.
     Test,
     /// Format and clippy with warnings denied.
     Check {
@@ -61,6 +62,11 @@ enum Chore {
     },
     /// Run plans drawn from seeds in the simulator.
     Swarm(swarm::SwarmArguments),
+    /// Switch guards of the protocol off, one at a time, and demand that a test notices.
+    Mutants {
+        /// Only the guards whose names contain this.
+        name: Option<String>,
+    },
     /// Build the plugins into target/plugins.
     Plugins,
 }
@@ -85,6 +91,7 @@ fn run(chore: Chore) -> anyhow::Result<ExitCode> {
         Chore::Bench { arguments } => bench::run(&workspace, &arguments),
         Chore::Figures { arguments } => figures::run(&workspace, &arguments),
         Chore::Swarm(arguments) => swarm::run(&workspace, &arguments),
+        Chore::Mutants { name } => mutants::run(&workspace, name.as_deref()),
         Chore::Plugins => {
             setup::wasm_targets(&workspace)?;
             wasm::build_plugins(&workspace)?;

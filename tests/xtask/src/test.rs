@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use crate::steps::Steps;
 use crate::workspace::Workspace;
-use crate::{check, setup, shell, wasm};
+use crate::{check, mutants, setup, shell, wasm};
 
 /// Sets up, builds, tests, lints.
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
@@ -27,6 +27,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     steps.step("tests", || {
         cargo(&["test", "--workspace", "--no-fail-fast"])
     });
+    steps.step("mutants", || mutants::check(workspace, None));
     steps.step("clippy", || check::clippy(workspace));
     Ok(steps.finish())
 }

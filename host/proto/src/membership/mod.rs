@@ -25,8 +25,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use foca::{
-    Codec as _, Config, Foca, Identity as _, Member, NoCustomBroadcast, Notification,
-    PeriodicParams, Runtime, State, Timer,
+    Codec as _, Config, Foca, Header, Identity as _, Member, Message, NoCustomBroadcast,
+    Notification, PeriodicParams, Runtime, State, Timer,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
@@ -35,6 +35,7 @@ use identity::MemberCodec;
 pub(crate) use identity::MemberId;
 
 use crate::id::NodeId;
+use crate::mutant::{self, Mutant};
 use crate::time::Time;
 
 /// The largest packet foca makes and takes. One number for the whole group; it must fit a frame of
@@ -108,7 +109,7 @@ impl Membership {
         let header = MemberCodec
             .decode_header(&mut peek)
             .map_err(|e| PacketError::Malformed(e.to_string()))?;
-        if header.src.node != sender {
+        if header.src.node != sender && !mutant::is(Mutant::MembershipUnbound) {
             return Err(PacketError::ForeignSender);
         }
         self.queue.now = now;
@@ -274,6 +275,28 @@ impl Membership {
         self.queue.outputs.pop_front()
     }
 
+    /// A packet from `by` to `to` that says that `device` is down, whatever holds; for tests of
+    /// what stops it. None if one of them is unknown.
+    pub(crate) fn forge_down(&self, by: NodeId, to: NodeId, device: NodeId) -> Option<Bytes> {
+        let own = *self.foca.identity();
+        let id = |node| match self.known(node) {
+            None if node == own.node => Some(own),
+            known => known.map(|(id, _)| id),
+        };
+        let header = Header {
+            src: id(by)?,
+            src_incarnation: 0,
+            dst: id(to)?,
+            message: Message::Gossip,
+        };
+        let down = Member::new(id(device)?, u16::MAX, State::Down);
+        let mut packet = Vec::new();
+        MemberCodec.encode_header(&header, &mut packet).ok()?;
+        packet.extend_from_slice(&1u16.to_be_bytes());
+        MemberCodec.encode_member(&down, &mut packet).ok()?;
+        Some(packet.into())
+    }
+
     /// What is held of a device.
     fn known(&self, node: NodeId) -> Option<(MemberId, State)> {
         let mut members = self.foca.iter_membership_state();
@@ -284,7 +307,7 @@ impl Membership {
 
     /// Tells a device that the number which it uses does not count here.
     fn notice_if_useless(&mut self, now: Time, used: MemberId) {
-        if self.queue.active.get(&used.node) == Some(&used) {
+        if self.queue.active.get(&used.node) == Some(&used) || mutant::is(Mutant::NoDownNotice) {
             return;
         }
         let Some((held, state)) = self.known(used.node) else {

@@ -24,6 +24,7 @@ use bytes::Bytes;
 
 use crate::config::SendRate;
 use crate::id::{BootId, GroupKey, NodeId};
+use crate::mutant::{self, Mutant};
 use crate::status::MessageCounts;
 use crate::time::Time;
 use crate::window::Window;
@@ -152,7 +153,7 @@ impl Messaging {
         if fresh {
             window.commit(seq);
         }
-        fresh
+        fresh || mutant::is(Mutant::DuplicatesDelivered)
     }
 
     /// Holds a broadcast whose tenure is not followed. Beyond the bound the oldest is dropped.

@@ -8,6 +8,7 @@ use super::{BURST, BURST_GAP, Elections, Node};
 use crate::election::{self, Candidate, Election, Input, Role};
 use crate::event::StoreRecord;
 use crate::id::{GroupKey, NodeId};
+use crate::mutant::{self, Mutant};
 use crate::time::Time;
 use crate::wire::message::{Message, Release};
 
@@ -61,6 +62,7 @@ impl Node {
                     successor,
                 }));
             }
+            election::Output::Ceiling(_) if mutant::is(Mutant::CeilingNotStored) => {}
             election::Output::Ceiling(ceiling) => {
                 self.store(StoreRecord::EpochCeiling { group, ceiling }, true);
             }

@@ -12,6 +12,7 @@ mod clones;
 mod contacts;
 mod fanout;
 mod inbound;
+mod insider;
 mod leadership;
 mod outcomes;
 mod parts;
@@ -51,6 +52,7 @@ use crate::wire::message::{Goodbye, Message};
 use batch::Batch;
 use clones::Clones;
 use fanout::Reminder;
+pub use insider::Lie;
 use plugins::{Plugin, Slots};
 use roster::Roster;
 

@@ -15,6 +15,7 @@ use crate::event::{Address, Event, RemovalReason, StoreRecord};
 use crate::id::NodeId;
 use crate::liveness;
 use crate::membership;
+use crate::mutant::{self, Mutant};
 use crate::wire::message::{DownNotice, Message, Ping, Query, RecordRequest, WhoIs};
 
 /// How many members are asked about a silent leader, or for an unknown member.
@@ -94,6 +95,9 @@ impl Node {
     fn member_down(&mut self, node: NodeId) {
         self.roster.unknown.remove(&node);
         self.update_interval();
+        if mutant::is(Mutant::DownBelieved) {
+            return self.member_gone(node, RemovalReason::Unreachable);
+        }
         let Some(entry) = self.roster.get_mut(node) else {
             return;
         };

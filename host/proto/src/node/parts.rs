@@ -8,6 +8,7 @@ use crate::id::{BootId, GroupKey, NodeId};
 use crate::messaging::kept::MessageKey;
 use crate::messaging::reassembly::{Due, PartKey, Taken};
 use crate::messaging::{App, Messaging, tree};
+use crate::mutant::{self, Mutant};
 use crate::pace::silence;
 use crate::time::Time;
 use crate::wire::message::Message;
@@ -152,6 +153,7 @@ impl Node {
         let sessions = self.sessions.as_ref();
         let heard = key.and_then(|key| sessions.and_then(|sessions| sessions.last_heard(&key)));
         let hears = heard.is_some_and(|at| self.now.since(at) < silence(self.interval()));
+        let hears = hears && !mutant::is(Mutant::RelayAlways);
         let GroupRef::Key(group) = part.head.group else {
             return;
         };

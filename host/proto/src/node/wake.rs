@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::{Life, Node};
 use crate::election::Input;
 use crate::liveness::LAG;
+use crate::mutant::{self, Mutant};
 use crate::pace::silence;
 use crate::time::Time;
 
@@ -26,7 +27,7 @@ impl Node {
             return;
         }
         self.membership.delay(late);
-        if late > silence(self.interval()) {
+        if late > silence(self.interval()) && !mutant::is(Mutant::StallCounts) {
             self.come_back(late);
         }
     }

@@ -52,6 +52,7 @@ use crate::ctx::Ctx;
 use crate::event::Address;
 use crate::id::{BootId, PublicKey};
 use crate::keys::{GroupKeys, Kid, StaticSecret};
+use crate::mutant::{self, Mutant};
 use crate::pool::Pool;
 use crate::time::Time;
 use crate::wire::header::{DATA_HEADER_LEN, DATA_OVERHEAD, Flags, Kind, classify};
@@ -391,7 +392,7 @@ impl Sessions {
             Ok(len)
         })?;
         let counts = match slot {
-            Slot::Current if is_newest => {
+            Slot::Current if is_newest || mutant::is(Mutant::EndpointByAnyPacket) => {
                 slots.endpoint = Some(from);
                 true
             }

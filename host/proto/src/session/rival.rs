@@ -20,6 +20,7 @@ use core::time::Duration;
 use crate::ctx::Ctx;
 use crate::event::Address;
 use crate::id::{BootId, PublicKey};
+use crate::mutant::{self, Mutant};
 use crate::session::refusal::Refusal;
 use crate::session::slots::{Confirmed, Index, Session, Slots};
 use crate::session::{Incoming, NoSession, SessionEvent, Sessions};
@@ -135,6 +136,9 @@ impl Slots {
         let (now, boot) = (challenge.now, challenge.session.boot);
         let is_newer = challenge.session.serial > current.serial;
         let vacant = self.is_silent(now);
+        if is_newer && mutant::is(Mutant::ClonesTakeTurns) {
+            return Verdict::Succeeds;
+        }
         if let Some(opinion) = challenge.opinion {
             if (opinion.kept, opinion.refused) == (current.boot, boot) {
                 return if vacant && is_newer {

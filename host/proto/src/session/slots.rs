@@ -20,6 +20,7 @@ use snow::StatelessTransportState;
 use crate::event::Address;
 use crate::id::BootId;
 use crate::keys::Kid;
+use crate::mutant::{self, Mutant};
 use crate::session::handshake::array;
 use crate::session::refusal::Refusal;
 use crate::session::rival::{Challenge, Rival};
@@ -187,11 +188,15 @@ impl Session {
         if counter >= COUNTER_MAX || !self.window.is_fresh(counter) {
             return Err(Refusal::Replayed);
         }
+        if mutant::is(Mutant::WindowBeforeOpening) {
+            self.window.commit(counter);
+        }
         let len = self
             .transport
             .read_message(counter, &packet[DATA_HEADER_LEN..], out)
             .map_err(|_| Refusal::Forged)?;
-        Ok((len, self.window.commit(counter)))
+        let is_newest = mutant::is(Mutant::WindowNotCommitted) || self.window.commit(counter);
+        Ok((len, is_newest))
     }
 }
 
@@ -302,6 +307,10 @@ impl Slots {
             (current, session)
         };
         self.current = Some(now_current);
+        if mutant::is(Mutant::RekeyDropsPrevious) {
+            dropped.push(now_previous.local);
+            return Confirmed::Current { is_new: false };
+        }
         dropped.extend(self.previous.replace(now_previous).map(|old| old.local));
         if is_newer {
             Confirmed::Current { is_new: false }

@@ -1,0 +1,103 @@
+//! A member that says what it likes, for tests of the guards against one; no part of the interface.
+
+use bytes::Bytes;
+
+use super::{Node, ctx};
+use crate::ctx::Ctx;
+use crate::id::{DeviceId, GroupKey};
+use crate::time::Time;
+use crate::wire::message::Message;
+use crate::wire::part::{Class, GroupRef, Head, Part, Relayed};
+
+/// Something that a member should not be believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// `device` is down, in a packet of membership from `by`.
+    Down {
+        /// Who says so by the packet.
+        by: DeviceId,
+        /// Who runs as before.
+        device: DeviceId,
+    },
+    /// `device` is called `name`, in a later record than all known.
+    Record {
+        /// Whose record.
+        device: DeviceId,
+        /// Another name than its own.
+        name: String,
+    },
+    /// `leader` broadcasts `payload`.
+    Relayed {
+        /// Who said nothing.
+        leader: DeviceId,
+        /// In which group.
+        group: GroupKey,
+        /// In which term.
+        epoch: u64,
+        /// What it did not say.
+        payload: Bytes,
+    },
+}
+
+impl Node {
+    /// Sends a plaintext of any bytes over the session with a device. Returns whether there is one.
+    #[doc(hidden)]
+    pub fn say_bytes(&mut self, now: Time, to: DeviceId, plaintext: &[u8]) -> bool {
+        self.begin(now);
+        let key = self.roster.get(to.node()).map(|entry| entry.key);
+        let said = match (&mut self.sessions, key) {
+            (Some(sessions), Some(key)) => sessions.send(&mut ctx!(self), &key, plaintext).is_ok(),
+            _ => false,
+        };
+        self.settle();
+        said
+    }
+
+    /// Tells a device a lie. Returns whether there is a session, and the lie could be made up.
+    #[doc(hidden)]
+    pub fn say(&mut self, now: Time, to: DeviceId, lie: Lie) -> bool {
+        let message = match lie {
+            Lie::Down { by, device } => self
+                .membership
+                .forge_down(by.node(), to.node(), device.node())
+                .map(Message::Membership),
+            Lie::Record { device, name } => {
+                let known = self.roster.get(device.node());
+                let record = known.and_then(|entry| entry.record.clone());
+                record.map(|mut record| {
+                    record.version += 1;
+                    record.name = name;
+                    Message::Record(record)
+                })
+            }
+            Lie::Relayed {
+                leader,
+                group,
+                epoch,
+                payload,
+            } => self.roster.get(leader.node()).map(|entry| {
+                let head = Head {
+                    group: GroupRef::Key(group),
+                    class: Class::Broadcast,
+                    epoch,
+                    seq: u64::from(u32::MAX),
+                };
+                let part = Part {
+                    head,
+                    total: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+                    index: 0,
+                    chunk: payload,
+                };
+                Message::Relayed(Relayed {
+                    origin: leader.node(),
+                    boot: entry.boot,
+                    part,
+                })
+            }),
+        };
+        let Some(message) = message else { return false };
+        let mut plaintext = Vec::new();
+        message.encode(&mut plaintext);
+        self.say_bytes(now, to, &plaintext)
+    }
+}
