@@ -19,6 +19,8 @@ mod ctx;
 mod discovery;
 mod election;
 mod event;
+#[doc(hidden)]
+pub mod fuzz;
 mod id;
 mod keyring;
 mod keys;

@@ -24,6 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "tests/scenarios",
         &["consort-proto", "consort-sim", "consort-plugin-host"],
     ),
+    ("tests/fuzz", &["consort-proto"]),
     ("tests/tidy", &[]),
     ("tests/xtask", &[]),
 ];

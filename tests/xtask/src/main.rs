@@ -1,4 +1,4 @@
-//! The one entry for chores: `cargo xtask demo | test | check | bench | figures | swarm | mutants | plugins`.
+//! The one entry for chores: demo, tests, checks, benchmarks, figures, swarm, mutants, fuzzing, plugins.
 //!
 //! Each command sets up what it needs and says plainly what it cannot set up. All work from any
 //! folder of the workspace. Progress goes to standard error; standard output belongs to the program
@@ -10,6 +10,7 @@ mod bench;
 mod check;
 mod demo;
 mod figures;
+mod fuzz;
 mod mutants;
 mod setup;
 mod shell;
@@ -67,6 +68,8 @@ enum Chore {
         /// Only the guards whose names contain this.
         name: Option<String>,
     },
+    /// Fuzz one target with libFuzzer, as long as its flags say.
+    Fuzz(fuzz::FuzzArguments),
     /// Build the plugins into target/plugins.
     Plugins,
 }
@@ -92,6 +95,7 @@ fn run(chore: Chore) -> anyhow::Result<ExitCode> {
         Chore::Figures { arguments } => figures::run(&workspace, &arguments),
         Chore::Swarm(arguments) => swarm::run(&workspace, &arguments),
         Chore::Mutants { name } => mutants::run(&workspace, name.as_deref()),
+        Chore::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
         Chore::Plugins => {
             setup::wasm_targets(&workspace)?;
             wasm::build_plugins(&workspace)?;

@@ -32,7 +32,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 
 use identity::MemberCodec;
-pub(crate) use identity::MemberId;
+pub(crate) use identity::{CodecError, MemberId};
 
 use crate::id::NodeId;
 use crate::mutant::{self, Mutant};
@@ -328,6 +328,18 @@ impl Membership {
             down,
         });
     }
+}
+
+/// Reads a whole packet as foca will: a header, a count, and as many members.
+pub(crate) fn decode_packet(mut packet: &[u8]) -> Result<(), CodecError> {
+    MemberCodec.decode_header(&mut packet)?;
+    let Some((count, mut rest)) = packet.split_first_chunk() else {
+        return Ok(());
+    };
+    for _ in 0..u16::from_be_bytes(*count) {
+        MemberCodec.decode_member(&mut rest)?;
+    }
+    Ok(())
 }
 
 /// Measured at 20 % loss for a simulated day against the library's LAN defaults, which cost

@@ -23,6 +23,7 @@
 mod attempt;
 mod cookie;
 mod establish;
+mod fuzzing;
 mod gate;
 mod handshake;
 mod keys;
@@ -58,6 +59,7 @@ use crate::time::Time;
 use crate::wire::header::{DATA_HEADER_LEN, DATA_OVERHEAD, Flags, Kind, classify};
 use attempt::Attempt;
 use cookie::{Baker, Jar};
+pub(crate) use fuzzing::sign;
 use gate::Gate;
 pub(crate) use handshake::Target;
 use handshake::{GroupKey, Identity};

@@ -1,0 +1,34 @@
+//! The configuration file, read by the daemon's own source without the daemon, which would bring
+//! wasmtime along.
+
+#![expect(
+    dead_code,
+    unreachable_pub,
+    reason = "the daemon uses the rest, and hands it on"
+)]
+
+#[path = "../../../host/daemon/src/config/file.rs"]
+mod file;
+#[path = "../../../host/daemon/src/config/key.rs"]
+mod key;
+#[path = "../../../host/daemon/src/config/kinds.rs"]
+mod kinds;
+
+/// Reads a file. What is taken as a text is taken as a table too, and a mistake has a line within
+/// the text.
+pub(crate) fn run(bytes: &[u8]) {
+    let Ok(text) = core::str::from_utf8(bytes) else {
+        return;
+    };
+    match file::parse(text) {
+        Ok(parsed) => {
+            let checked = file::check(parsed.table);
+            assert!(checked.is_ok(), "taken and then refused: {checked:?}");
+        }
+        Err(mistake) => {
+            let lines = text.bytes().filter(|byte| *byte == b'\n').count() + 1;
+            assert!(mistake.line.is_none_or(|line| line <= lines), "{mistake:?}");
+            assert!(!mistake.what.is_empty(), "a mistake is named");
+        }
+    }
+}
