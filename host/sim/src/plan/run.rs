@@ -189,8 +189,6 @@ struct Runner<'a> {
     planned: u64,
     /// The plan's plugins, the first of which is meant where none is named.
     plugins: Vec<PluginSpec>,
-    /// Devices whose flapping a heal or the calm ended, by the number of heals so far.
-    heals: u32,
     /// Devices that have been started.
     started: Vec<bool>,
     watched: expect::Watched,
@@ -206,7 +204,6 @@ impl<'a> Runner<'a> {
             agenda: BTreeMap::new(),
             planned: 0,
             plugins: plan.plugins_or_default().iter().map(spec).collect(),
-            heals: 0,
             started: vec![false; plan.nodes],
             watched: expect::Watched::default(),
             probes: Vec::new(),

@@ -9,7 +9,7 @@ use consort_proto::{Address, PluginSpec, Time};
 use rand::{Rng, RngExt};
 
 use super::super::{Action, Flap, FloodKind, LinkChange, Pair, PluginUp, Replay, SendOne, Who};
-use super::{Act, PROBE_EVERY, PROBES, Runner, calm_link};
+use super::{Act, Runner, calm_link};
 use crate::app::AppState;
 use crate::network::Link;
 use crate::sim::{Recorded, Sim};
@@ -73,11 +73,31 @@ impl Runner<'_> {
             Action::Cut(pair) => self.pairs(&pair, Sim::cut_one_way),
             Action::Mend(pair) => self.pairs(&pair, Sim::mend_one_way),
             Action::Heal(_) => {
-                self.heals += 1;
+                self.agenda
+                    .retain(|_, act| !matches!(act, Act::Flap { .. }));
                 self.sim.heal();
             }
             Action::Link(change) => self.change_links(&change),
             Action::Flap(flap) => self.flap(index, true, now + flap.lasting),
+            Action::Readdress(who) => self.each(&who, |runner, node| runner.sim.readdress(node)),
+            Action::DiskFull(_)
+            | Action::DiskFree(_)
+            | Action::CrashAtWrite(_)
+            | Action::ClockJump(_)
+            | Action::ClockDrift(_) => self.machine(action),
+            Action::Clone(_) | Action::Stranger(_) | Action::Flood(_) | Action::Replay(_) => {
+                self.hostile(index, action)
+            }
+            Action::PluginFault(_)
+            | Action::PluginDown(_)
+            | Action::PluginUp(_)
+            | Action::Send(_) => self.plugins(action),
+        }
+    }
+
+    /// Disks and clocks.
+    fn machine(&mut self, action: Action) {
+        match action {
             Action::DiskFull(who) => {
                 self.each(&who, |runner, node| runner.sim.set_disk_full(node, true));
             }
@@ -99,10 +119,15 @@ impl Runner<'_> {
                     runner.sim.set_drift(node, drift.ppm)
                 });
             }
-            Action::Clone(clone) => {
-                if clone.node < self.sim.device_count() {
-                    self.sim.clone_device(clone.node);
-                }
+            _ => {}
+        }
+    }
+
+    /// Others on the network.
+    fn hostile(&mut self, index: usize, action: Action) {
+        match action {
+            Action::Clone(clone) if clone.node < self.sim.device_count() => {
+                self.sim.clone_device(clone.node);
             }
             Action::Stranger(stranger) => {
                 for _ in 0..stranger.count {
@@ -110,12 +135,19 @@ impl Runner<'_> {
                 }
             }
             Action::Flood(flood) => {
-                let until = now + flood.lasting;
+                let until = self.sim.now() + flood.lasting;
                 self.sim
                     .mark_flood(&format!("{:?} flood", flood.kind), flood.lasting);
                 self.flood(index, until);
             }
             Action::Replay(replay) => self.begin_replay(&replay),
+            _ => {}
+        }
+    }
+
+    /// Plugins and what they send.
+    fn plugins(&mut self, action: Action) {
+        match action {
             Action::PluginFault(fault) => {
                 let spec = self.plugin(fault.plugin.as_ref());
                 self.each_going(&fault.node, |runner, node| {
@@ -134,7 +166,7 @@ impl Runner<'_> {
                 runner.plugin_up(node, &up);
             }),
             Action::Send(send) => self.send(&send),
-            Action::Readdress(who) => self.each(&who, |runner, node| runner.sim.readdress(node)),
+            _ => {}
         }
     }
 
@@ -417,7 +449,6 @@ impl Runner<'_> {
                 }
             }
         }
-        debug_assert!(number < PROBES && !PROBE_EVERY.is_zero(), "as planned");
     }
 
     /// At the end of a run that must come to rest: messages reach everyone.
