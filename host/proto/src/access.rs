@@ -61,6 +61,13 @@ impl Access {
         &self.deny
     }
 
+    /// The devices that are admitted by name, if any are named: those that a secret may be given
+    /// to which others who hold the former one must not get.
+    pub(crate) fn named(&self) -> Option<BTreeSet<DeviceId>> {
+        let allow = self.allow.as_ref()?;
+        Some(allow.difference(&self.deny).copied().collect())
+    }
+
     /// Whether a device is admitted.
     #[must_use]
     pub fn admits(&self, device: &DeviceId) -> bool {
@@ -105,6 +112,8 @@ mod tests {
                 assert_eq!(access.admits(&device(n)), admitted.contains(&n), "{n}");
                 assert_eq!(access.admits_node(device(n).node()), admitted.contains(&n));
             }
+            let named = access.allow().map(|_| list(&admitted));
+            assert_eq!(access.named(), named);
         }
     }
 

@@ -1,9 +1,10 @@
 //! Rotation of the group's secret: steps that reach everybody, whatever happens between them.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
-use consort_proto::{KeyState, PeerKeyring, RotateError, RotateStep};
-use consort_scenarios::{all, app, form, group, ms, secs, settle};
+use consort_proto::{Access, KeyState, PeerKeyring, RotateError, RotateStep};
+use consort_scenarios::{all, all_but, app, form, group, ms, secs, settle};
 use consort_sim::{Link, Sim, scenario};
 use rand::RngExt;
 
@@ -99,6 +100,113 @@ fn steps_out_of_order_are_refused() {
         assert_eq!(refused(RotateStep::Use), RotateError::NothingStaged);
         assert_eq!(refused(RotateStep::Remove), RotateError::NothingRetiring);
         assert_eq!(refused(RotateStep::Compromised), RotateError::NoList);
+        // A list of the denied does not tell who is to have the secret, and one that is all denied
+        // tells that nobody is.
+        for allow in [None, Some(vec![1])] {
+            sim.set_access(0, access(&sim, allow.as_deref(), &[1]));
+            let refused = sim.rotate(0, RotateStep::Compromised, true);
+            assert_eq!(refused, Err(RotateError::NoList), "{allow:?}");
+        }
+        assert_eq!(states(&sim, 0), [(1, KeyState::Active)]);
+    });
+}
+
+fn access(sim: &Sim, allow: Option<&[usize]>, deny: &[usize]) -> Access {
+    let ids = |nodes: &[usize]| nodes.iter().map(|node| sim.id(*node)).collect();
+    Access::new(allow.map(ids), ids(deny)).expect("short lists")
+}
+
+/// The leader broadcasts every half second: the listed devices all get it and see no other leader,
+/// and `thief` gets nothing.
+fn expect_locked_out(sim: &mut Sim, leader: (usize, u64), listed: &[usize], thief: usize) {
+    for _ in 0..60 {
+        let number = sim.broadcast(leader.0, &app(), 100).expect("it leads");
+        sim.run_for(ms(500));
+        let got: BTreeSet<usize> = sim.receivers(number).into_iter().collect();
+        sim.expect(
+            got == listed.iter().copied().collect(),
+            &format!("a message went to {got:?}, listed are {listed:?}"),
+        );
+        sim.expect(
+            sim.agree(&app(), listed) == Some(leader),
+            "the listed devices keep their leader",
+        );
+        assert_eq!(states(sim, thief), [(1, KeyState::Active)]);
+    }
+}
+
+/// The operator alone has a list, so to all others the thief is a member like any other.
+#[test]
+fn a_stolen_secret_is_replaced_at_once_for_those_on_the_list() {
+    let name = "a_stolen_secret_is_replaced_at_once_for_those_on_the_list";
+    scenario(name, 5, |seed| {
+        let mut sim = group(name, seed, 7).build();
+        let leader = form(&mut sim);
+        sim.run_for(secs(2));
+        let others = all_but(7, leader.0);
+        let (thief, away, operator) = (others[0], others[1], others[2]);
+        let listed = all_but(7, thief);
+        let present: Vec<usize> = listed.iter().copied().filter(|n| *n != away).collect();
+        sim.crash(away);
+        settle(&mut sim, &all_but(7, away), secs(20));
+        sim.set_access(operator, access(&sim, Some(&listed), &[]));
+        sim.rotate(operator, RotateStep::Compromised, false)
+            .expect("it has a list");
+        sim.run_for(secs(1));
+        assert_eq!(states(&sim, leader.0), [(2, KeyState::Active)]);
+        expect_locked_out(&mut sim, leader, &present, thief);
+        expect_same(&mut sim, &present, "those on the list");
+        settle(&mut sim, &present, secs(1));
+        assert_eq!(sim.demotions(&app()), 0, "the leader led all the time");
+
+        // Neither a new start nor the end of the list helps who holds the stolen secret alone.
+        sim.restart(thief, ms(500));
+        sim.start(away);
+        sim.set_access(operator, Access::default());
+        expect_locked_out(&mut sim, leader, &present, thief);
+        settle(&mut sim, &present, secs(1));
+        sim.crash(away);
+        let ring = sim.stored_keyring(operator).expect("it has a group");
+        sim.give_keyring(away, ring);
+        sim.start(away);
+        settle(&mut sim, &listed, secs(10));
+        // It may have led the thief meanwhile: the term is above what it saw.
+        let leads = sim.agree(&app(), &listed).expect("they agree");
+        assert_eq!(leads.0, leader.0);
+        expect_locked_out(&mut sim, leads, &listed, thief);
+    });
+}
+
+/// With the list on all devices the thief is out before the secret is changed, and stays out when
+/// the lists are gone.
+#[test]
+fn a_stolen_secret_is_worth_nothing_after_lists_and_rotation() {
+    let name = "a_stolen_secret_is_worth_nothing_after_lists_and_rotation";
+    scenario(name, 5, |seed| {
+        let link = Link::lan().with_loss(0.1);
+        let mut sim = group(name, seed, 5).link(link).build();
+        let leader = form(&mut sim);
+        let thief = all_but(5, leader.0)[1];
+        let listed = all_but(5, thief);
+        for node in &listed {
+            sim.set_access(*node, access(&sim, Some(&listed), &[]));
+        }
+        settle(&mut sim, &listed, secs(4));
+        sim.rotate(leader.0, RotateStep::Compromised, false)
+            .expect("it has a list");
+        expect_same(&mut sim, &listed, "those on the list");
+        for node in &listed {
+            sim.set_access(*node, Access::default());
+        }
+        for _ in 0..60 {
+            sim.run_for(secs(1));
+            let same = sim.agree(&app(), &listed) == Some(leader);
+            sim.expect(same, "the listed devices keep their leader");
+            let seen = listed.iter().any(|n| sim.members_seen(*n).contains(&thief));
+            sim.expect(!seen, "nobody sees the thief");
+        }
+        assert_eq!(states(&sim, thief), [(1, KeyState::Active)]);
+        assert_eq!(sim.demotions(&app()), 0, "the leader led all the time");
     });
 }
 

@@ -91,6 +91,9 @@ impl Node {
         if let Some(sessions) = &mut self.sessions {
             sessions.set_access(access.clone());
         }
+        if let Some(rotation) = &mut self.rotation {
+            rotation.set_listed(access.named());
+        }
         self.config.access = access;
         let denied = self.roster.iter().map(|(node, _)| node);
         let denied: Vec<NodeId> = denied.filter(|node| !self.admits(*node)).collect();

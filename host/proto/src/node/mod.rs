@@ -242,7 +242,8 @@ impl Node {
             .ok_or(NewNodeError::UnusableKey)?;
         let mut rng = ChaCha12Rng::from_seed(seed);
         let identity = Identity::new(&config, key, BootId(rng.next_u64()));
-        let rotation = config.group.clone().map(Rotation::new);
+        let listed = config.access.named();
+        let rotation = config.group.clone().map(|ring| Rotation::new(ring, listed));
         let sessions = rotation
             .as_ref()
             .map(|group| identity.open_sessions(group, &config, &stored));

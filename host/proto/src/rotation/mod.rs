@@ -109,7 +109,7 @@ pub(crate) struct Rotation {
 }
 
 impl Rotation {
-    pub(crate) fn new(ring: Keyring) -> Self {
+    pub(crate) fn new(ring: Keyring, listed: Option<BTreeSet<DeviceId>>) -> Self {
         Self {
             shape: ring.shape(),
             keys: ring.derive(),
@@ -118,7 +118,7 @@ impl Rotation {
             next: None,
             failed_at: None,
             peers: BTreeMap::new(),
-            listed: None,
+            listed,
             wake: Time::MAX,
             outputs: VecDeque::new(),
         }
@@ -145,7 +145,6 @@ impl Rotation {
     }
 
     /// Who may hold a restricted secret.
-    #[cfg_attr(not(test), expect(dead_code, reason = "devices have no lists yet"))]
     pub(crate) fn set_listed(&mut self, listed: Option<BTreeSet<DeviceId>>) {
         self.listed = listed;
     }

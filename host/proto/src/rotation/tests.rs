@@ -26,7 +26,7 @@ impl Bench {
     fn new() -> Self {
         let ring = Keyring::from(GroupSecret::from_random(&[7; 48]));
         let mut bench = Self {
-            rotation: Rotation::new(ring),
+            rotation: Rotation::new(ring, None),
             rng: ChaCha12Rng::seed_from_u64(1),
         };
         bench.rotation.connected(NOW, node(2), device(2));
