@@ -362,7 +362,8 @@ fn rule_8_a_faulted_instance_takes_no_leadership() {
         sim.plugin_down(first, &app());
         // The named successor faults before it hears of it.
         sim.plugin_fault(rest[0], &app());
-        agree(&mut sim, &rest[1..], ms(240));
+        // The head start, two ranks where the old leader's record still counts it, and a round.
+        agree(&mut sim, &rest[1..], ms(270));
         assert_eq!(leader(&sim, &rest[1..]), Some(rest[1]));
     });
 }
@@ -517,7 +518,7 @@ fn changes_while_the_best_flaps(name: &str, seed: Seed, preempt: bool, period: u
 fn a_flapping_best_device_changes_the_leader_seldom() {
     let name = "a_flapping_best_device_changes_the_leader_seldom";
     scenario(name, 1, |seed| {
-        for (preempt, period, most) in [(false, 60, 9), (true, 60, 9), (true, 95, 24)] {
+        for (preempt, period, most) in [(false, 60, 9), (true, 60, 9), (true, 95, 38)] {
             let changes = changes_while_the_best_flaps(name, seed, preempt, period);
             println!(
                 "a restart every {period} s, preempt {preempt}: {changes} changes of leader an hour"
