@@ -249,14 +249,6 @@ impl Node {
             .map(|group| identity.open_sessions(group, &config, &stored));
         let discovery = Discovery::new(now, &config.seeds, &stored.addresses);
         let membership = Membership::new(identity.node, stored.boot_counter, rng.random());
-        let ceilings = stored.epoch_ceilings.into_iter();
-        let past = |ceiling| Past {
-            epochs: Epochs::at_start(ceiling),
-            ..Past::default()
-        };
-        let pasts = ceilings
-            .map(|(group, ceiling)| (group, past(ceiling)))
-            .collect();
         let mut node = Self {
             membership,
             discovery,
@@ -271,7 +263,7 @@ impl Node {
             wall: WallClock::new(now, wall),
             roster: Roster::default(),
             plugins: BTreeMap::new(),
-            pasts,
+            pasts: pasts(stored.epoch_ceilings),
             ceilings: BTreeMap::new(),
             pending: BTreeMap::new(),
             repeats: Vec::new(),
@@ -569,6 +561,18 @@ impl Node {
         });
         self.serials.store
     }
+}
+
+/// What elections of earlier runs left behind.
+fn pasts(ceilings: Vec<(GroupKey, u64)>) -> BTreeMap<GroupKey, Past> {
+    let past = |ceiling| Past {
+        epochs: Epochs::at_start(ceiling),
+        ..Past::default()
+    };
+    let ceilings = ceilings.into_iter();
+    ceilings
+        .map(|(group, ceiling)| (group, past(ceiling)))
+        .collect()
 }
 
 impl core::fmt::Debug for Node {
