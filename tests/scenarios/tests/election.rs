@@ -504,7 +504,7 @@ fn changes_while_the_best_flaps(name: &str, seed: Seed, preempt: bool, period: u
     while sim.now() < end {
         sim.run_for(secs(period - 5));
         if sim.now() > quarter {
-            quarter = quarter + secs(900);
+            quarter += secs(900);
             if let Some(gone) = leader(&sim, &all(20)).filter(|gone| *gone != 0) {
                 sim.restart(gone, secs(10));
             }

@@ -88,7 +88,7 @@ impl Addresses {
     }
 
     /// What is to be stored, if it is time for it.
-    pub(super) fn to_store(&mut self, now: Time) -> Option<Vec<Address>> {
+    pub(super) fn due_to_be_stored(&mut self, now: Time) -> Option<Vec<Address>> {
         let is_early = self
             .stored_at
             .is_some_and(|at| now.since(at) < STORE_PERIOD);

@@ -116,7 +116,7 @@ impl Discovery {
 
     /// What is to be remembered for the next run, if it is time to store it.
     pub(crate) fn addresses_to_store(&mut self, now: Time) -> Option<Vec<Address>> {
-        self.addresses.to_store(now)
+        self.addresses.due_to_be_stored(now)
     }
 
     /// A member is lost that was reached at these addresses, the likeliest first.

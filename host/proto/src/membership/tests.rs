@@ -4,7 +4,8 @@ use bytes::Buf;
 
 use super::identity::MEMBER_LEN;
 use super::*;
-use crate::session::MAX_PLAINTEXT;
+use crate::MAX_DATAGRAM;
+use crate::wire::header::DATA_OVERHEAD;
 use crate::wire::message::FRAME_HEADER;
 
 /// Devices whose packets arrive at once; the count of what they said.
@@ -222,7 +223,7 @@ fn the_source_of_a_packet_is_bound_to_its_session() {
 
 #[test]
 fn packets_keep_to_one_size_that_fits_a_datagram() {
-    assert!(PACKET_MAX + FRAME_HEADER <= MAX_PLAINTEXT);
+    const { assert!(PACKET_MAX + FRAME_HEADER + DATA_OVERHEAD <= MAX_DATAGRAM) };
     let mut mesh = Mesh::new(120);
     mesh.run(20);
     mesh.expect_whole();

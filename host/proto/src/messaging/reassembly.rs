@@ -261,7 +261,7 @@ mod tests {
             let mut whole = Vec::new();
             for step in 0..count {
                 // 7 is prime to every count here but 7's own multiples.
-                let index = if count % 7 == 0 {
+                let index = if count.is_multiple_of(7) {
                     step
                 } else {
                     step * 7 % count

@@ -127,7 +127,7 @@ mod tests {
         let (old, new): (Vec<u64>, Vec<u64>) = ((1..90).collect(), (1..=100).collect());
         for seq in 0..20 {
             let views = |member: u64| {
-                if member % 2 == 0 {
+                if member.is_multiple_of(2) {
                     new.clone()
                 } else {
                     old.clone()

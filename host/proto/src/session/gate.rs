@@ -92,7 +92,7 @@ impl Source {
     fn of(address: Address) -> Self {
         let Address::Udp(socket) = address;
         match socket.ip().to_canonical() {
-            IpAddr::V4(ip) => Self(u128::from(ip.to_ipv6_mapped().to_bits())),
+            IpAddr::V4(ip) => Self(ip.to_ipv6_mapped().to_bits()),
             IpAddr::V6(ip) if ip.is_unicast_link_local() => Self(ip.to_bits()),
             IpAddr::V6(ip) => Self(Ipv6Addr::to_bits(ip) >> 64 << 64),
         }

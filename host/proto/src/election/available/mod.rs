@@ -436,7 +436,7 @@ impl Available {
         let claimed = self.claims.remove(from);
         let vacant = matches!(self.state, State::Vacant { .. });
         let led = self.follows(from);
-        if !led && !(vacant && claimed) {
+        if !(led || vacant && claimed) {
             return;
         }
         let delay = match turn {
