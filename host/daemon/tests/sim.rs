@@ -45,7 +45,9 @@ fn scenario(folder: &Path, plan: &str) -> String {
 
 #[test]
 fn one_seed_gives_one_text() {
-    let arguments = ["sim", "--seed", "42", "--for", "30s", "--loss", "10%", "--json"];
+    let arguments = [
+        "sim", "--seed", "42", "--for", "30s", "--loss", "10%", "--json",
+    ];
     let (first, second) = (consort(&arguments), consort(&arguments));
     assert!(first.status.success(), "{}", text(&first.stderr));
     assert_eq!(first.stdout, second.stdout);
@@ -53,7 +55,9 @@ fn one_seed_gives_one_text() {
     assert_eq!(figures["seed"], "0x000000000000002a");
     assert_eq!(figures["violations"], 0);
     assert!(figures["delivered"].as_u64() > Some(100), "{figures}");
-    let other = consort(&["sim", "--seed", "43", "--for", "30s", "--loss", "10%", "--json"]);
+    let other = consort(&[
+        "sim", "--seed", "43", "--for", "30s", "--loss", "10%", "--json",
+    ]);
     assert_ne!(first.stdout, other.stdout);
 }
 
@@ -79,7 +83,10 @@ fn the_documented_scenarios_run_and_are_drawn() {
         assert!(out.contains("nothing forbidden happened"), "{out}");
         let svg = std::fs::read_to_string(&picture).expect("the picture is there");
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
-        assert!(svg.contains(">n0</text>") || svg.contains("n0"), "lanes have names");
+        assert!(
+            svg.contains(">n0</text>") || svg.contains("n0"),
+            "lanes have names"
+        );
         run += 1;
     }
     assert!(run >= 3, "{run} examples");
@@ -106,7 +113,10 @@ fn a_wrong_plan_is_refused_with_its_place() {
     for (plan, words) in [
         ("v = 1\nnodes = 3\n", ["for", "missing"]),
         ("v = 1\nnodes = 0\nfor = \"1s\"\n", ["nodes", "0"]),
-        ("v = 1\nnodes = 3\nfor = \"1s\"\nnod = 4\n", ["nod", "unknown"]),
+        (
+            "v = 1\nnodes = 3\nfor = \"1s\"\nnod = 4\n",
+            ["nod", "unknown"],
+        ),
         ("v = 1\nnodes = 3\nfor = \"soon\"\n", ["for", "soon"]),
         (
             "v = 1\nnodes = 3\nfor = \"9s\"\n[[step]]\nat = \"1s\"\ncrash = 7\n",

@@ -15,8 +15,9 @@ use std::{fs, io, process};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// `ETH_P_IP`, in network byte order as packet sockets want it.
-const IPV4: i32 = 0x0800_u16.to_be() as i32;
+/// `ETH_P_ALL`, in network byte order as packet sockets want it: a bridge takes what it forwards
+/// before sockets of a single protocol see it.
+const EVERYTHING: i32 = 0x0003_u16.to_be() as i32;
 const UDP: u8 = 17;
 /// The first byte of Inits and of beacons; the group's `kid` follows at the fifth and second byte.
 const INIT: [u8; 2] = [0x12, 0x13];
@@ -51,7 +52,11 @@ fn duration(text: &str) -> Duration {
 
 /// Keeps the payloads of all UDP datagrams that pass, each once although it passes two ports.
 fn capture(file: &str, lasting: Duration) -> io::Result<()> {
-    let mut socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(IPV4)))?;
+    let mut socket = Socket::new(
+        Domain::PACKET,
+        Type::DGRAM,
+        Some(Protocol::from(EVERYTHING)),
+    )?;
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
     let mut kept: Vec<Vec<u8>> = Vec::new();
     let end = Instant::now() + lasting;
@@ -82,8 +87,9 @@ fn capture(file: &str, lasting: Duration) -> io::Result<()> {
 
 /// The payload of an IPv4 packet that carries UDP (RFC 791, RFC 768).
 fn udp_payload(packet: &[u8]) -> Option<&[u8]> {
-    let header = usize::from(packet.first()? & 15) * 4;
-    if *packet.get(9)? != UDP {
+    let first = *packet.first()?;
+    let header = usize::from(first & 15) * 4;
+    if first >> 4 != 4 || *packet.get(9)? != UDP {
         return None;
     }
     let length = packet.get(header + 4..header + 6)?;
