@@ -177,7 +177,7 @@ fn node_config(
         port: net.port(),
         aes_in_hardware: aes_in_hardware(),
         seeds,
-        access: consort_proto::Access::default(),
+        access: config.access.clone(),
         crypto: Arc::new(Ring),
         send_rate: consort_proto::SendRate::default(),
     }

@@ -139,7 +139,8 @@ fn group(node: &NodeStatus, net: &Net) -> GroupStatus {
         | consort_proto::PeerState::Connecting
         | consort_proto::PeerState::Connected
         | consort_proto::PeerState::Missing
-        | consort_proto::PeerState::Left => false,
+        | consort_proto::PeerState::Left
+        | consort_proto::PeerState::Denied => false,
     });
     let keyring = node.keyring.iter();
     GroupStatus {
@@ -253,6 +254,7 @@ const fn peer_state(state: consort_proto::PeerState) -> PeerState {
         consort_proto::PeerState::Suspect => PeerState::Suspect,
         consort_proto::PeerState::Missing => PeerState::Missing,
         consort_proto::PeerState::Left => PeerState::Left,
+        consort_proto::PeerState::Denied => PeerState::Denied,
     }
 }
 
@@ -284,6 +286,9 @@ fn why_no_member(peer: &consort_proto::PeerStatus) -> Option<String> {
             ));
         }
         consort_proto::PeerState::Left => "stopped in order",
+        consort_proto::PeerState::Denied => {
+            "it holds a secret of the group, but group.allow or group.deny keeps it out"
+        }
     };
     Some(why.to_owned())
 }
@@ -368,6 +373,8 @@ fn counters(node: &NodeStatus, net: &Net) -> Counters {
         messages_stale: node.counters.messages_stale,
         messages_over_quota: node.counters.messages_over_quota,
         handshakes_failed: node.counters.handshakes_failed,
+        handshakes_denied: node.counters.handshakes_denied,
+        handshakes_put_off: node.counters.handshakes_put_off,
     }
 }
 

@@ -247,7 +247,7 @@ pub enum RotateError {
     NotUsed(Vec<DeviceId>),
     /// Nobody says who may hold the fresh secret.
     #[error(
-        "this device has no list of allowed devices, so there is nobody to give a fresh secret to; list the devices of the group first"
+        "this device has no list of allowed devices, so there is nobody to give a fresh secret to; name the devices of the group in `group.allow` first"
     )]
     NoList,
     /// All epochs have been used.

@@ -128,6 +128,8 @@ pub enum PeerState {
     Missing,
     /// Said goodbye.
     Left,
+    /// Not admitted: it was a member before, or called in vain.
+    Denied,
 }
 
 /// One plugin on this device.

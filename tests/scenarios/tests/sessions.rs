@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use consort_proto::{Access, DeviceId};
+use consort_proto::{Access, DeviceId, PeerState};
 use consort_scenarios::{all, app, form, group, ms, secs, settle};
 use consort_sim::{Link, Sim, scenario};
 
@@ -117,6 +117,9 @@ fn a_denied_device_is_out_and_stays_out() {
         sim.run_for(secs(30));
         let status = sim.status(rest[0]).expect("it runs");
         sim.expect(status.counters.handshakes_denied > 0, "it knocked in vain");
+        let told = status.peers.iter().filter(|p| p.state == PeerState::Denied);
+        let told: Vec<DeviceId> = told.map(|peer| peer.device).collect();
+        assert_eq!(told, [sim.id(denied)], "and is told of");
         for node in &rest {
             sim.set_access(*node, Access::default());
         }
@@ -141,6 +144,10 @@ fn an_allow_list_admits_those_on_it_only() {
         for node in 0..3 {
             let seen = sim.members_seen(node);
             sim.expect(!seen.contains(&3), "it never got in");
+            let status = sim.status(node).expect("it runs");
+            let told = status.peers.iter().find(|peer| peer.device == sim.id(3));
+            let told = told.map(|peer| peer.state);
+            sim.expect(told == Some(PeerState::Denied), "it is told of");
         }
         sim.expect(sim.leads(3, &app()), "it is a group of its own");
     });

@@ -152,7 +152,7 @@ impl Report {
     fn new(step: RotateStep, epoch: u32, status: &Status) -> Self {
         // Whoever never was a member has no part in it.
         let known = status.peers.iter().filter(|peer| match peer.state {
-            PeerState::Known | PeerState::Connecting => false,
+            PeerState::Known | PeerState::Connecting | PeerState::Denied => false,
             PeerState::Connected
             | PeerState::Member
             | PeerState::Suspect

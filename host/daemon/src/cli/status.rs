@@ -204,7 +204,8 @@ fn secrets_line(status: &Status) -> Option<String> {
         | PeerState::Connecting
         | PeerState::Connected
         | PeerState::Missing
-        | PeerState::Left => false,
+        | PeerState::Left
+        | PeerState::Denied => false,
     });
     let behind = members.filter(|peer| peer.secrets != PeerSecrets::Current);
     let trouble = if failed {
@@ -281,6 +282,7 @@ const fn peer_state(state: PeerState) -> &'static str {
         PeerState::Suspect => "suspect",
         PeerState::Missing => "missing",
         PeerState::Left => "left",
+        PeerState::Denied => "denied",
     }
 }
 

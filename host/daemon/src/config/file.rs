@@ -13,8 +13,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::key::KeyPath;
 use super::kinds::{
-    Checked, FixedPort, Folder, List, ListenAddress, LogFormat, Name, Pattern, PluginValue, Port,
-    Priority, Seed, Switch, plugin_values,
+    Checked, Device, FixedPort, Folder, List, ListenAddress, LogFormat, Name, Pattern, PluginValue,
+    Port, Priority, Seed, Switch, plugin_values,
 };
 
 /// All settings, each of them optional.
@@ -25,6 +25,7 @@ pub(super) struct Settings {
     pub(super) data_dir: Option<Checked<Folder>>,
     pub(super) plugins_dir: Option<Checked<Folder>>,
     pub(super) network: NetworkSettings,
+    pub(super) group: GroupSettings,
     pub(super) log: LogSettings,
     pub(super) plugins: BTreeMap<PluginId, PluginSettings>,
 }
@@ -40,6 +41,13 @@ pub(super) struct NetworkSettings {
     pub(super) seeds: Option<List<Seed>>,
     pub(super) interfaces: Option<List<Pattern>>,
     pub(super) interfaces_denied: Option<List<Pattern>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct GroupSettings {
+    pub(super) allow: Option<List<Device>>,
+    pub(super) deny: Option<List<Device>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

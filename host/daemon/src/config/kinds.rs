@@ -10,6 +10,7 @@ use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use consort_proto::{ACCESS_MAX, DeviceId};
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -283,6 +284,25 @@ impl Kind for Pattern {
 impl ListKind for Pattern {
     const COUNT_MIN: usize = 0;
     const COUNT_MAX: usize = 64;
+}
+
+/// A device that is admitted or denied.
+#[derive(Debug)]
+pub(super) enum Device {}
+
+impl Kind for Device {
+    type Value = DeviceId;
+    const EXPECTED: &'static str = "the whole id of a device, as `consort status --json` prints it: \
+        its last two characters are a check, so one that does not fit is mistyped";
+
+    fn from_text(text: &str) -> Option<DeviceId> {
+        text.parse().ok()
+    }
+}
+
+impl ListKind for Device {
+    const COUNT_MIN: usize = 0;
+    const COUNT_MAX: usize = ACCESS_MAX;
 }
 
 /// A value for a plugin, which gets it as text.

@@ -16,7 +16,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use consort_proto::PluginId;
+use consort_proto::{Access, PluginId};
 use thiserror::Error;
 
 pub use key::KeyPath;
@@ -38,6 +38,8 @@ pub struct Config {
     pub plugins_dir: PathBuf,
     /// `[network]`.
     pub network: Network,
+    /// `[group]`: which devices are admitted.
+    pub access: Access,
     /// `[plugins.<id>]`, the operator's overlay.
     pub plugins: BTreeMap<PluginId, PluginOverlay>,
 }

@@ -8,6 +8,8 @@ use std::io::{self, Read as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use consort_proto::Access;
+
 use super::file::{self, Mistake, Settings};
 use super::key::KeyPath;
 use super::kinds::{Checked, Kind, LogFormat, NAME_BYTES_MAX};
@@ -131,7 +133,7 @@ enum Shape {
 }
 
 /// The settings that a variable can set.
-const VARIABLES: [(&[&str], Shape); 12] = [
+const VARIABLES: [(&[&str], Shape); 14] = [
     (&["name"], Shape::Text),
     (&["data_dir"], Shape::Text),
     (&["plugins_dir"], Shape::Text),
@@ -143,6 +145,8 @@ const VARIABLES: [(&[&str], Shape); 12] = [
     (&["network", "seeds"], Shape::List),
     (&["network", "interfaces"], Shape::List),
     (&["network", "interfaces_denied"], Shape::List),
+    (&["group", "allow"], Shape::List),
+    (&["group", "deny"], Shape::List),
     (&["log", "format"], Shape::Text),
 ];
 
@@ -469,12 +473,19 @@ fn assemble(settings: Settings) -> Config {
                 .map(|list| list.0)
                 .unwrap_or_default(),
         },
+        access: access(settings.group),
         plugins: settings
             .plugins
             .into_iter()
             .map(|(id, plugin)| (id, overlay(plugin)))
             .collect(),
     }
+}
+
+fn access(group: file::GroupSettings) -> Access {
+    let allow = group.allow.map(|list| list.0.into_iter().collect());
+    let deny = group.deny.map(|list| list.0.into_iter().collect());
+    Access::new(allow, deny.unwrap_or_default()).expect("lists are bounded where they are read")
 }
 
 fn required<K: Kind>(value: Option<&Checked<K>>) -> K::Value

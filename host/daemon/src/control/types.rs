@@ -261,6 +261,8 @@ pub enum PeerState {
     Missing,
     /// Said goodbye.
     Left,
+    /// Not admitted by the settings, and calling all the same.
+    Denied,
 }
 
 /// A plugin on another device.
@@ -351,4 +353,8 @@ pub struct Counters {
     pub messages_over_quota: u64,
     /// Handshakes that failed.
     pub handshakes_failed: u64,
+    /// Handshakes of devices that hold a secret of the group and are not admitted.
+    pub handshakes_denied: u64,
+    /// Handshakes that were put off or asked for a cookie, because too many came at once.
+    pub handshakes_put_off: u64,
 }

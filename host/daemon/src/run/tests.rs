@@ -25,6 +25,7 @@ fn config(dir: &std::path::Path, listen: &str) -> Config {
             interfaces: vec![],
             interfaces_denied: vec![],
         },
+        access: consort_proto::Access::default(),
         plugins: std::collections::BTreeMap::new(),
     }
 }

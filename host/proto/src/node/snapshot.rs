@@ -4,8 +4,11 @@ use super::Node;
 use super::plugins::Health;
 use super::roster::{Entry, Standing};
 use crate::election;
-use crate::id::NodeId;
-use crate::status::{CloneStatus, NodeStatus, PeerState, PeerStatus, PluginStatus, Role};
+use crate::event::Address;
+use crate::id::{NodeId, PublicKey};
+use crate::status::{
+    CloneStatus, MessageCounts, NodeStatus, PeerKeyring, PeerState, PeerStatus, PluginStatus, Role,
+};
 use crate::time::Time;
 
 impl Node {
@@ -17,6 +20,7 @@ impl Node {
             .iter()
             .map(|(node, entry)| self.peer_status(now, node, entry))
             .collect();
+        peers.extend(self.denied_callers(now));
         peers.sort_by_key(|peer| peer.device);
         NodeStatus {
             device: self.identity.device,
@@ -80,12 +84,36 @@ impl Node {
         }
     }
 
+    /// The devices that called in vain and are not known otherwise.
+    fn denied_callers(&self, now: Time) -> Vec<PeerStatus> {
+        let callers = self.sessions.iter().flat_map(|s| s.denied_callers());
+        let unknown = callers.filter(|(key, _)| self.roster.get(key.device_id().node()).is_none());
+        let status = |(key, (address, called)): (&PublicKey, &(Address, Time))| PeerStatus {
+            device: key.device_id(),
+            name: None,
+            version: None,
+            address: Some(address.to_string()),
+            state: PeerState::Denied,
+            missing_for: None,
+            quarantined_clone: None,
+            refuses: false,
+            last_heard: Some(now.since(*called)),
+            round_trip_us: None,
+            clock_delta_us: None,
+            keyring: PeerKeyring::Unknown,
+            plugins: Vec::new(),
+            messages: MessageCounts::default(),
+        };
+        unknown.map(status).collect()
+    }
+
     fn peer_state(&self, node: NodeId, entry: &Entry) -> PeerState {
         let connecting = self
             .sessions
             .as_ref()
             .is_some_and(|s| s.is_connecting(&entry.key));
         match entry.standing {
+            _ if !self.admits(node) => PeerState::Denied,
             Standing::Missing { .. } => PeerState::Missing,
             Standing::Left => PeerState::Left,
             Standing::Doubted => PeerState::Suspect,

@@ -80,6 +80,7 @@ impl Sessions {
 
     /// Says once a minute who knocks in vain: it holds the group secret, so somebody gave it that.
     fn mention_denied(&mut self, peer: &PublicKey, from: Address, now: Time) {
+        self.denied.insert(*peer, (from, now));
         let last = self.denied_told_at;
         if last.is_none_or(|last| now.since(last) >= DENIED_PERIOD) {
             self.denied_told_at = Some(now);

@@ -63,6 +63,11 @@ impl<K: Ord + Copy, V> Lru<K, V> {
         Some(value)
     }
 
+    /// All entries, by key; none of them counts as used.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.entries.iter().map(|(key, (_, value))| (key, value))
+    }
+
     fn make_room(&mut self) {
         if self.entries.len() >= self.max
             && let Some((_, oldest)) = self.by_use.pop_first()

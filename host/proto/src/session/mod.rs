@@ -63,6 +63,7 @@ pub(crate) use fuzzing::sign;
 use gate::Gate;
 pub(crate) use handshake::Target;
 use handshake::{GroupKey, Identity};
+use lru::Lru;
 use memory::{InitCounters, SeenMacs};
 use refusal::Refusal;
 pub(crate) use rival::Opinion;
@@ -153,6 +154,9 @@ pub(crate) enum SessionEvent {
     },
 }
 
+/// Devices that are not admitted and of whose calls is told.
+const DENIED_MAX: usize = 64;
+
 /// Why nothing was sent. No state was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("there is no session with the peer that could carry the packet")]
@@ -171,6 +175,8 @@ pub(crate) struct Sessions {
     jar: Jar,
     access: Access,
     denied_told_at: Option<Time>,
+    /// Where and when devices that are not admitted called last.
+    denied: Lru<PublicKey, (Address, Time)>,
     /// Which boot to keep of peers that run in two.
     opinions: BTreeMap<PublicKey, Opinion>,
     events: VecDeque<SessionEvent>,
@@ -216,6 +222,7 @@ impl Sessions {
             jar: Jar::default(),
             access: Access::default(),
             denied_told_at: None,
+            denied: Lru::new(DENIED_MAX),
             opinions: BTreeMap::new(),
             events: VecDeque::new(),
             wake: None,
@@ -332,11 +339,18 @@ impl Sessions {
     /// are gone.
     pub(crate) fn set_access(&mut self, access: Access) {
         self.access = access;
+        self.denied = Lru::new(DENIED_MAX);
         let known = self.peers.keys().chain(self.attempts.keys());
         let denied = known.filter(|peer| !self.access.admits(&peer.device_id()));
         for peer in denied.copied().collect::<Vec<PublicKey>>() {
             self.close(&peer);
         }
+    }
+
+    /// Devices that are not admitted and called lately, the last [`DENIED_MAX`] of them: where from,
+    /// and when.
+    pub(crate) fn denied_callers(&self) -> impl Iterator<Item = (&PublicKey, &(Address, Time))> {
+        self.denied.iter()
     }
 
     /// Forgets the sessions with a peer and the attempt at one. What protects against replay is

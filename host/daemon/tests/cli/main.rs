@@ -1,14 +1,17 @@
 //! The program `consort` as people and scripts see it: what it prints, what it leaves on disk, and
 //! how it ends. Output of every `--json` form is held against its schema in docs/schemas.
 
+mod access;
+mod daemon;
+
 use std::fs;
 use std::io::Write as _;
-use std::net::UdpSocket;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
+use daemon::{Daemon, free_port};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -401,63 +404,6 @@ fn without_a_daemon_status_ends_with_6() {
         assert_ends(&output, 6, &["error: "]);
         assert_eq!(stdout(&output), "");
     }
-}
-
-/// A daemon that ends with the test.
-struct Daemon(Child);
-
-impl Daemon {
-    /// Starts one in the home's group and waits until it answers.
-    fn start(home: &Home, port: u16) -> Self {
-        let config =
-            format!("[network]\nlisten = [\"127.0.0.1\"]\nport = {port}\nmulticast = false\n");
-        home.write("run.toml", &config);
-        fs::create_dir_all(home.path("plugins")).expect("made");
-        let mut command = home.command(&["run", "--config", "run.toml", "--exit-with-parent"]);
-        let child = command
-            .stdin(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("runs");
-        let mut daemon = Self(child);
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while home.run(&["status"]).status.code() != Some(0) {
-            assert!(Instant::now() < deadline, "the daemon does not answer");
-            assert_eq!(
-                daemon.0.try_wait().expect("a child"),
-                None,
-                "the daemon has ended"
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        daemon
-    }
-
-    /// How it ends, once told to, and how long that took.
-    fn end(mut self, stop: impl FnOnce(&mut Child)) -> (ExitStatus, Duration) {
-        let told = Instant::now();
-        stop(&mut self.0);
-        while told.elapsed() < Duration::from_secs(10) {
-            if let Some(status) = self.0.try_wait().expect("a child") {
-                return (status, told.elapsed());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        panic!("the daemon does not end");
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // It has ended already where a test told it to.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    socket.local_addr().expect("an address").port()
 }
 
 #[test]
