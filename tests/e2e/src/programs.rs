@@ -75,13 +75,14 @@ pub fn guest(name: &str) -> PathBuf {
     fixture(name)
 }
 
-/// The folder that cargo builds into: this very test lies in its `debug/deps`.
+/// The folder that cargo builds into: this very program lies in its `debug`, a test in
+/// `debug/deps`.
 fn target() -> PathBuf {
-    let test = std::env::current_exe().expect("the system names this program");
-    let folder = test
+    let program = std::env::current_exe().expect("the system names this program");
+    let mut folders = program
         .ancestors()
-        .nth(3)
-        .expect("a test lies three folders deep");
+        .skip_while(|folder| !folder.ends_with("debug"));
+    let folder = folders.nth(1).expect("cargo built this program");
     folder.to_owned()
 }
 
