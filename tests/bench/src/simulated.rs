@@ -89,8 +89,9 @@ pub(crate) fn replay(setting: &Simulated) {
         sim.start_all(Duration::from_millis(500));
         sim.start_beat(&spec("app"), SECOND / 10, 200);
         sim.run_for(SECOND * 20);
-        let kept = sim.recorded().iter();
-        let kept: Vec<Recorded> = kept.filter(|copy| !is_beacon(copy)).cloned().collect();
+        // What is still under way is not yet a copy of anything.
+        let arrived = |copy: &&Recorded| sim.now().since(copy.at) > SECOND && !is_beacon(copy);
+        let kept: Vec<Recorded> = sim.recorded().iter().filter(arrived).cloned().collect();
         // Within one instant nothing but the copies arrives.
         let before = turned_away(&sim, setting.nodes);
         for copy in &kept {
