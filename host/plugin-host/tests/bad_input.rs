@@ -197,7 +197,9 @@ fn a_plugin_that_misbehaves_in_a_callback() {
     ] {
         let mut world = World::new();
         let (bad, good) = (format!("bad-{how}"), format!("beside-{how}"));
-        world.install(&bad, "hostile", "");
+        // Filling its memory must not take more time than it has, on a machine however slow.
+        let patient = "[limits]\ncpu_ms = 10000\n";
+        world.install(&bad, "hostile", if how == "alloc" { patient } else { "" });
         world.install(&good, "recorder", "");
         world.start();
         world.wait_state(&bad, "running");

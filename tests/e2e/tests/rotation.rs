@@ -6,11 +6,18 @@ use std::time::Duration;
 use consort_e2e::{Device, Group, Role, roles, wait};
 use serde_json::Value;
 
-/// A step, taken on one device: it must be acknowledged by all `others`.
+/// A step, taken on one device: it must be acknowledged by all `others`. A device that did not take
+/// the step before may hear a moment later that all have followed it, and refuses until then.
 #[track_caller]
 fn rotate(device: &Device, step: &str, others: usize) {
-    let printed = device.run_with(&["group", "rotate", step, "--json"], "");
-    let report: Value = serde_json::from_str(&printed).expect("JSON");
+    let report: Value = wait::until(&format!("{step} is taken"), || {
+        let output = device.run(&["group", "rotate", step, "--json"]);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let refused = errors.contains("of the present members");
+        assert!(output.status.success() || refused, "{step}: {errors}");
+        let printed = output.status.success().then_some(output.stdout)?;
+        Some(serde_json::from_slice(&printed).expect("JSON"))
+    });
     let acknowledged = report["acknowledged"].as_array().expect("a list").len();
     assert_eq!(acknowledged, others, "{step}: {report}");
     println!("{step}: {acknowledged} acknowledged");

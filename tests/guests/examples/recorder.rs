@@ -109,7 +109,7 @@ fn act(text: &str) {
         ["to-leader", text] => result(messages::send_to_leader(text.as_bytes())),
         ["to-all", text] => result(messages::send_to_all(text.as_bytes())),
         ["send", to, text] => result(messages::send(to, text.as_bytes())),
-        ["large"] => result(messages::send_to_all(&[0; 2000])),
+        ["large"] => result(messages::send_to_all(&[0; 65_537])),
         ["flood"] => {
             let sent = (0..1000)
                 .take_while(|_| messages::send_to_all(b"x").is_ok())
