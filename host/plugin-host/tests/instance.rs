@@ -231,7 +231,12 @@ fn sends_are_checked_against_the_view() {
 #[test]
 fn sends_are_bounded_in_size_and_rate() {
     let mut plugin = Plugin::new("recorder", &[]);
-    assert!(plugin.act("large").1.is_empty());
+    let (lines, commands) = plugin.act("large");
+    assert!(
+        lines[0].contains("TooLarge") && commands.is_empty(),
+        "{lines:?} {}",
+        commands.len()
+    );
     let (lines, commands) = plugin.act("flood");
     assert_eq!(lines, ["sent 300"]);
     assert_eq!(commands.len(), 300);

@@ -3,7 +3,7 @@
 //! A time begins when this program acts (a signal, the first start of a process) and ends when the
 //! line of the daemon's log is read here that says it happened.
 
-use std::process::{Command, exit};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use consort_e2e::firewall::Firewall;
@@ -25,22 +25,18 @@ struct Lab {
 }
 
 impl Lab {
-    fn new(setting: &Daemons) -> Self {
-        let Some(switch) = Switch::new(setting.nodes.into(), Addresses::Ipv4) else {
-            exit(1);
-        };
+    /// None where there can be no namespaces or no firewall; it has been said why.
+    fn new(setting: &Daemons) -> Option<Self> {
+        let switch = Switch::new(setting.nodes.into(), Addresses::Ipv4)?;
         for namespace in switch.namespaces().iter().filter(|_| setting.loss > 0) {
-            match Firewall::of(namespace) {
-                Some(firewall) => firewall.lose(setting.loss),
-                None => exit(1),
-            }
+            Firewall::of(namespace)?.lose(setting.loss);
         }
         let group = Group::behind(&switch);
         for device in &group.devices {
             device.configure("[network]\nlisten = [\"0.0.0.0\"]\n");
         }
         group.install_heartbeat();
-        Self { group, switch }
+        Some(Self { group, switch })
     }
 
     fn all(&self) -> Vec<usize> {
@@ -56,21 +52,21 @@ fn title(setting: &Daemons, what: &str) -> String {
     format!("{what}, {} devices, {} % loss", setting.nodes, setting.loss)
 }
 
-pub(crate) fn kill(setting: &Daemons) {
-    end_leader(setting, "leader killed -> next promoted", Device::kill);
+pub(crate) fn kill(setting: &Daemons) -> Option<()> {
+    end_leader(setting, "leader killed -> next promoted", Device::kill)
 }
 
-pub(crate) fn stop(setting: &Daemons) {
+pub(crate) fn stop(setting: &Daemons) -> Option<()> {
     end_leader(setting, "leader stopped -> next promoted", |device| {
         let before = Instant::now();
         device.stop();
         before
-    });
+    })
 }
 
 /// Ends the leader again and again; `end` gives the moment before.
-fn end_leader(setting: &Daemons, what: &str, end: impl Fn(&mut Device) -> Instant) {
-    let mut lab = Lab::new(setting);
+fn end_leader(setting: &Daemons, what: &str, end: impl Fn(&mut Device) -> Instant) -> Option<()> {
+    let mut lab = Lab::new(setting)?;
     lab.group.start();
     let mut samples = Samples::default();
     for _ in 0..setting.times {
@@ -90,10 +86,11 @@ fn end_leader(setting: &Daemons, what: &str, end: impl Fn(&mut Device) -> Instan
         lab.group.devices[leader].start();
     }
     samples.print(&title(setting, what));
+    Some(())
 }
 
-pub(crate) fn remove(setting: &Daemons) {
-    let mut lab = Lab::new(setting);
+pub(crate) fn remove(setting: &Daemons) -> Option<()> {
+    let mut lab = Lab::new(setting)?;
     lab.group.start();
     let mut samples = Samples::default();
     for round in 0..setting.times as usize {
@@ -118,12 +115,13 @@ pub(crate) fn remove(setting: &Daemons) {
         lab.group.devices[victim].start();
     }
     samples.print(&title(setting, "follower killed -> removed everywhere"));
+    Some(())
 }
 
-pub(crate) fn cold_start(setting: &Daemons) {
+pub(crate) fn cold_start(setting: &Daemons) -> Option<()> {
     let (mut leader, mut members) = (Samples::default(), Samples::default());
     for _ in 0..setting.times {
-        let mut lab = Lab::new(setting);
+        let mut lab = Lab::new(setting)?;
         let before = Instant::now();
         lab.group.start();
         let all = lab.all();
@@ -134,10 +132,11 @@ pub(crate) fn cold_start(setting: &Daemons) {
     }
     leader.print(&title(setting, "first start -> one leader"));
     members.print(&title(setting, "first start -> all see all"));
+    Some(())
 }
 
-pub(crate) fn idle(setting: &Daemons) {
-    let mut lab = Lab::new(setting);
+pub(crate) fn idle(setting: &Daemons) -> Option<()> {
+    let mut lab = Lab::new(setting)?;
     lab.group.start();
     let all = lab.all();
     let leader = lab.group.wait_settled(&all);
@@ -161,6 +160,7 @@ pub(crate) fn idle(setting: &Daemons) {
         followers.first().unwrap_or(&0),
         followers.last().unwrap_or(&0)
     );
+    Some(())
 }
 
 impl Lab {

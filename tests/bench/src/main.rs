@@ -10,6 +10,8 @@ mod daemons;
 mod samples;
 mod simulated;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// Measures whole groups.
@@ -66,15 +68,19 @@ struct Simulated {
     loss: u32,
 }
 
-fn main() {
-    match Arguments::parse().what {
+fn main() -> ExitCode {
+    let done = match Arguments::parse().what {
         What::Kill(setting) => daemons::kill(&setting),
         What::Stop(setting) => daemons::stop(&setting),
         What::Remove(setting) => daemons::remove(&setting),
         What::ColdStart(setting) => daemons::cold_start(&setting),
         What::Idle(setting) => daemons::idle(&setting),
-        What::Heal(setting) => simulated::heal(&setting),
-        What::False(setting) => simulated::false_alarms(&setting),
-        What::Replay(setting) => simulated::replay(&setting),
+        What::Heal(setting) => Some(simulated::heal(&setting)),
+        What::False(setting) => Some(simulated::false_alarms(&setting)),
+        What::Replay(setting) => Some(simulated::replay(&setting)),
+    };
+    match done {
+        Some(()) => ExitCode::SUCCESS,
+        None => ExitCode::FAILURE,
     }
 }

@@ -10,8 +10,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddrV4, UdpSocket};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use std::{fs, io, process};
+use std::{fs, io};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -25,7 +26,7 @@ const BEACON: u8 = 0x11;
 const DATA: u8 = 0x16;
 const KEPT_MAX: usize = 20_000;
 
-fn main() {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
@@ -36,9 +37,12 @@ fn main() {
         }
         _ => Err(io::Error::other("unknown arguments; see the source")),
     };
-    if let Err(error) = done {
-        eprintln!("stranger: {error}");
-        process::exit(1);
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("stranger: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 
