@@ -30,7 +30,7 @@ pub(crate) struct SwarmArguments {
 pub(crate) fn run(workspace: &Workspace, arguments: &SwarmArguments) -> Result<ExitCode> {
     let mut command = shell::cargo(
         &workspace.root,
-        &[
+        [
             "test",
             "-p",
             "consort-scenarios",
