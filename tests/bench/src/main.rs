@@ -75,9 +75,9 @@ fn main() -> ExitCode {
         What::Remove(setting) => daemons::remove(&setting),
         What::ColdStart(setting) => daemons::cold_start(&setting),
         What::Idle(setting) => daemons::idle(&setting),
-        What::Heal(setting) => Some(simulated::heal(&setting)),
-        What::False(setting) => Some(simulated::false_alarms(&setting)),
-        What::Replay(setting) => Some(simulated::replay(&setting)),
+        What::Heal(setting) => simulated::heal(&setting),
+        What::False(setting) => simulated::false_alarms(&setting),
+        What::Replay(setting) => simulated::replay(&setting),
     };
     match done {
         Some(()) => ExitCode::SUCCESS,

@@ -37,7 +37,7 @@ fn title(setting: &Simulated, what: &str) -> String {
     )
 }
 
-pub(crate) fn heal(setting: &Simulated) {
+pub(crate) fn heal(setting: &Simulated) -> Option<()> {
     let plugin = spec("app");
     let all: Vec<usize> = (0..setting.nodes).collect();
     let (left, right) = all.split_at(setting.nodes / 2);
@@ -59,9 +59,10 @@ pub(crate) fn heal(setting: &Simulated) {
     }
     samples.print(&title(setting, "two halves -> one leader"));
     pace(&sim, started);
+    Some(())
 }
 
-pub(crate) fn false_alarms(setting: &Simulated) {
+pub(crate) fn false_alarms(setting: &Simulated) -> Option<()> {
     let plugin = spec("app");
     let mut sim = group(setting, "false", Seed(2));
     sim.reset_counts();
@@ -76,9 +77,10 @@ pub(crate) fn false_alarms(setting: &Simulated) {
         setting.times
     );
     pace(&sim, started);
+    Some(())
 }
 
-pub(crate) fn replay(setting: &Simulated) {
+pub(crate) fn replay(setting: &Simulated) -> Option<()> {
     let (mut offered, mut accepted) = (0_u64, 0_u64);
     for round in 0..setting.times {
         let mut sim = Sim::builder("replay", Seed(u64::from(round)))
@@ -105,6 +107,7 @@ pub(crate) fn replay(setting: &Simulated) {
         "{}: {accepted} of {offered} recorded datagrams accepted again",
         title(setting, "replay")
     );
+    Some(())
 }
 
 /// A beacon is a hint to anyone who hears it, however often.
