@@ -9,8 +9,9 @@ use consort_proto::{PluginCommand, QuotaMeter};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use crate::allowance::Limits;
 use crate::clock::GuestClock;
-use crate::limits::{CpuBudget, HANDLES_MAX, Limits, MemoryBudget};
+use crate::limits::{CpuBudget, HANDLES_MAX, MemoryBudget};
 use crate::plugin_log::SharedLog;
 use crate::timers::Timers;
 use crate::view::View;

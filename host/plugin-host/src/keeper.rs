@@ -13,8 +13,8 @@ use std::time::Instant;
 use consort_proto::PluginId;
 use tracing::{debug, error, info, warn};
 
+use crate::allowance::Limits;
 use crate::folder::{self, Content, ContentHash, Found, ReadError, Scan};
-use crate::limits::Limits;
 use crate::mailbox::Mailbox;
 use crate::manifest::{Overlay, Settings};
 use crate::status::{Board, HostEvent};

@@ -8,6 +8,7 @@
 //! again; nothing a plugin does reaches this machine other than by the imports of the contract;
 //! a reload either completes or leaves the old generation as it was.
 
+mod allowance;
 mod backoff;
 mod bindings;
 mod bucket;
@@ -33,6 +34,7 @@ mod view;
 mod wasi;
 mod watch;
 
+pub use allowance::Limits;
 pub use clock::ClockReading;
 pub use code::{Code, CodeError};
 pub use compile::{CompileError, FILE_BYTES_MAX, compile};
@@ -41,7 +43,6 @@ pub use fault::Fault;
 pub use folder::ReadError;
 pub use host::{HostConfig, PluginHost, StartHostError};
 pub use instance::{Instance, InstanceSettings, Outcome, ShutdownReason, StartError};
-pub use limits::Limits;
 pub use manifest::{ManifestError, Overlay};
 pub use plugin_log::{Level, LogSink};
 pub use status::{GroupClock, HostEvent, PluginHostStatus};

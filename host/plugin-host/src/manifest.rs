@@ -12,7 +12,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
-use crate::limits::Limits;
+use crate::allowance::Limits;
 
 /// The version of a plugin that has no `plugin.toml`.
 const VERSION_WITHOUT_MANIFEST: Version = Version {

@@ -5,8 +5,16 @@
 
 #![forbid(unsafe_code)]
 
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the plugin host uses the rest, and hands it on"
+)]
+#[path = "../../../host/plugin-host/src/allowance.rs"]
+mod allowance;
 mod bytes_of;
 mod config;
+mod manifest;
 mod node;
 
 use consort_proto::fuzz;
@@ -21,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     ("data", data),
     ("messages", messages),
     ("config", config),
+    ("manifest", manifest),
     ("node", node),
 ];
 
@@ -55,6 +64,11 @@ pub fn messages(bytes: &[u8]) {
 /// A configuration file.
 pub fn config(bytes: &[u8]) {
     config::run(bytes);
+}
+
+/// A plugin's manifest.
+pub fn manifest(bytes: &[u8]) {
+    manifest::run(bytes);
 }
 
 /// Everything that can be done to a node, one thing after another.

@@ -73,6 +73,11 @@ fn config() {
 }
 
 #[test]
+fn manifest() {
+    replay("manifest");
+}
+
+#[test]
 fn node() {
     replay("node");
 }
