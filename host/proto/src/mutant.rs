@@ -53,6 +53,12 @@ mutants! {
     DuplicatesDelivered = "duplicates-delivered",
     /// The ceiling of epochs is not stored.
     CeilingNotStored = "ceiling-not-stored",
+    /// A leader that hears none of its followers goes on as if it did.
+    IsolationIgnored = "isolation-ignored",
+    /// Of two claims that outlast each other the larger epoch wins, whoever follows.
+    TieByEpochAlone = "tie-by-epoch-alone",
+    /// A leader does not exceed epochs that others were told of.
+    ReaffirmationSkipped = "reaffirmation-skipped",
 }
 
 /// Whether this guard is off.

@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::candidates::Strength;
 use super::{Available, SUCCESSOR_HEAD_START, State};
 use crate::election::Output;
+use crate::mutant::{self, Mutant};
 use crate::pace::silence;
 use crate::time::Time;
 
@@ -17,7 +18,7 @@ impl Available {
             return;
         };
         let lost_touch = tenure.count(now, silence, patience);
-        if steady && lost_touch {
+        if steady && lost_touch && !mutant::is(Mutant::IsolationIgnored) {
             self.hold(now, Duration::ZERO);
         }
         if steady {
@@ -108,7 +109,7 @@ impl Available {
         // A rival with fewer followers that goes on claiming does not hear this device: yielding
         // to it would let one deaf device take the group from everyone.
         let outlasts = outlasted
-            && claim.followers >= tenure.announced
+            && (claim.followers >= tenure.announced || mutant::is(Mutant::TieByEpochAlone))
             && (claim.epoch, rival) > (tenure.epoch, me);
         outlasts || strength > Strength::new(tenure.announced, own, me)
     }
@@ -120,7 +121,10 @@ impl Available {
         let State::Leading(tenure) = &mut self.state else {
             return;
         };
-        if !self.claims.is_empty() || !self.claims.take_exceeded(tenure.epoch) {
+        if !self.claims.is_empty()
+            || !self.claims.take_exceeded(tenure.epoch)
+            || mutant::is(Mutant::ReaffirmationSkipped)
+        {
             return;
         }
         tenure.epoch = epoch;
