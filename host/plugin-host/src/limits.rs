@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use wasmtime::{ResourceLimiter, Store, StoreContextMut, UpdateDeadline};
 
-use crate::allowance::Limits;
 use crate::fault::HostFault;
 use crate::guest::Guest;
 

@@ -20,13 +20,14 @@ use thiserror::Error;
 use wasmtime::{Store, Trap};
 
 use crate::ClockReading;
+use crate::allowance::Limits;
 use crate::bindings::exports::consort::plugin::lifecycle;
 use crate::clock::GuestClock;
 use crate::code::{Code, Exports};
 use crate::compile::innermost;
 use crate::fault::{Fault, HostFault};
 use crate::guest::Guest;
-use crate::limits::{self, Limits};
+use crate::limits;
 use crate::plugin_log::{LogSink, SharedLog};
 use crate::view::View;
 use crate::wasi::{self, RandomSource};
