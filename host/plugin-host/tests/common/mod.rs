@@ -302,6 +302,13 @@ impl World {
     }
 
     #[track_caller]
+    pub(crate) fn wait_generation(&self, id: &str, generation: u64) {
+        wait_for(&format!("{id}: generation {generation}"), || {
+            self.status(id).is_some_and(|s| s.generation == generation)
+        });
+    }
+
+    #[track_caller]
     pub(crate) fn wait_line(&self, id: &str, text: &str) {
         wait_for(&format!("{id}: {text:?}"), || {
             plugin_lines(id).iter().any(|l| l.contains(text))
