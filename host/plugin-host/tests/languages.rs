@@ -95,12 +95,17 @@ impl Tour {
 
     fn new(code: &Code) -> Self {
         let (tour, setup) = Self::make(code, &[("greeting", "hi")]);
-        setup.unwrap();
+        if let Err(error) = setup {
+            panic!("{error}; {:?}", tour.lines.0.lock().unwrap());
+        }
         tour
     }
 
     fn deliver(&mut self, event: PluginEvent) -> Vec<PluginCommand> {
-        self.instance.deliver(&event, at(1_000)).unwrap().commands
+        match self.instance.deliver(&event, at(1_000)) {
+            Ok(outcome) => outcome.commands,
+            Err(fault) => panic!("{fault}; {:?}", self.lines.0.lock().unwrap()),
+        }
     }
 
     fn ask(&mut self, payload: Vec<u8>) -> Vec<PluginCommand> {
