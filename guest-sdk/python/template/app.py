@@ -18,4 +18,4 @@ class {{Name}}(consort.Plugin):
 
     def leader_message(self, payload: bytes, sender: Leadership) -> None:
         message = consort.payload.decode(payload)
-        log.info(f"greeted by {message['greeting']}")
+        log.info(f"greeted by {message['greeting']} in term {sender.term}")

@@ -1,6 +1,7 @@
 //! The tour, one plugin written in every language: the same events give the same lines and the
 //! same messages. The languages are those whose `<language>.wasm` lies in the folder that
-//! `CONSORT_TOURS` names, which `cargo xtask test --guests` builds.
+//! `CONSORT_TOURS` names, which `cargo xtask test --guests` builds. `CONSORT_TEMPLATES` names a
+//! folder of the same kind, with what the templates give.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -22,18 +23,22 @@ use consort_proto::{PluginCommand, PluginEvent, Version};
 
 /// The tours to test, by language.
 fn tours() -> Vec<(String, PathBuf)> {
-    let Some(folder) = std::env::var_os("CONSORT_TOURS") else {
+    plugins("CONSORT_TOURS")
+}
+
+/// The plugins in the folder that a variable names, by language.
+fn plugins(variable: &str) -> Vec<(String, PathBuf)> {
+    let Some(folder) = std::env::var_os(variable) else {
         return Vec::new();
     };
-    let files = std::fs::read_dir(folder).expect("CONSORT_TOURS names a folder");
-    let mut tours: Vec<_> = files
+    let files = std::fs::read_dir(folder).expect("the variable names a folder");
+    let mut plugins: Vec<_> = files
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|end| end == "wasm"))
         .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), path))
         .collect();
-    assert!(!tours.is_empty(), "CONSORT_TOURS holds no tour");
-    tours.sort();
-    tours
+    plugins.sort();
+    plugins
 }
 
 fn each_tour(run: impl Fn(&str, &Code)) {
@@ -461,6 +466,48 @@ fn a_refusal_has_its_text_and_a_fault_ends_the_instance() {
             "{language}: {lines:?}"
         );
     });
+}
+
+#[test]
+fn many_messages_leave_no_memory_behind() {
+    // Four times the 64 MiB that an instance may have, in and out together.
+    let head = [vec![0x82], text("op"), text("echo"), text("value")].concat();
+    let large = [head, vec![0xc5, 0x80, 0], vec![7; 0x8000]].concat();
+    each_tour(|_, code| {
+        let mut tour = Tour::new(code);
+        tour.deliver(PluginEvent::PeerAdded(this_device()));
+        tour.deliver(PluginEvent::PeerAdded(device(2)));
+        for round in 0..4_000_u64 {
+            tour.ask(large.clone());
+            if round % 4 == 0 {
+                tour.ask(hello("device-2"));
+            }
+            tour.lines.0.lock().unwrap().clear();
+        }
+    });
+}
+
+#[test]
+fn templates_greet_their_group() {
+    let runtime = Runtime::new(&cache_dir()).unwrap();
+    for (language, path) in plugins("CONSORT_TEMPLATES") {
+        println!("{language}");
+        let code = Code::new(&runtime, &std::fs::read(path).unwrap()).unwrap();
+        let mut plugin = Tour::new(&code);
+        plugin.expect(&["hello is set up"]);
+        plugin.deliver(PluginEvent::PeerAdded(this_device()));
+        let sent = plugin.deliver(PluginEvent::PromoteLeader(tenure(this_device(), 1)));
+        let greeting = [vec![0x81], text("greeting"), text("here")].concat();
+        assert_eq!(sent, [PluginCommand::Broadcast(greeting.clone().into())]);
+        plugin.deliver(PluginEvent::LeaderMessage {
+            sender: tenure(this_device(), 1),
+            payload: greeting.into(),
+        });
+        plugin.expect(&["leader in term 1", "greeted by here in term 1"]);
+        plugin.deliver(PluginEvent::DemoteLeader);
+        plugin.deliver(PluginEvent::PromoteFollower(tenure(device(2), 2)));
+        plugin.expect(&["following device-2"]);
+    }
 }
 
 #[test]

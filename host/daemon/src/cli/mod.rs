@@ -8,6 +8,7 @@ mod config;
 mod demo;
 mod group;
 mod output;
+mod plugin;
 mod prompt;
 mod rotate;
 mod run;
@@ -66,6 +67,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write the project of a plugin.
+    Plugin(plugin::Args),
     /// Run a whole group on this machine and watch it.
     Demo(demo::Args),
     /// Run a whole group in virtual time, with faults, from one seed.
@@ -115,6 +118,7 @@ fn dispatch(command: Command) -> Result<(), CliError> {
             let data_dir = place.resolve()?.config.data_dir;
             Ok(event_loop()?.block_on(status::run(&data_dir, json, &mut io::stdout()))?)
         }
+        Command::Plugin(args) => Ok(plugin::run(args)?),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Version(args) => version::run(&args),
@@ -139,6 +143,9 @@ pub(crate) enum CliError {
     /// The daemon could not be asked.
     #[error(transparent)]
     Status(#[from] StatusError),
+    /// A command about plugins failed.
+    #[error(transparent)]
+    Plugin(#[from] plugin::PluginError),
     /// The demonstration failed.
     #[error(transparent)]
     Demo(#[from] demo::DemoError),
@@ -161,6 +168,7 @@ impl CliError {
             Self::Group(error) => error.exit_code(),
             Self::Run(error) => run::exit_code(error),
             Self::Status(error) => status_code(error),
+            Self::Plugin(error) => error.exit_code(),
             Self::Demo(error) => error.exit_code(),
             Self::Sim(error) => error.exit_code(),
             Self::Process(..) | Self::Output(_) => ExitCode::Failed,
