@@ -43,7 +43,7 @@ enum Tools {
     Npm,
 }
 
-const GUESTS: [Guest; 7] = [
+const GUESTS: [Guest; 8] = [
     Guest {
         name: "rust",
         tools: Tools::Rust,
@@ -84,6 +84,12 @@ const GUESTS: [Guest; 7] = [
         name: "go",
         tools: Tools::PyPi,
         tour: Some(("go/example/main.go", "main.go")),
+        result: "hello.wasm",
+    },
+    Guest {
+        name: "assemblyscript",
+        tools: Tools::Npm,
+        tour: Some(("assemblyscript/example/plugin.ts", "plugin.ts")),
         result: "hello.wasm",
     },
 ];

@@ -19,6 +19,8 @@ pub(super) enum Language {
     Ts,
     Python,
     Go,
+    #[value(name = "assemblyscript")]
+    AssemblyScript,
 }
 
 /// A file of a project.
@@ -65,6 +67,10 @@ impl Language {
                 ("go/generate.sh", ""),
                 ("go/README.md", ""),
                 ("go/", "consort/"),
+            ],
+            Self::AssemblyScript => &[
+                ("assemblyscript/template/", ""),
+                ("assemblyscript/consort/", "consort/"),
             ],
         }
     }
