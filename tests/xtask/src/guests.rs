@@ -229,7 +229,8 @@ impl<'a> Bench<'a> {
     }
 
     fn run_on_host(&self) -> Result<()> {
-        // As the whole workspace, like every build: one choice of features, one wasmtime.
+        // As the whole workspace, like every build: one choice of features, one wasmtime. Two
+        // files of tests have this name: one drives instances, one whole daemons.
         let arguments = ["test", "--workspace", "--test", "languages"];
         let mut cargo = shell::cargo(&self.workspace.root, arguments);
         cargo
