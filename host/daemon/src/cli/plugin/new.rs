@@ -44,7 +44,10 @@ pub(crate) enum NewError {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), NewError> {
-    let folder = args.into.clone().unwrap_or_else(|| PathBuf::from(args.name.as_str()));
+    let folder = args
+        .into
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(args.name.as_str()));
     let taken = fs::read_dir(&folder).map_or_else(
         |error| error.kind() != io::ErrorKind::NotFound,
         |mut entries| entries.next().is_some(),

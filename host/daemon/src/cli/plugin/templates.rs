@@ -78,7 +78,10 @@ impl Language {
     /// The files of a project of this language.
     pub(super) fn project(self, name: &PluginId) -> Vec<File> {
         let files = EMBEDDED.iter().filter_map(|(path, text)| {
-            let (from, to) = self.places().iter().find(|(from, _)| path.starts_with(from))?;
+            let (from, to) = self
+                .places()
+                .iter()
+                .find(|(from, _)| path.starts_with(from))?;
             let rest = path.strip_prefix(from)?;
             // The whole path names a file that stays out.
             if rest.is_empty() {
@@ -136,9 +139,13 @@ mod tests {
             let has = |path: &str| files.iter().any(|file| file.path == path);
             assert!(has("README.md") && has("plugin.toml"), "{language:?}");
             assert!(has(".gitignore"), "{language:?}");
-            let sdk = files.iter().filter(|file| file.path.starts_with("consort/"));
+            let sdk = files
+                .iter()
+                .filter(|file| file.path.starts_with("consort/"));
             assert!(sdk.count() >= 2, "{language:?} has its SDK");
-            let source = files.iter().find(|file| file.text.contains("my-app is set up"));
+            let source = files
+                .iter()
+                .find(|file| file.text.contains("my-app is set up"));
             assert!(source.is_some(), "{language:?} says its name");
             for file in &files {
                 assert!(!file.text.contains("{{name"), "{language:?}: {}", file.path);
@@ -150,7 +157,11 @@ mod tests {
     #[test]
     fn no_two_files_have_one_place() {
         for language in Language::value_variants() {
-            let mut paths: Vec<_> = language.project(&id("a")).into_iter().map(|f| f.path).collect();
+            let mut paths: Vec<_> = language
+                .project(&id("a"))
+                .into_iter()
+                .map(|f| f.path)
+                .collect();
             let all = paths.len();
             paths.sort();
             paths.dedup();
