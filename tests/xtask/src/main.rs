@@ -97,7 +97,10 @@ fn run(chore: Chore) -> anyhow::Result<ExitCode> {
     let workspace = Workspace::load()?;
     match chore {
         Chore::Demo(arguments) => demo::run(&workspace, arguments),
-        Chore::Test { guests: true, languages } => guests::run(&workspace, &languages),
+        Chore::Test {
+            guests: true,
+            languages,
+        } => guests::run(&workspace, &languages),
         Chore::Test { .. } => test::run(&workspace),
         Chore::Check { all } => check::run(&workspace, all),
         Chore::Bench { arguments } => bench::run(&workspace, &arguments),
