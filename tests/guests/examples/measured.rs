@@ -11,6 +11,7 @@
 //! | `fill` | puts so many shared keys, as fast as the quota lets it |
 //! | `churn` | changes so many of its own keys each second |
 //! | `adds` | adds 1 to a counter, so many times, 50 times a second |
+//! | `talk` | as leader, broadcasts so many messages of 1 KiB each 20 ms |
 //! | `dump` | logs all of the state each second |
 
 #![allow(
@@ -40,7 +41,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use consort::plugin::state_types::WriteError;
 use consort::plugin::types::{Leadership, Peer};
 use consort::plugin::{
-    clock, config, counters, device_state, group, leader_state, log, shared_state,
+    clock, config, counters, device_state, group, leader_state, log, messages, shared_state,
 };
 use exports::consort::plugin::{lifecycle, peer_events, role, state_events, timers};
 
@@ -111,6 +112,10 @@ fn tick() {
         if FILLED.fetch_add(1, Ordering::Relaxed) + 1 == fill {
             say(&format!("filled {fill}"));
         }
+    }
+    if group::is_leader() {
+        let talk = 0..setting("talk").unwrap_or(0_u32);
+        talk.for_each(|_| drop(messages::broadcast(&[b'.'; 1024])));
     }
     let adds = setting("adds").unwrap_or(0);
     if ADDED.load(Ordering::Relaxed) < adds && counters::add("n", 1).is_ok() {
