@@ -257,11 +257,14 @@ impl Driver {
 
     fn hear_datagrams(&mut self) {
         for _ in 0..DATAGRAMS_PER_TURN {
-            let Some((from, datagram)) = self.parts.net.receive() else {
+            let Some(datagram) = self.parts.net.receive() else {
                 return;
             };
+            let (from, received) = (datagram.from, datagram.received);
             let now = clock::now();
-            self.parts.node.handle_datagram(now, from, datagram);
+            self.parts
+                .node
+                .handle_datagram_received(now, received, from, datagram.payload);
             self.drain(now);
         }
     }
@@ -398,8 +401,9 @@ impl Driver {
                 self.parts.plugins.deliver(&id, event);
             }
             Event::Clock(view) => {
-                self.parts.clock.set(view);
-                self.parts.plugins.clock_changed();
+                if self.parts.clock.set(clock::now(), view) {
+                    self.parts.plugins.clock_changed();
+                }
             }
             Event::ClockSetBack { by } => {
                 tracing::warn!(
