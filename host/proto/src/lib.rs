@@ -65,7 +65,7 @@ pub use state::{
 };
 pub use status::{
     CloneStatus, Counters, KeyringStatus, MessageCounts, NodeStatus, PeerKeyring, PeerState,
-    PeerStatus, PluginStatus, Role,
+    PeerStatus, PluginStatus, Role, StateStatus,
 };
 pub use time::{Time, micros};
 

@@ -7,6 +7,7 @@ use super::Node;
 use crate::election::{self, Candidate, Departure, Input};
 use crate::event::{Event, Leadership, Peer, PluginEvent, PluginSpec};
 use crate::id::{GroupKey, NodeId, PluginId};
+use crate::pace::silence;
 use crate::time::Time;
 use crate::wire::message::{Loss, Losses, Message, NAME_MAX, PLUGINS_MAX, Record, RecordPlugin};
 use crate::wire::part::SLOT_NONE;
@@ -33,7 +34,9 @@ pub(super) struct Plugin {
     faulted_at: Option<Time>,
     /// The other members of its group, as the plugin was told.
     pub(super) peers: BTreeMap<NodeId, Peer>,
-    leadership: Option<Leadership>,
+    pub(super) leadership: Option<Leadership>,
+    /// The leader that was followed last, if it is lost.
+    lost_leader: Option<NodeId>,
 }
 
 impl Plugin {
@@ -125,6 +128,7 @@ impl Node {
             faulted_at: before.and_then(|plugin| plugin.faulted_at),
             peers: BTreeMap::new(),
             leadership: None,
+            lost_leader: None,
         };
         self.plugins.insert(id.clone(), plugin);
         if self.own_record_size() > RECORD_MAX {
@@ -132,6 +136,7 @@ impl Node {
             tracing::warn!(plugin = %id, "this device's plugins do not fit its record: this one takes no part in its group");
             return;
         }
+        self.state_up(&id, group);
         let this = self.this_peer();
         self.tell(&id, PluginEvent::PeerAdded(this));
         self.open_election(group, own);
@@ -191,6 +196,11 @@ impl Node {
             return;
         };
         plugin.health = Health::Down;
+        plugin.lost_leader = None;
+        self.state_down(group);
+        let Some(plugin) = self.plugins.get_mut(id) else {
+            return;
+        };
         for peer in core::mem::take(&mut plugin.peers).into_values() {
             self.tell(id, PluginEvent::PeerRemoved(peer));
         }
@@ -311,12 +321,24 @@ impl Node {
         }
     }
 
+    /// The leader that was followed last, if it has been silent since it was lost.
+    pub(super) fn lost_leader(&self, group: GroupKey) -> Option<NodeId> {
+        let lost = self.plugin_of(group)?.lost_leader?;
+        let key = self.roster.get(lost)?.key;
+        let heard = self.sessions.as_ref()?.last_heard(&key);
+        let silent = heard.is_none_or(|at| self.now.since(at) > silence(self.interval()));
+        silent.then_some(lost)
+    }
+
     pub(super) fn plugin_of(&self, group: GroupKey) -> Option<&Plugin> {
         let takes_part = |plugin: &&Plugin| plugin.health != Health::Down && plugin.group == group;
         self.plugins.values().find(takes_part)
     }
 
     pub(super) fn tell_role(&mut self, group: GroupKey, output: election::Output) {
+        let Some(output) = self.state_role(group, output) else {
+            return;
+        };
         let Some(plugin) = self.plugin_of(group) else {
             return;
         };
@@ -359,7 +381,11 @@ impl Node {
         };
         tracing::debug!(plugin = %id, ?event, "role");
         if let Some(plugin) = self.plugins.get_mut(&id) {
-            plugin.leadership = now_leads;
+            let before = core::mem::replace(&mut plugin.leadership, now_leads);
+            plugin.lost_leader = match event {
+                PluginEvent::DemoteFollower => before.map(|told| told.leader.device.node()),
+                _ => None,
+            };
         }
         self.tell(&id, event);
     }
