@@ -8,7 +8,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand::RngExt as _;
-use rand::seq::IteratorRandom as _;
+use rand::seq::SliceRandom as _;
 
 use super::super::Node;
 use super::push::{TARGETS_MAX, weight};
@@ -26,6 +26,8 @@ const ASK_GAP: Duration = Duration::from_millis(20);
 const ASK_AGAIN: Duration = Duration::from_millis(60);
 /// What one vector is answered with.
 const ANSWER_MAX: u64 = 32 << 10;
+/// With less room than this, there is no answer.
+const ANSWER_MIN: u64 = 4 << 10;
 /// Every so many summaries go to a leader that this device follows.
 const LEADERS_TURN: u32 = 4;
 /// In large groups, members that hear of news spread it: to so many, this soon.
@@ -96,20 +98,33 @@ impl Node {
         let jitter = 0.9 + 0.2 * self.rng.random::<f64>();
         self.states.summary_at = self.now + self.summary_interval().mul_f64(jitter);
         self.states.summaries = self.states.summaries.wrapping_add(1);
-        let leaders_turn = self.states.summaries.is_multiple_of(LEADERS_TURN);
-        let partner = self.leaders().into_iter().next().filter(|_| leaders_turn);
-        let partner = partner.or_else(|| {
-            let peers: BTreeSet<NodeId> = self
-                .plugins
-                .values()
-                .flat_map(|plugin| plugin.peers.keys().copied())
-                .collect();
-            peers.into_iter().choose(&mut self.rng)
-        });
-        match partner {
-            Some(partner) => self.summarise_to(partner),
-            None => self.states.summary_at = Time::MAX,
+        let partners = self.partners();
+        if partners.is_empty() {
+            self.states.summary_at = Time::MAX;
         }
+        for partner in partners {
+            self.summarise_to(partner);
+        }
+    }
+
+    /// Whom to compare with in this interval: a member by chance, or a leader in its turn, or a few
+    /// members where there is news to spread.
+    fn partners(&mut self) -> Vec<NodeId> {
+        let count = if core::mem::take(&mut self.states.spreading) {
+            SPREAD
+        } else if self.states.summaries.is_multiple_of(LEADERS_TURN)
+            && let Some(leader) = self.leaders().into_iter().next()
+        {
+            return vec![leader];
+        } else {
+            1
+        };
+        let plugins = self.plugins.values();
+        let peers = plugins.flat_map(|plugin| plugin.peers.keys().copied());
+        let peers: BTreeSet<NodeId> = peers.collect();
+        let mut peers: Vec<NodeId> = peers.into_iter().collect();
+        let (some, _) = peers.partial_shuffle(&mut self.rng, count);
+        some.to_vec()
     }
 
     fn summarise_to(&mut self, to: NodeId) {
@@ -179,21 +194,15 @@ impl Node {
             return self.take_answer(from, vector, epoch);
         }
         self.states.catch_up.refill(now.as_micros());
-        let room = (0..=ANSWER_MAX).rev().step_by(1024);
-        let room = room
-            .into_iter()
-            .find(|room| self.states.catch_up.has(*room));
+        let room = self.states.catch_up.level().min(ANSWER_MAX);
         let Some(kept) = self.states.active(vector.group) else {
             return;
         };
         let comparison = kept.replica.compare(group_now, vector);
         let mut parcels = Vec::new();
-        if comparison.ahead
-            && let Some(room) = room.filter(|room| *room > 0)
-        {
-            parcels = kept
-                .replica
-                .delta_for(vector, usize::try_from(room).unwrap_or(0));
+        if comparison.ahead && room >= ANSWER_MIN {
+            let room = usize::try_from(room).unwrap_or(0);
+            parcels = kept.replica.delta_for(vector, room);
         }
         if comparison.behind && vector.purpose == Purpose::Exchange {
             kept.asks.want(from, now, Purpose::Reply);
@@ -305,6 +314,7 @@ impl Node {
         self.states.touch(group);
         self.time_asks(group);
         if new && large {
+            self.states.spreading = true;
             self.states.summary_at = self.states.summary_at.min(now + SPREAD_AFTER);
         }
         true

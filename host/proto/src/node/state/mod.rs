@@ -60,6 +60,8 @@ pub(super) struct States {
     touched: Vec<GroupKey>,
     summary_at: Time,
     summaries: u32,
+    /// Whether the next summary goes to several members, for there is news.
+    spreading: bool,
     catch_up: Bucket,
     push_room: Bucket,
     flush_at: Time,
@@ -106,6 +108,7 @@ impl States {
             touched: Vec::new(),
             summary_at: Time::MAX,
             summaries: 0,
+            spreading: false,
             catch_up: Bucket::new(CATCH_UP_RATE, CATCH_UP_BURST),
             push_room: Bucket::new(PUSH_RATE, PUSH_BURST),
             flush_at: Time::MAX,
