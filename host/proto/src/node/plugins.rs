@@ -105,7 +105,8 @@ impl Node {
                 let changed = plugin.spec != spec;
                 plugin.spec = spec;
                 let own = candidate(&plugin.spec);
-                self.tell_election(group, Input::Own(own));
+                let incomplete = self.is_catching_up(group);
+                self.tell_election(group, Input::Own(Candidate { incomplete, ..own }));
                 self.tell_election(group, Input::Fit(true));
                 if changed {
                     self.record_changed();
@@ -245,6 +246,7 @@ impl Node {
             priority: plugin.spec.priority,
             preempts: plugin.spec.preempt,
             flapping: self.is_flapping(plugin.group),
+            incomplete: self.is_catching_up(plugin.group),
             slot: self
                 .slots
                 .of(plugin.group)
@@ -318,6 +320,18 @@ impl Node {
                 epoch,
                 "refused an epoch far above all seen; that device is faulty, or it belongs to another group"
             );
+        }
+    }
+
+    /// This device ranks otherwise in a group from here on.
+    pub(super) fn rank_changed(&mut self, group: GroupKey) {
+        if let Some(plugin) = self.plugin_of(group) {
+            let own = Candidate {
+                incomplete: self.is_catching_up(group),
+                ..candidate(&plugin.spec)
+            };
+            self.tell_election(group, Input::Own(own));
+            self.record_changed();
         }
     }
 
@@ -404,5 +418,6 @@ fn candidate(spec: &PluginSpec) -> Candidate {
         priority: spec.priority,
         preempts: spec.preempt,
         flapping: false,
+        incomplete: false,
     }
 }

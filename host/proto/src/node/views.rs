@@ -38,6 +38,7 @@ impl Node {
                 priority: offer.priority,
                 preempts: offer.preempts,
                 flapping: offer.flapping,
+                incomplete: offer.incomplete,
             });
             let known = plugin.peers.contains_key(&node);
             (plugin.spec.id.clone(), plugin.group, candidate, known)

@@ -157,10 +157,10 @@ impl Node {
                 continue;
             };
             if kept.replica.digest() == theirs.digest {
-                kept.catching_up = false;
                 if !summary.missing {
                     kept.equal_at.insert(from, now);
                 }
+                self.set_catching_up(theirs.group, false);
             } else {
                 kept.asks.want(from, now, Purpose::Exchange);
                 self.time_asks(theirs.group);
@@ -305,13 +305,15 @@ impl Node {
         };
         if !arrival.direct {
             if arrival.more {
-                kept.catching_up = true;
                 kept.asks.want(arrival.from, now, Purpose::Reply);
             } else if kept.catching_up && new {
                 kept.asks.put_off(arrival.from, now + ASK_AGAIN);
             }
         }
         self.states.touch(group);
+        if arrival.more {
+            self.set_catching_up(group, true);
+        }
         self.time_asks(group);
         if new && large {
             self.states.spreading = true;

@@ -444,6 +444,22 @@ impl Node {
         }
     }
 
+    /// Whether other members are known to hold much that this device lacks.
+    pub(super) fn is_catching_up(&self, group: GroupKey) -> bool {
+        let kept = self.states.kept.get(&group);
+        kept.is_some_and(|kept| kept.catching_up)
+    }
+
+    /// A device that lacks much of the state ranks behind others of its priority.
+    fn set_catching_up(&mut self, group: GroupKey, catching_up: bool) {
+        let Some(kept) = self.states.active(group) else {
+            return;
+        };
+        if core::mem::replace(&mut kept.catching_up, catching_up) != catching_up {
+            self.rank_changed(group);
+        }
+    }
+
     pub(super) fn state_status(&self, group: GroupKey) -> StateStatus {
         let Some(kept) = self.states.kept.get(&group) else {
             return StateStatus::default();
