@@ -1,0 +1,4 @@
+//! Replicas against each other and against plain models.
+
+mod basics;
+mod net;
