@@ -33,7 +33,6 @@ mod node;
 mod pace;
 mod pool;
 mod quota;
-#[allow(dead_code)]
 mod replication;
 mod rotation;
 mod session;

@@ -187,21 +187,6 @@ impl Replica {
         }
     }
 
-    /// Whether this device leads, as far as the replica was told.
-    pub(crate) fn leads(&self) -> bool {
-        todo!()
-    }
-
-    /// The tenure that was last named by [`Replica::follow`] or [`Replica::lead`].
-    pub(crate) fn followed(&self) -> Option<Tenure> {
-        todo!()
-    }
-
-    /// Everything is to be kept anew: what was taken by [`Replica::take_dirty`] got lost.
-    pub(crate) fn keep_all(&mut self) {
-        todo!()
-    }
-
     /// Keys and bytes held, tombstones left out.
     pub(crate) fn size(&self) -> (usize, u64) {
         (self.live_keys, self.live_bytes)

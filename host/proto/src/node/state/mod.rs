@@ -47,6 +47,9 @@ const CATCH_UP_BURST: u64 = 64 << 10;
 const PUSH_RATE: u64 = 4 << 20;
 const PUSH_BURST: u64 = 2 << 20;
 
+/// What is to be written, or deleted, under which key.
+type Changes = Vec<(Bytes, Option<Bytes>)>;
+
 /// All replicas of this device.
 #[derive(Debug)]
 pub(super) struct States {
@@ -66,7 +69,7 @@ pub(super) struct States {
     push_room: Bucket,
     flush_at: Time,
     /// Writes to the disk under way.
-    flushing: BTreeMap<u64, GroupKey>,
+    flushing: BTreeMap<u64, (GroupKey, Changes)>,
 }
 
 /// One replica.
@@ -83,6 +86,8 @@ struct Kept {
     push: Push,
     asks: Asks,
     gathering: Option<Gathering>,
+    /// What the disk refused.
+    unkept: BTreeMap<Bytes, Option<Bytes>>,
     catching_up: bool,
     refused: u64,
     /// When other members were last found to hold all that this device holds.
@@ -165,6 +170,7 @@ impl Kept {
             push: Push::default(),
             asks: Asks::default(),
             gathering: None,
+            unkept: BTreeMap::new(),
             catching_up: false,
             refused: 0,
             equal_at: BTreeMap::new(),
@@ -356,27 +362,36 @@ impl Node {
     pub(super) fn flush_state(&mut self) {
         self.states.flush_at = Time::MAX;
         let dirty = self.states.kept.iter_mut();
-        let dirty = dirty.filter(|(_, kept)| kept.replica.is_dirty());
-        let dirty: Vec<_> = dirty
-            .map(|(group, kept)| (*group, kept.replica.take_dirty()))
+        let dirty: Vec<(GroupKey, Changes)> = dirty
+            .map(|(group, kept)| {
+                let mut changes = core::mem::take(&mut kept.unkept);
+                if kept.replica.is_dirty() {
+                    changes.extend(kept.replica.take_dirty());
+                }
+                (*group, changes.into_iter().collect())
+            })
             .collect();
         for (group, changes) in dirty {
             if !changes.is_empty() {
-                let token = self.store(StoreRecord::State { group, changes }, true);
-                self.states.flushing.insert(token, group);
+                let record = StoreRecord::State {
+                    group,
+                    changes: changes.clone(),
+                };
+                let token = self.store(record, true);
+                self.states.flushing.insert(token, (group, changes));
             }
         }
     }
 
     /// State reached the disk or did not. True if the token was of state.
     pub(super) fn state_stored(&mut self, token: u64, result: &Result<(), String>) -> bool {
-        let Some(group) = self.states.flushing.remove(&token) else {
+        let Some((group, changes)) = self.states.flushing.remove(&token) else {
             return false;
         };
         if result.is_err()
             && let Some(kept) = self.states.kept.get_mut(&group)
         {
-            kept.replica.keep_all();
+            kept.unkept.extend(changes);
             self.states.flush_at = self.states.flush_at.min(self.now + FLUSH_RETRY);
         }
         true
