@@ -491,7 +491,10 @@ impl Node {
         for election in self.elections.values_mut() {
             election.handle(self.now, Input::Leave(Departure::Stop));
         }
-        self.push_all();
+        let groups: Vec<GroupKey> = self.elections.keys().copied().collect();
+        for group in groups {
+            self.push_all(group);
+        }
         self.flush_state();
         self.settle_elections();
         self.membership.leave(self.now);

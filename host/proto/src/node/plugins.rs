@@ -188,6 +188,7 @@ impl Node {
             return;
         }
         let group = plugin.group;
+        self.push_all(group);
         self.tell_election(group, Input::Leave(departure));
         self.settle_elections();
         if let Some(election) = self.elections.remove(&group) {

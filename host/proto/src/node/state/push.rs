@@ -219,14 +219,11 @@ impl Node {
         }
     }
 
-    /// Sends what was written and not sent, before this device stops.
-    pub(in super::super) fn push_all(&mut self) {
-        let groups: Vec<GroupKey> = self.states.kept.keys().copied().collect();
-        for group in groups {
-            if let Some(kept) = self.states.active(group) {
-                let parcels = kept.replica.take_push();
-                self.push_out(group, &parcels);
-            }
+    /// Sends what was written and not sent, before this device leaves the group.
+    pub(in super::super) fn push_all(&mut self, group: GroupKey) {
+        if let Some(kept) = self.states.active(group) {
+            let parcels = kept.replica.take_push();
+            self.push_out(group, &parcels);
         }
     }
 }

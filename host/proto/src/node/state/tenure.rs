@@ -11,7 +11,7 @@ use super::super::Node;
 use crate::election;
 use crate::event::{Leadership, PluginEvent};
 use crate::id::{GroupKey, NodeId, PluginId};
-use crate::replication::LeaderState;
+use crate::replication::{LAST_LEADER, LeaderState};
 use crate::time::Time;
 use crate::wire::message::Message;
 use crate::wire::state::{Purpose, StateVector, StreamId, TableRequest, Tenure};
@@ -150,11 +150,21 @@ impl Node {
         }
     }
 
+    /// A device whose plugin has just left answers too: it may hold the newest there is, and the
+    /// other does not wait for it.
     pub(super) fn take_table_request(&mut self, from: NodeId, request: TableRequest) {
-        let Some(kept) = self.states.active(request.group) else {
-            return;
+        let group = request.group;
+        let kept = self.states.kept.get(&group);
+        let nothing = || StateVector {
+            group,
+            purpose: Purpose::Answer(request.epoch),
+            table: None,
+            after: None,
+            upto: None,
+            held: Vec::new(),
         };
-        for mut vector in kept.replica.leader_vectors() {
+        let vectors = kept.map_or_else(|| vec![nothing()], |kept| kept.replica.leader_vectors());
+        for mut vector in vectors {
             vector.purpose = Purpose::Answer(request.epoch);
             self.send(from, &Message::StateVector(vector));
         }
@@ -177,7 +187,7 @@ impl Node {
             table: vector.table.clone(),
             tops: vector.held.iter().filter_map(top).collect(),
         });
-        if vector.upto.is_none() {
+        if vector.upto.is_none_or(|upto| upto == LAST_LEADER) {
             gathering.awaited.remove(&from);
         }
         if gathering.awaited.is_empty() {
