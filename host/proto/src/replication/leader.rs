@@ -52,13 +52,18 @@ impl Replica {
         self.followed = tenure.or(self.followed);
     }
 
+    /// The tenure that was last named by [`Replica::follow`].
+    pub(crate) fn followed(&self) -> Option<Tenure> {
+        self.followed
+    }
+
     /// This device leads no longer.
     pub(crate) fn resign(&mut self) {
         self.leading = None;
     }
 
     /// Whether this device leads, and no larger table is known.
-    pub(super) fn leads(&self) -> bool {
+    pub(crate) fn leads(&self) -> bool {
         self.leading.is_some() && self.leading == self.table_tenure()
     }
 
