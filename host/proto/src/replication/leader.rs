@@ -31,10 +31,30 @@ pub(super) fn cut(table: &Table, tenure: Tenure) -> u64 {
     found.map_or(0, |at| table.cuts[at].1)
 }
 
+fn place(table: &Table) -> (Tenure, u64) {
+    (table.tenure, table.n)
+}
+
+/// Whether two tables have been within a day of each other.
+fn share_lineage(one: &Table, other: &Table) -> bool {
+    let empty = one.lineage.is_empty() || other.lineage.is_empty();
+    empty
+        || one
+            .lineage
+            .iter()
+            .any(|stamp| other.lineage.contains(stamp))
+}
+
 impl Replica {
     /// The tenure that this device follows (or leads in), as far as the election knows.
+    /// Without one, the last one stands.
     pub(crate) fn follow(&mut self, tenure: Option<Tenure>) {
-        self.followed = tenure;
+        self.followed = tenure.or(self.followed);
+    }
+
+    /// The tenure that was last named by [`Replica::follow`].
+    pub(crate) fn followed(&self) -> Option<Tenure> {
+        self.followed
     }
 
     /// The tenure that was last named by [`Replica::follow`].
@@ -112,22 +132,27 @@ impl Replica {
         ascending && earlier && bounded && place && !own && !self.leaps(table.tenure)
     }
 
-    /// Takes over a table that counts more than the one held. Whether it does.
+    /// Takes over a table that counts more than the one held, unless its tenure is above the one
+    /// that this device follows: whoever led by itself may know of a larger tenure, and of nothing
+    /// else. Whether it does.
     pub(super) fn adopt(&mut self, now: u64, table: &Table) -> bool {
         let held = self.table.as_ref();
-        if held.is_some_and(|held| (held.tenure, held.n) >= (table.tenure, table.n)) {
+        let followed = Some(table.tenure) <= self.followed || held.is_none();
+        if !followed || held.is_some_and(|held| place(held) >= place(table)) {
             return false;
         }
-        let apart = held.is_some_and(|held| {
-            let mut shared = held.lineage.iter().filter(|s| table.lineage.contains(s));
-            !held.lineage.is_empty() && !table.lineage.is_empty() && shared.next().is_none()
-        });
+        self.take_over(now, table);
+        true
+    }
+
+    fn take_over(&mut self, now: u64, table: &Table) {
+        let held = self.table.as_ref();
+        let apart = held.is_some_and(|held| !share_lineage(held, table));
         self.place(table.clone());
         if apart {
             self.reset(now);
         }
         self.apply_cuts();
-        true
     }
 
     /// Puts a table in place of the one that is held.
@@ -187,11 +212,8 @@ impl Replica {
             return;
         }
         self.leading = None;
-        let tables = answers.iter().filter_map(|answer| answer.table.as_ref());
-        let sound = tables.filter(|table| table.tenure < tenure && self.is_sound(table));
-        let largest = sound.max_by_key(|table| (table.tenure, table.n)).cloned();
-        if let Some(largest) = largest {
-            self.adopt(now, &largest);
+        if let Some(basis) = self.basis(tenure, answers) {
+            self.take_over(now, &basis);
         }
         self.leading = Some(tenure);
         if self.table_tenure() >= Some(tenure) {
@@ -223,6 +245,19 @@ impl Replica {
             );
         }
         self.apply_cuts();
+    }
+
+    /// The table to go on from, if it is not the one held: of the history that most of the answers
+    /// belong to, the largest. Larger ones of other histories are those of devices that led by
+    /// themselves; what they wrote is adopted like that of any tenure above.
+    fn basis(&self, tenure: Tenure, answers: &[LeaderState]) -> Option<Table> {
+        let tables = answers.iter().filter_map(|answer| answer.table.as_ref());
+        let sound = tables.filter(|table| self.is_sound(table));
+        let all: Vec<&Table> = sound.chain(&self.table).collect();
+        let shared = |table: &Table| all.iter().filter(|one| share_lineage(one, table)).count();
+        let earlier = all.iter().filter(|table| table.tenure < tenure);
+        let best = earlier.max_by_key(|table| (shared(table), place(table)))?;
+        (self.table.as_ref() != Some(*best)).then(|| Table::clone(best))
     }
 
     /// The cuts for a new tenure, and the entries that are to be written again in it because their

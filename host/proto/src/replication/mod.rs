@@ -48,6 +48,9 @@ use crate::wire::state::{Stamp, StateChunk, StateDelta, StreamId, Table, Tenure}
 /// Bytes by which a merge may go beyond what a write may.
 const HEADROOM: u64 = 128 << 10;
 
+/// Streams that this device opens itself, beyond those of others: its own, and those of tables.
+const LOCAL_STREAMS: usize = 64;
+
 /// Whose replica, and how it is kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
@@ -186,6 +189,11 @@ impl Replica {
         if before.keep_absent != config.keep_absent {
             self.set_timers_anew();
         }
+    }
+
+    /// Whether what is held keeps to its bounds.
+    pub(crate) fn is_within_bounds(&self) -> bool {
+        self.footprint <= self.bound() && self.streams.len() <= streams::STREAMS_MAX + LOCAL_STREAMS
     }
 
     /// Keys and bytes held, tombstones left out.

@@ -46,7 +46,8 @@ impl Replica {
         self.vectors_upto(None)
     }
 
-    /// The vector of leader state alone.
+    /// The vector of leader state alone: for a leader's round, not to be compared with. The last
+    /// part has no end, like that of a whole vector.
     pub(crate) fn leader_vectors(&self) -> Vec<StateVector> {
         self.vectors_upto(Some(LAST_LEADER))
     }
@@ -61,7 +62,7 @@ impl Replica {
             purpose: Purpose::Exchange,
             table,
             after: None,
-            upto,
+            upto: None,
             held: Vec::new(),
         };
         let mut room = VECTOR_ROOM.saturating_sub(HEAD_ROOM + table_room) / HELD_ROOM;

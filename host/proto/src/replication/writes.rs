@@ -208,7 +208,7 @@ impl Replica {
         if ahead > BOOTS_AHEAD_MAX || seen.0 >> 32 == u64::from(u32::MAX) {
             return false;
         }
-        let before = self.own_device();
+        let (before, shared) = (self.own_device(), self.own_shared());
         let low = self.setup.stamp.0 & u64::from(u32::MAX);
         self.setup.stamp = Stamp((((seen.0 >> 32) + 1) << 32) | low);
         self.acked = 0;
@@ -216,6 +216,13 @@ impl Replica {
         for slot in index.unwrap_or_default().into_values() {
             if let Some(held) = self.store.single.get(&slot).cloned() {
                 self.author(now, slot, held.content, held.at, held.expires_at, true);
+            }
+        }
+        for left in [before, shared] {
+            let held = self.streams.get(left);
+            if held.is_some_and(|held| held.index().is_empty()) {
+                self.streams.remove(left);
+                self.soil(Record::Stream(left));
             }
         }
         true

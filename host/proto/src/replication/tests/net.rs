@@ -283,7 +283,8 @@ impl Net {
             self.pass(20_000);
         }
         for replica in &self.replicas {
-            eprintln!("{:?}", replica.vectors());
+            let held: Vec<_> = replica.streams.iter().map(|(id, s)| s.held(id)).collect();
+            eprintln!("{:?} {:?}", replica.table, &held[..held.len().min(12)]);
         }
         panic!("the replicas do not converge");
     }
@@ -302,5 +303,31 @@ pub(super) fn short_lived() -> StateConfig {
     StateConfig {
         keep_absent: Duration::from_secs(24 * 60),
         ..StateConfig::default()
+    }
+}
+
+impl Net {
+    /// Exchanges among a few until they are equal.
+    pub(super) fn settle_side(&mut self, which: &[usize]) {
+        for _ in 0..50 {
+            for i in which {
+                for j in which {
+                    self.exchange(*i, *j);
+                }
+            }
+        }
+        let digests = which.iter().map(|i| self.replicas[*i].digest());
+        assert_eq!(digests.collect::<BTreeSet<_>>().len(), 1);
+    }
+}
+
+impl Net {
+    /// Someone is affirmed again, without asking anyone.
+    pub(super) fn elect_alone(&mut self, leader: usize) -> Tenure {
+        self.epoch += 1;
+        let tenure = tenure(self.epoch, leader);
+        self.replicas[leader].follow(Some(tenure));
+        self.replicas[leader].lead(self.now, tenure, &[], 4242);
+        tenure
     }
 }
