@@ -57,11 +57,6 @@ impl Replica {
         self.followed
     }
 
-    /// The tenure that was last named by [`Replica::follow`].
-    pub(crate) fn followed(&self) -> Option<Tenure> {
-        self.followed
-    }
-
     /// This device leads no longer.
     pub(crate) fn resign(&mut self) {
         self.leading = None;
