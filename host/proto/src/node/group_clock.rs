@@ -30,6 +30,9 @@ impl Node {
         let mut moved = false;
         while let Some(output) = self.clock.poll() {
             moved = true;
+            if matches!(output, clock::Output::SetBack(_)) {
+                self.state_set_back();
+            }
             self.events.push_back(match output {
                 clock::Output::Changed(view) => Event::Clock(view),
                 clock::Output::SetBack(by) => Event::ClockSetBack { by },

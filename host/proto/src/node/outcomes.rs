@@ -302,6 +302,7 @@ impl Node {
         self.renew_sessions();
         self.share_opinions();
         self.update_peers();
+        self.state_chores();
     }
 
     /// Members move: every now and then their addresses are looked at anew.
