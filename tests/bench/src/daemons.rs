@@ -19,14 +19,14 @@ const HEADERS: u64 = 14 + 20 + 8;
 const IDLE_FOR: Duration = Duration::from_secs(60);
 
 /// A group, and the network it needs.
-struct Lab {
-    group: Group,
+pub(crate) struct Lab {
+    pub(crate) group: Group,
     switch: Switch,
 }
 
 impl Lab {
     /// None where there can be no namespaces or no firewall; it has been said why.
-    fn new(setting: &Daemons) -> Option<Self> {
+    pub(crate) fn new(setting: &Daemons) -> Option<Self> {
         let switch = Switch::new(setting.nodes.into(), Addresses::Ipv4)?;
         for namespace in switch.namespaces().iter().filter(|_| setting.loss > 0) {
             Firewall::of(namespace)?.lose(setting.loss);
@@ -39,7 +39,7 @@ impl Lab {
         Some(Self { group, switch })
     }
 
-    fn all(&self) -> Vec<usize> {
+    pub(crate) fn all(&self) -> Vec<usize> {
         self.group.all_but(&[])
     }
 }
@@ -48,7 +48,7 @@ fn promoted(line: &Line) -> bool {
     Role::of(line) == Some(Role::Promoted)
 }
 
-fn title(setting: &Daemons, what: &str) -> String {
+pub(crate) fn title(setting: &Daemons, what: &str) -> String {
     format!("{what}, {} devices, {} % loss", setting.nodes, setting.loss)
 }
 

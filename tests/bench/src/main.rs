@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod clock;
 mod daemons;
 mod samples;
 mod simulated;
@@ -34,6 +35,8 @@ enum What {
     ColdStart(Daemons),
     /// Bytes of UDP payload that idle devices send.
     Idle(Daemons),
+    /// How far group times lie apart: idle, across the leader's death, under broadcasts.
+    Clock(Daemons),
     /// Two halves that come together → one leader, in virtual time.
     Heal(Simulated),
     /// Changes of leader and removals of members that nothing called for, in virtual time.
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         What::Remove(setting) => daemons::remove(&setting),
         What::ColdStart(setting) => daemons::cold_start(&setting),
         What::Idle(setting) => daemons::idle(&setting),
+        What::Clock(setting) => clock::clock(&setting),
         What::Heal(setting) => simulated::heal(&setting),
         What::False(setting) => simulated::false_alarms(&setting),
         What::Replay(setting) => simulated::replay(&setting),
