@@ -59,6 +59,10 @@ mutants! {
     TieByEpochAlone = "tie-by-epoch-alone",
     /// A leader does not exceed epochs that others were told of.
     ReaffirmationSkipped = "reaffirmation-skipped",
+    /// Group time runs at the device's own rate between samples of the reference.
+    DriftIgnored = "drift-ignored",
+    /// The bound on group time's error is that of the last sample, however old.
+    BoundStandsStill = "bound-stands-still",
 }
 
 /// Whether this guard is off.

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod clock;
 mod daemons;
 mod lights;
 mod samples;
@@ -46,6 +47,8 @@ enum What {
     StateCount(Daemons),
     /// Changes of the plugin `lights` on all devices → how far apart.
     Lights(Daemons),
+    /// How far group times lie apart: idle, across the leader's death, under broadcasts.
+    Clock(Daemons),
     /// Two halves that come together → one leader, in virtual time.
     Heal(Simulated),
     /// Changes of leader and removals of members that nothing called for, in virtual time.
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
         What::StateChurn(setting) => state::churn(&setting),
         What::StateCount(setting) => state::count(&setting),
         What::Lights(setting) => lights::lights(&setting),
+        What::Clock(setting) => clock::clock(&setting),
         What::Heal(setting) => simulated::heal(&setting),
         What::False(setting) => simulated::false_alarms(&setting),
         What::Replay(setting) => simulated::replay(&setting),

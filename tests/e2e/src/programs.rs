@@ -51,18 +51,12 @@ pub fn heartbeat() -> &'static Path {
     PLUGIN.get_or_init(|| plugin("heartbeat"))
 }
 
-/// The plugin `lights`.
+/// A plugin of `plugins/` by its name.
 ///
 /// # Panics
-/// It does not build.
+/// It does not build, or there is none of this name.
 #[must_use]
-pub fn lights() -> &'static Path {
-    static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
-    PLUGIN.get_or_init(|| plugin("lights"))
-}
-
-/// Builds a plugin of `plugins/`.
-fn plugin(name: &str) -> PathBuf {
+pub fn plugin(name: &str) -> PathBuf {
     let package = format!("consort-{name}");
     let build = ["build", "--quiet", "--lib", "--package", &package];
     let into = ["--target", PLUGIN_TARGET, "--profile", PLUGIN_PROFILE];

@@ -78,6 +78,7 @@ const MACHINES: [&str; 7] = [
     "membership",
     "election",
     "messaging",
+    "replication",
     "clock",
     "liveness",
 ];
