@@ -129,13 +129,7 @@ pub async fn run_until(
     let mut tasks = JoinSet::new();
     let (asked_out, control) = mpsc::channel(REQUESTS_MAX);
     let hosted = Hosted::default();
-    serve_control(
-        &config,
-        &publisher,
-        asked_out,
-        Arc::clone(&hosted),
-        &mut tasks,
-    );
+    serve_control(&config, &publisher, asked_out, &hosted, &mut tasks);
     let (seeds_out, seeds) = watch::channel(seeds);
     let network_changed = Arc::new(Notify::new());
     if net.port() != 0 {
@@ -144,9 +138,7 @@ pub async fn run_until(
 
     let status = node.status(now);
     let (host_out, host_events) = mpsc::channel(plugins::HOST_EVENTS_MAX);
-    let plugins = start_plugins(&config, &status, Arc::clone(&clock), host_out).await?;
-    // There is one host for the life of this daemon.
-    let _ = hosted.set(Arc::clone(&plugins));
+    let plugins = start_plugins(&config, &status, Arc::clone(&clock), host_out, &hosted).await?;
     log_start(&config, &status, &net);
     let wall = WallWatch::new(now, wall_us);
     let driver = Driver::new(Parts {
@@ -209,13 +201,13 @@ fn serve_control(
     config: &Config,
     publisher: &Publisher,
     driver: mpsc::Sender<Asked>,
-    hosted: Hosted,
+    hosted: &Hosted,
     tasks: &mut JoinSet<()>,
 ) {
     match ControlSocket::open(&config.data_dir) {
         Ok(socket) => {
             tracing::debug!(path = %socket.path().display(), "control socket");
-            tasks.spawn(socket.serve(publisher.subscribe(), driver, hosted));
+            tasks.spawn(socket.serve(publisher.subscribe(), driver, Arc::clone(hosted)));
         }
         Err(error) => {
             tracing::error!(%error, "`consort status` will not reach this daemon");
@@ -228,6 +220,7 @@ async fn start_plugins(
     status: &NodeStatus,
     clock: Arc<SharedClock>,
     out: mpsc::Sender<plugins::HostEvent>,
+    hosted: &Hosted,
 ) -> Result<Arc<PluginHost>, RunError> {
     let this_device = Peer {
         device: status.device,
@@ -242,7 +235,10 @@ async fn start_plugins(
     let started = tokio::task::spawn_blocking(start)
         .await
         .map_err(anyhow::Error::from)?;
-    Ok(started.map_err(anyhow::Error::from)?)
+    let plugins = started.map_err(anyhow::Error::from)?;
+    // There is one host for the life of this daemon.
+    let _ = hosted.set(Arc::clone(&plugins));
+    Ok(plugins)
 }
 
 fn log_start(config: &Config, status: &NodeStatus, net: &Net) {
