@@ -4,6 +4,8 @@
 //! is asked of the component itself, since loading alone would take a broken interface for an
 //! absent one.
 
+use std::sync::atomic::AtomicBool;
+
 use thiserror::Error;
 use wasmtime::Store;
 use wasmtime::component::types::ComponentItem;
@@ -12,7 +14,7 @@ use wasmtime::component::{Component, InstancePre};
 use crate::bindings::exports::consort::plugin::{
     handover, lifecycle, message_events, peer_events, role, timers,
 };
-use crate::compile::{CompileError, compile, innermost};
+use crate::compile::{CompileError, innermost};
 use crate::engine::Runtime;
 use crate::guest::Guest;
 
@@ -64,7 +66,19 @@ impl Code {
     /// # Errors
     /// The file is no plugin; the text says what it is instead.
     pub fn new(runtime: &Runtime, bytes: &[u8]) -> Result<Self, CodeError> {
-        let component = compile(&runtime.engine, bytes)?;
+        Self::unless(&AtomicBool::new(false), runtime, bytes)
+    }
+
+    /// Compiles a plugin's file, unless `cancelled` becomes true meanwhile.
+    ///
+    /// # Errors
+    /// The file is no plugin; the text says what it is instead.
+    pub(crate) fn unless(
+        cancelled: &AtomicBool,
+        runtime: &Runtime,
+        bytes: &[u8],
+    ) -> Result<Self, CodeError> {
+        let component = runtime.component(bytes, cancelled)?;
         if component.get_export_index(None, LIFECYCLE).is_none() {
             return Err(CodeError::OtherWorld {
                 exports: names_of_exports(runtime, &component),
@@ -135,6 +149,22 @@ impl Code {
                 .map(|i| i.load(&mut *store, &instance))
                 .transpose()?,
         })
+    }
+
+    /// The names of all it exports.
+    #[must_use]
+    pub fn exports(&self) -> Vec<String> {
+        let component = self.pre.component().component_type();
+        let names = component.exports(self.engine());
+        names.map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// The names of all it imports.
+    #[must_use]
+    pub fn imports(&self) -> Vec<String> {
+        let component = self.pre.component().component_type();
+        let names = component.imports(self.engine());
+        names.map(|(name, _)| name.to_owned()).collect()
     }
 
     pub(crate) fn engine(&self) -> &wasmtime::Engine {

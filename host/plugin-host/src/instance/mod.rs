@@ -22,13 +22,14 @@ use wasmtime::{Store, Trap};
 use crate::ClockReading;
 use crate::allowance::Limits;
 use crate::bindings::exports::consort::plugin::lifecycle;
+use crate::capabilities::FolderGrant;
 use crate::clock::GuestClock;
 use crate::code::{Code, Exports};
 use crate::compile::innermost;
 use crate::fault::{Fault, HostFault};
 use crate::guest::Guest;
 use crate::limits;
-use crate::plugin_log::{LogSink, SharedLog};
+use crate::plugin_log::{LogSink, SharedLog, printable};
 use crate::view::View;
 use crate::wasi::{self, RandomSource};
 
@@ -45,6 +46,8 @@ pub struct InstanceSettings {
     pub config: Arc<BTreeMap<String, String>>,
     /// What it may use.
     pub limits: Limits,
+    /// The folders it has, as `/<name>`. With any, a run also depends on what is in them.
+    pub files: BTreeMap<String, FolderGrant>,
     /// With the device, the plugin and `run` it decides all that is random.
     pub seed: [u8; 32],
     /// Counts the instances of this plugin since the seed was made.
@@ -79,7 +82,7 @@ pub enum StartError {
     Refused {
         /// Which of them.
         callback: &'static str,
-        /// The plugin's own words.
+        /// The plugin's own words, without control characters and of a line's length.
         text: String,
     },
     /// It trapped or overran a limit.
@@ -159,7 +162,7 @@ impl Instance {
         })?;
         result.map_err(|text| StartError::Refused {
             callback: "setup",
-            text,
+            text: printable(&text),
         })?;
         Ok(outcome)
     }
@@ -242,7 +245,7 @@ impl Instance {
             )?;
         result.map_err(|text| StartError::Refused {
             callback: "restore",
-            text,
+            text: printable(&text),
         })?;
         Ok(outcome)
     }
@@ -275,6 +278,12 @@ impl Instance {
         self.callback("shutdown", reading, |exports, store| {
             exports.lifecycle.call_shutdown(store, reason)
         })
+    }
+
+    /// Bytes in all its memories and tables.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.store.data().memory.used()
     }
 
     /// What the plugin knows of its group.
@@ -324,6 +333,7 @@ fn guest(settings: InstanceSettings) -> Guest {
         this_device,
         config,
         limits,
+        files,
         seed,
         run,
         log,
@@ -336,7 +346,7 @@ fn guest(settings: InstanceSettings) -> Guest {
         plugin: &plugin,
         run,
     };
-    let wasi = wasi::context(&clock.wasi(), &random, &log);
+    let wasi = wasi::context(&clock.wasi(), &random, &log, &files);
     Guest::new(config, View::new(this_device), clock, &limits, log, wasi)
 }
 

@@ -24,9 +24,9 @@ use crate::engine::Runtime;
 use crate::folder::ContentHash;
 use crate::mailbox::{Mailbox, Taken, is_message};
 use crate::manifest::Settings;
-use crate::status::{Board, GroupClock, HostEvent};
+use crate::status::{Board, GroupClock, HostEvent, PluginDetails};
 use crate::view::{Effect, View};
-use crate::{ClockReading, Code, Fault, Instance, Outcome, ShutdownReason};
+use crate::{ClockReading, Code, Fault, Instance, Level, Outcome, ShutdownReason};
 
 /// The longest sleep; group time may run a little faster than this machine's clock.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
@@ -69,6 +69,32 @@ pub(crate) struct Candidate {
     pub(crate) code: Code,
     pub(crate) file: PathBuf,
     pub(crate) hash: ContentHash,
+}
+
+impl Candidate {
+    /// What an observer may want to know of it.
+    pub(crate) fn details(&self) -> PluginDetails {
+        let Settings {
+            spec,
+            config,
+            limits,
+            capped,
+            capabilities,
+            state,
+            ..
+        } = self.settings.clone();
+        PluginDetails {
+            file: self.file.clone(),
+            spec,
+            config,
+            limits,
+            capped,
+            capabilities,
+            state,
+            exports: self.code.exports(),
+            imports: self.code.imports(),
+        }
+    }
 }
 
 /// One plugin's supervisor; [`Supervisor::run`] is the thread's body.
@@ -197,7 +223,7 @@ impl Supervisor {
             Control::Refused { file, hash, cause } => {
                 let kept = self.kept();
                 warn!(plugin = %self.id, file = %file.display(), %hash, %cause, "plugin file refused{kept}");
-                self.board.lock().last_fault = Some(cause);
+                self.note_fault(cause);
                 if matches!(self.life, Life::Discovered | Life::Compiling) {
                     self.enter(Life::Rejected);
                 }
@@ -283,6 +309,9 @@ impl Supervisor {
     /// The one place where the life changes and says so.
     fn enter(&mut self, life: Life) {
         self.board.lock().state = life.name();
+        self.board
+            .log()
+            .push(Level::Info, true, &format!("plugin {}", life.name()));
         // Before the first content of the file was taken there is nothing to name.
         let content = self.candidate.as_ref();
         info!(

@@ -40,7 +40,7 @@ impl Supervisor {
                     plugin = %self.id, file = %candidate.file.display(), hash = to, cause = %error,
                     "reload failed; generation {} stays running", self.generation
                 );
-                self.board.lock().last_fault = Some(error.to_string());
+                self.note_fault(error.to_string());
                 self.enter(Life::Running(old));
             }
         }
