@@ -10,7 +10,7 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre};
 
 use crate::bindings::exports::consort::plugin::{
-    handover, lifecycle, message_events, peer_events, role, timers,
+    handover, lifecycle, message_events, peer_events, role, state_events, timers,
 };
 use crate::compile::{CompileError, compile, innermost};
 use crate::engine::Runtime;
@@ -26,6 +26,7 @@ pub struct Code {
     role: Option<role::GuestIndices>,
     peer_events: Option<peer_events::GuestIndices>,
     message_events: Option<message_events::GuestIndices>,
+    state_events: Option<state_events::GuestIndices>,
     timers: Option<timers::GuestIndices>,
     handover: Option<handover::GuestIndices>,
 }
@@ -94,6 +95,9 @@ impl Code {
             message_events: has("message-events")
                 .then(|| message_events::GuestIndices::new(&pre))
                 .transpose()?,
+            state_events: has("state-events")
+                .then(|| state_events::GuestIndices::new(&pre))
+                .transpose()?,
             timers: has("timers")
                 .then(|| timers::GuestIndices::new(&pre))
                 .transpose()?,
@@ -124,6 +128,11 @@ impl Code {
                 .as_ref()
                 .map(|i| i.load(&mut *store, &instance))
                 .transpose()?,
+            state_events: self
+                .state_events
+                .as_ref()
+                .map(|i| i.load(&mut *store, &instance))
+                .transpose()?,
             timers: self
                 .timers
                 .as_ref()
@@ -148,6 +157,7 @@ pub(crate) struct Exports {
     pub(crate) role: Option<role::Guest>,
     pub(crate) peer_events: Option<peer_events::Guest>,
     pub(crate) message_events: Option<message_events::Guest>,
+    pub(crate) state_events: Option<state_events::Guest>,
     pub(crate) timers: Option<timers::Guest>,
     pub(crate) handover: Option<handover::Guest>,
 }

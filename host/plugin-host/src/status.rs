@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use consort_proto::{PluginCommand, PluginId, PluginSpec, SendQuota, Version};
+use consort_proto::{PluginCommand, PluginId, PluginSpec, SendQuota, StateConfig, Version};
 
 use crate::ClockReading;
 
@@ -24,6 +24,13 @@ pub enum HostEvent {
         id: PluginId,
         /// Its quota, which its host enforces at the call.
         quota: SendQuota,
+    },
+    /// How the plugin's state is kept; before the first [`HostEvent::Up`] and when it changes.
+    State {
+        /// Which plugin.
+        id: PluginId,
+        /// What its manifest asks for. The host checks writes against it at the call.
+        config: StateConfig,
     },
     /// The instance was lost; the next one is on its way.
     Faulted(PluginId),

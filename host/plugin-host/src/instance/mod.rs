@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use consort_proto::{Peer, PluginCommand, PluginId, Version};
+use consort_proto::{Peer, PluginCommand, PluginId, StateView, Version};
 use thiserror::Error;
 use wasmtime::{Store, Trap};
 
@@ -146,6 +146,12 @@ impl Instance {
             exports,
             limits,
         })
+    }
+
+    /// Tells what the plugin knows of its group's state: what the node told, with the plugin's own
+    /// writes over it. Before [`Instance::setup`], so that it can read there. Causes no callback.
+    pub fn set_state(&mut self, state: StateView) {
+        *self.store.data_mut().view.state_mut() = state;
     }
 
     /// The first callback.
