@@ -419,6 +419,16 @@ fn a_fault_withdraws_its_callback_s_writes_and_no_others() {
 }
 
 #[test]
+fn a_timer_that_faults_takes_nothing_from_the_one_before() {
+    let config = "\"timer 1\" = \"add n 1\"\n\"timer 2\" = \"add n 10;trap\"";
+    let world = running("state-batch", config);
+    // Set in one callback, both are due when it has returned.
+    act(&world, "state-batch", "wake 1 0;wake 2 0");
+    world.wait_line("state-batch", "setup n=1 s=nothing");
+    assert_eq!(writes(&world, "state-batch"), 1);
+}
+
+#[test]
 fn a_reload_keeps_the_state_and_orders_the_writes() {
     let world = running(
         "state-swap",

@@ -204,6 +204,9 @@ fn describe(change: &state_events::Change) -> String {
 impl timers::Guest for Stateful {
     fn on_timer(token: u64, _: u64) {
         say(&format!("on-timer {token}"));
+        if let Some(verbs) = config::get(&format!("timer {token}")) {
+            verbs.split(';').for_each(act);
+        }
     }
 }
 

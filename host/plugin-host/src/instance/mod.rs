@@ -177,11 +177,9 @@ impl Instance {
     }
 
     /// Fires the timers that are due, earliest first, up to a batch; [`Instance::next_timer`]
-    /// says whether there are more.
-    ///
-    /// # Errors
-    /// A callback faulted; the instance is dead.
-    pub fn fire_timers(&mut self, reading: ClockReading) -> Result<Outcome, Fault> {
+    /// says whether there are more. What the callbacks left behind counts also if a later one
+    /// faulted and the instance is dead.
+    pub fn fire_timers(&mut self, reading: ClockReading) -> (Outcome, Result<(), Fault>) {
         let now = reading.group_time_us;
         let mut all = Outcome::default();
         for token in self.store.data().timers.due(now, TIMERS_PER_BATCH) {
@@ -189,15 +187,18 @@ impl Instance {
             let Some(due) = self.store.data_mut().timers.take(token, now) else {
                 continue;
             };
-            let outcome = self.callback("on-timer", reading, |exports, store| {
+            let result = self.callback("on-timer", reading, |exports, store| {
                 match &exports.timers {
                     Some(timers) => timers.call_on_timer(store, token, due),
                     None => Ok(()),
                 }
-            })?;
-            all.commands.extend(outcome.commands);
+            });
+            match result {
+                Ok(outcome) => all.commands.extend(outcome.commands),
+                Err(fault) => return (all, Err(fault)),
+            }
         }
-        Ok(all)
+        (all, Ok(()))
     }
 
     /// Whether the plugin hands anything to its successor.

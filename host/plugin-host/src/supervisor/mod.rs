@@ -173,8 +173,9 @@ impl Supervisor {
                     .next_timer()
                     .is_some_and(|due| due <= reading.group_time_us)
                 {
-                    let result = running.instance.fire_timers(reading);
-                    self.finish(result);
+                    let (outcome, result) = running.instance.fire_timers(reading);
+                    self.send(outcome.commands);
+                    self.finish(result.map(|()| Outcome::default()));
                 }
             }
             Life::BackOff { .. }
