@@ -12,7 +12,7 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre};
 
 use crate::bindings::exports::consort::plugin::{
-    handover, lifecycle, message_events, peer_events, role, timers,
+    handover, lifecycle, message_events, peer_events, role, state_events, timers,
 };
 use crate::compile::{CompileError, innermost};
 use crate::engine::Runtime;
@@ -28,6 +28,7 @@ pub struct Code {
     role: Option<role::GuestIndices>,
     peer_events: Option<peer_events::GuestIndices>,
     message_events: Option<message_events::GuestIndices>,
+    state_events: Option<state_events::GuestIndices>,
     timers: Option<timers::GuestIndices>,
     handover: Option<handover::GuestIndices>,
 }
@@ -108,6 +109,9 @@ impl Code {
             message_events: has("message-events")
                 .then(|| message_events::GuestIndices::new(&pre))
                 .transpose()?,
+            state_events: has("state-events")
+                .then(|| state_events::GuestIndices::new(&pre))
+                .transpose()?,
             timers: has("timers")
                 .then(|| timers::GuestIndices::new(&pre))
                 .transpose()?,
@@ -135,6 +139,11 @@ impl Code {
                 .transpose()?,
             message_events: self
                 .message_events
+                .as_ref()
+                .map(|i| i.load(&mut *store, &instance))
+                .transpose()?,
+            state_events: self
+                .state_events
                 .as_ref()
                 .map(|i| i.load(&mut *store, &instance))
                 .transpose()?,
@@ -178,6 +187,7 @@ pub(crate) struct Exports {
     pub(crate) role: Option<role::Guest>,
     pub(crate) peer_events: Option<peer_events::Guest>,
     pub(crate) message_events: Option<message_events::Guest>,
+    pub(crate) state_events: Option<state_events::Guest>,
     pub(crate) timers: Option<timers::Guest>,
     pub(crate) handover: Option<handover::Guest>,
 }

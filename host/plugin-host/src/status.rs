@@ -31,6 +31,13 @@ pub enum HostEvent {
         /// Its quota, which its host enforces at the call.
         quota: SendQuota,
     },
+    /// How the plugin's state is kept; before the first [`HostEvent::Up`] and when it changes.
+    State {
+        /// Which plugin.
+        id: PluginId,
+        /// What its manifest asks for. The host checks writes against it at the call.
+        config: StateConfig,
+    },
     /// The instance was lost; the next one is on its way.
     Faulted(PluginId),
     /// There is no instance and none on its way.

@@ -285,9 +285,9 @@ fn timers_fire_in_order_and_at_multiples() {
     plugin.deliver(&message(device(2), "wake 3 3000"));
     plugin.deliver(&message(device(2), "cancel 3"));
     plugin.take_lines();
-    plugin.instance.fire_timers(at(1_500)).unwrap();
+    plugin.instance.fire_timers(at(1_500)).1.unwrap();
     assert!(plugin.take_lines().is_empty(), "nothing is due");
-    plugin.instance.fire_timers(at(38_000)).unwrap();
+    plugin.instance.fire_timers(at(38_000)).1.unwrap();
     let fired: Vec<_> = plugin.take_lines();
     let due = |offset: u64| EPOCH_US + offset;
     assert_eq!(

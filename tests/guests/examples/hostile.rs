@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use consort::plugin::types::{Leadership, Peer};
 use consort::plugin::{clock, config, log};
-use exports::consort::plugin::{handover, lifecycle, message_events, peer_events, role, timers};
+use exports::consort::plugin::{
+    handover, lifecycle, message_events, peer_events, role, state_events, timers,
+};
 
 struct Hostile;
 
@@ -234,6 +236,16 @@ impl message_events::Guest for Hostile {
         behave_as("always");
         behave(&String::from_utf8_lossy(&payload));
         log::write(log::Level::Info, "still here");
+    }
+}
+
+impl state_events::Guest for Hostile {
+    fn on_state_changed(_: Vec<state_events::Change>) {
+        behave_as("always");
+    }
+
+    fn on_writes_superseded(_: Vec<String>) {
+        behave_as("always");
     }
 }
 

@@ -54,6 +54,18 @@ const ABSENT: &[(&str, &[&str])] = &[
         &["tokio", "mio", "socket2", "wasmtime", "consort-proto"],
     ),
     (
+        "consort-counter",
+        &["tokio", "mio", "socket2", "wasmtime", "consort-proto"],
+    ),
+    (
+        "consort-lights",
+        &["tokio", "mio", "socket2", "wasmtime", "consort-proto"],
+    ),
+    (
+        "consort-presence",
+        &["tokio", "mio", "socket2", "wasmtime", "consort-proto"],
+    ),
+    (
         "consort-heartbeat",
         &["tokio", "mio", "socket2", "wasmtime", "consort-proto"],
     ),
@@ -67,6 +79,9 @@ const ABSENT: &[(&str, &[&str])] = &[
 const NOT_NAMED: &[(&str, &[&str])] = &[
     // The plugin host names tokio for one trait of wasmtime-wasi's output, not for its runtime.
     ("consort-plugin-host", &["mio", "socket2", "redb", "axum"]),
+    ("consort-counter", &["wit-bindgen"]),
+    ("consort-lights", &["wit-bindgen"]),
+    ("consort-presence", &["wit-bindgen"]),
     ("consort-heartbeat", &["wit-bindgen"]),
     ("consort-playlist", &["wit-bindgen"]),
 ];

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use consort_proto::{Peer, PluginCommand, PluginId, Version};
+use consort_proto::{Peer, PluginCommand, PluginId, StateView, Version};
 use thiserror::Error;
 use wasmtime::{Store, Trap};
 
@@ -151,6 +151,12 @@ impl Instance {
         })
     }
 
+    /// Tells what the plugin knows of its group's state: what the node told, with the plugin's own
+    /// writes over it. Before [`Instance::setup`], so that it can read there. Causes no callback.
+    pub fn set_state(&mut self, state: StateView) {
+        *self.store.data_mut().view.state_mut() = state;
+    }
+
     /// The first callback.
     ///
     /// # Errors
@@ -174,11 +180,9 @@ impl Instance {
     }
 
     /// Fires the timers that are due, earliest first, up to a batch; [`Instance::next_timer`]
-    /// says whether there are more.
-    ///
-    /// # Errors
-    /// A callback faulted; the instance is dead.
-    pub fn fire_timers(&mut self, reading: ClockReading) -> Result<Outcome, Fault> {
+    /// says whether there are more. What the callbacks left behind counts also if a later one
+    /// faulted and the instance is dead.
+    pub fn fire_timers(&mut self, reading: ClockReading) -> (Outcome, Result<(), Fault>) {
         let now = reading.group_time_us;
         let mut all = Outcome::default();
         for token in self.store.data().timers.due(now, TIMERS_PER_BATCH) {
@@ -186,15 +190,18 @@ impl Instance {
             let Some(due) = self.store.data_mut().timers.take(token, now) else {
                 continue;
             };
-            let outcome = self.callback("on-timer", reading, |exports, store| {
+            let result = self.callback("on-timer", reading, |exports, store| {
                 match &exports.timers {
                     Some(timers) => timers.call_on_timer(store, token, due),
                     None => Ok(()),
                 }
-            })?;
-            all.commands.extend(outcome.commands);
+            });
+            match result {
+                Ok(outcome) => all.commands.extend(outcome.commands),
+                Err(fault) => return (all, Err(fault)),
+            }
         }
-        Ok(all)
+        (all, Ok(()))
     }
 
     /// Whether the plugin hands anything to its successor.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use consort_proto::PluginId;
+use consort_proto::{PluginCommand, PluginId, StateView};
 use tracing::{debug, warn};
 
 use super::life::{Announced, Life, Running};
-use super::{Candidate, Supervisor};
+use super::{Candidate, Supervisor, lay_over};
 use crate::log_ring::LogRing;
 use crate::plugin_log::{Level, LogSink};
 use crate::status::HostEvent;
@@ -80,8 +80,21 @@ impl Supervisor {
             }),
         };
         let mut instance = Instance::new(&candidate.code, settings, self.reading())?;
+        instance.set_state(self.state_for(candidate, &[]));
         let outcome = instance.setup(self.reading())?;
         Ok((instance, outcome))
+    }
+
+    /// What an instance of `candidate` reads that has issued `kept_back` so far.
+    pub(super) fn state_for(
+        &self,
+        candidate: &Candidate,
+        kept_back: &[PluginCommand],
+    ) -> StateView {
+        let mut state = self.view.state().clone();
+        state.set_config(candidate.state_config());
+        lay_over(&mut state, kept_back, self.reading());
+        state
     }
 
     /// Makes `candidate` the content that counts.
@@ -99,18 +112,21 @@ impl Supervisor {
         for refused in candidate.settings.refused() {
             warn!(plugin = %self.id, file = %candidate.file.display(), "capability {refused}");
         }
+        self.view.state_mut().set_config(candidate.state_config());
         self.candidate = Some(Arc::new(candidate));
     }
 
     /// An instance passed `setup`: it runs from here on, and learns what its plugin ought to know.
-    pub(super) fn activate(&mut self, instance: Instance, setup: Outcome) {
+    pub(super) fn activate(&mut self, mut instance: Instance, setup: Outcome) {
         self.announce_up();
+        self.send(setup.commands);
+        // A predecessor may have written since this one was set up.
+        instance.set_state(self.view.state().clone());
         let running = Running {
             instance: Box::new(instance),
             since: Instant::now(),
         };
         self.enter(Life::Running(running));
-        self.send(setup.commands);
         for event in self.view.replay() {
             self.deliver(&event);
         }
