@@ -124,7 +124,7 @@ pub async fn run_until(
 
     let (stored_out, stored) = mpsc::channel(STORED_MAX);
     // Without a listener the driver has ended, and nobody asks for the outcome.
-    let store = storage.start(Box::new(move |done| drop(stored_out.blocking_send(done))))?;
+    let store = storage.start(Arc::new(move |done| drop(stored_out.blocking_send(done))))?;
     let publisher = Publisher::new();
     let mut tasks = JoinSet::new();
     let (asked_out, control) = mpsc::channel(REQUESTS_MAX);
@@ -188,7 +188,7 @@ fn node_config(
 
 fn stored(secret: StaticSecret, remembered: Remembered) -> Stored {
     Stored {
-        state: Vec::new(),
+        state: remembered.state,
         secret,
         boot_counter: remembered.boot_counter,
         epoch_ceilings: remembered.epoch_ceilings,

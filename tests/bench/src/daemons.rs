@@ -18,6 +18,9 @@ use crate::samples::Samples;
 const HEADERS: u64 = 14 + 20 + 8;
 const IDLE_FOR: Duration = Duration::from_secs(60);
 
+/// Settings of every device.
+pub(crate) const IPV4: &str = "[network]\nlisten = [\"0.0.0.0\"]\n";
+
 /// A group, and the network it needs.
 pub(crate) struct Lab {
     pub(crate) group: Group,
@@ -33,7 +36,7 @@ impl Lab {
         }
         let group = Group::behind(&switch);
         for device in &group.devices {
-            device.configure("[network]\nlisten = [\"0.0.0.0\"]\n");
+            device.configure(IPV4);
         }
         group.install_heartbeat();
         Some(Self { group, switch })
@@ -41,6 +44,12 @@ impl Lab {
 
     pub(crate) fn all(&self) -> Vec<usize> {
         self.group.all_but(&[])
+    }
+
+    /// The firewalls of all devices; none where there is no nftables.
+    pub(crate) fn firewalls(&self) -> Option<Vec<Firewall>> {
+        let namespaces = self.switch.namespaces().iter();
+        namespaces.map(|namespace| Firewall::of(namespace)).collect()
     }
 }
 
@@ -165,7 +174,7 @@ pub(crate) fn idle(setting: &Daemons) -> Option<()> {
 
 impl Lab {
     /// Bytes of UDP payload that a device has sent.
-    fn sent(&self, place: usize) -> u64 {
+    pub(crate) fn sent(&self, place: usize) -> u64 {
         let namespace = &self.switch.namespaces()[place];
         let output = Command::new("ip")
             .args(["-n", namespace, "-s", "-j", "link", "show", "eth0"])
