@@ -138,6 +138,7 @@ fn an_absent_devices_entries_go_after_a_day_and_come_back_with_it() {
 #[test]
 fn finished_boots_are_folded_and_the_sum_stays() {
     let mut net = Net::new(3, 3);
+    let mut late = Vec::new();
     for boot in 0..4 {
         let now = net.now;
         net.replicas[2].write(now, &add("n", 10 + boot)).unwrap();
