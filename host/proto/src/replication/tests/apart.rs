@@ -143,6 +143,7 @@ fn finished_boots_are_folded_and_the_sum_stays() {
         let now = net.now;
         net.replicas[2].write(now, &add("n", 10 + boot)).unwrap();
         net.replicas[2].write(now, &add("m", -1)).unwrap();
+        late.extend(net.replicas[2].take_push());
         net.settle();
         net.restart(2);
         net.settle();
@@ -162,6 +163,7 @@ fn finished_boots_are_folded_and_the_sum_stays() {
     net.restart(1);
     net.settle();
     net.assert_equal();
+    give(now, &mut net.replicas[1], node(2), late);
     for replica in &net.replicas {
         assert_eq!(value(replica, now, Origin::Counter, "n").unwrap(), "46");
         assert_eq!(value(replica, now, Origin::Counter, "m").unwrap(), "-4");
