@@ -159,7 +159,8 @@ fn finished_boots_are_folded_and_the_sum_stays() {
             .iter()
             .all(|change| change.own)
     );
-    // The fold arrives at one that has the boots, and at one that has nothing.
+    // The fold arrives at those that have the boots, and at one that has nothing.
+    net.settle();
     net.restart(1);
     net.settle();
     net.assert_equal();
