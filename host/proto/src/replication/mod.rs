@@ -40,6 +40,7 @@ use self::chunks::Assemblies;
 use self::entries::{Slot, Store};
 use self::persist::Record;
 use self::streams::Streams;
+pub(crate) use self::vector::LAST_LEADER;
 use crate::id::{DeviceId, GroupKey, NodeId};
 use crate::state::StateConfig;
 use crate::wire::state::{Stamp, StateChunk, StateDelta, StreamId, Table, Tenure};

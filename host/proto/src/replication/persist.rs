@@ -190,13 +190,6 @@ impl Replica {
         }
     }
 
-    /// Everything is to be kept anew: what was taken by [`Replica::take_dirty`] got lost.
-    pub(crate) fn keep_all(&mut self) {
-        if self.setup.config.persist {
-            self.soil_all();
-        }
-    }
-
     /// All records are to be written, or deleted.
     pub(super) fn soil_all(&mut self) {
         let mut dirty = core::mem::take(&mut self.dirty);

@@ -16,7 +16,7 @@ const HELD_ROOM: usize = 1 + 1 + 1 + 9 + 9 + 9 + 5 + 9 + 5;
 const HEAD_ROOM: usize = 80;
 
 /// The last stream of leader state that there can be.
-const LAST_LEADER: StreamId = StreamId::Leader(Tenure {
+pub(crate) const LAST_LEADER: StreamId = StreamId::Leader(Tenure {
     epoch: u64::MAX,
     leader: NodeId(u64::MAX),
 });

@@ -112,6 +112,8 @@ pub(crate) struct GroupSummary {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StateSummary {
     pub(crate) groups: Vec<GroupSummary>,
+    /// Whether the sender knows of a member that is not there.
+    pub(crate) missing: bool,
 }
 
 /// What a vector asks for.
