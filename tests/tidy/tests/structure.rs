@@ -87,7 +87,7 @@ const NOT_NAMED: &[(&str, &[&str])] = &[
 ];
 
 /// The machines of the protocol: `node.rs` composes them, none knows another.
-const MACHINES: [&str; 7] = [
+const MACHINES: [&str; 8] = [
     "discovery",
     "session",
     "membership",
