@@ -321,6 +321,7 @@ impl Driver {
         match event {
             HostEvent::Up(spec) => self.command(Command::PluginUp(spec)),
             HostEvent::Quota { id, quota } => self.command(Command::PluginQuota { id, quota }),
+            HostEvent::State { id, config } => self.command(Command::PluginState { id, config }),
             HostEvent::Faulted(id) => self.command(Command::PluginFaulted(id)),
             HostEvent::Down(id) => self.command(Command::PluginDown(id)),
             HostEvent::Commands { id, commands } => {

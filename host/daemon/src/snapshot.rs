@@ -349,6 +349,7 @@ fn hosted_plugin(hosted: &PluginHostStatus) -> PluginStatus {
         content_hash: hosted.hash.clone(),
         last_fault: hosted.last_fault.clone(),
         dropped_messages: hosted.dropped_messages,
+        refused_capabilities: hosted.refused_capabilities.clone(),
         ..unhosted_plugin(&hosted.id)
     }
 }
@@ -362,6 +363,7 @@ fn unhosted_plugin(id: &PluginId) -> PluginStatus {
         content_hash: None,
         last_fault: None,
         dropped_messages: 0,
+        refused_capabilities: Vec::new(),
         role: Role::None,
         leader: None,
         term: None,

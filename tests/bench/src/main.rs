@@ -37,6 +37,8 @@ enum What {
     ColdStart(Daemons),
     /// Bytes of UDP payload that idle devices send.
     Idle(Daemons),
+    /// How far group times lie apart: idle, across the leader's death, under broadcasts.
+    Clock(Daemons),
     /// One write of 1 KiB to a quiet group's state → every plugin is called for it.
     StateWrite(Daemons),
     /// A device that joins → it holds 1 MiB of state that the group has.
@@ -47,8 +49,6 @@ enum What {
     StateCount(Daemons),
     /// Changes of the plugin `lights` on all devices → how far apart.
     Lights(Daemons),
-    /// How far group times lie apart: idle, across the leader's death, under broadcasts.
-    Clock(Daemons),
     /// Two halves that come together → one leader, in virtual time.
     Heal(Simulated),
     /// Changes of leader and removals of members that nothing called for, in virtual time.
@@ -90,12 +90,12 @@ fn main() -> ExitCode {
         What::Remove(setting) => daemons::remove(&setting),
         What::ColdStart(setting) => daemons::cold_start(&setting),
         What::Idle(setting) => daemons::idle(&setting),
+        What::Clock(setting) => clock::clock(&setting),
         What::StateWrite(setting) => state::write(&setting),
         What::StateJoin(setting) => state::join(&setting),
         What::StateChurn(setting) => state::churn(&setting),
         What::StateCount(setting) => state::count(&setting),
         What::Lights(setting) => lights::lights(&setting),
-        What::Clock(setting) => clock::clock(&setting),
         What::Heal(setting) => simulated::heal(&setting),
         What::False(setting) => simulated::false_alarms(&setting),
         What::Replay(setting) => simulated::replay(&setting),

@@ -315,6 +315,8 @@ pub struct PluginStatus {
     pub last_fault: Option<String>,
     /// Messages lost because its mailbox was full.
     pub dropped_messages: u64,
+    /// What it asks to reach outside its sandbox and does not get, each with the reason.
+    pub refused_capabilities: Vec<String>,
     /// This device's role in the plugin's group.
     pub role: Role,
     /// Who leads, as far as this device knows.

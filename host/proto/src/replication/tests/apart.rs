@@ -138,10 +138,12 @@ fn an_absent_devices_entries_go_after_a_day_and_come_back_with_it() {
 #[test]
 fn finished_boots_are_folded_and_the_sum_stays() {
     let mut net = Net::new(3, 3);
+    let mut late = Vec::new();
     for boot in 0..4 {
         let now = net.now;
         net.replicas[2].write(now, &add("n", 10 + boot)).unwrap();
         net.replicas[2].write(now, &add("m", -1)).unwrap();
+        late.extend(net.replicas[2].take_push());
         net.settle();
         net.restart(2);
         net.settle();
@@ -157,10 +159,12 @@ fn finished_boots_are_folded_and_the_sum_stays() {
             .iter()
             .all(|change| change.own)
     );
-    // The fold arrives at one that has the boots, and at one that has nothing.
+    // The fold arrives at those that have the boots, and at one that has nothing.
+    net.settle();
     net.restart(1);
     net.settle();
     net.assert_equal();
+    give(now, &mut net.replicas[1], node(2), late);
     for replica in &net.replicas {
         assert_eq!(value(replica, now, Origin::Counter, "n").unwrap(), "46");
         assert_eq!(value(replica, now, Origin::Counter, "m").unwrap(), "-4");
