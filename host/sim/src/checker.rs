@@ -100,12 +100,13 @@ mod testing {
 
     pub(super) fn app() -> App {
         let id = PluginId::new("app").expect("valid");
-        let mut app = App::new(PluginSpec {
+        let spec = PluginSpec {
             id,
             version: Version::default(),
             priority: 0,
             preempt: false,
-        });
+        };
+        let mut app = App::new(spec, device(7));
         app.state = AppState::Up;
         app
     }

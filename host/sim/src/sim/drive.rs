@@ -19,6 +19,8 @@ const OVERDUE_MAX: u32 = 100;
 /// How long a write takes: to the page cache, and to the disk.
 const WRITE_CACHED: Duration = Duration::from_micros(50);
 const WRITE_SYNCED: Duration = Duration::from_millis(4);
+/// A step of group time that state does not take for a clock's error, in microseconds.
+const STEP_LARGE: u64 = 60_000_000;
 /// How long a record lies in the page cache.
 const CACHE_AGE: Duration = Duration::from_secs(5);
 
@@ -50,6 +52,7 @@ impl Sim {
                 }
             }
             Happening::Beat { index } => self.beat(index),
+            Happening::Write { index } => self.workload(index),
         }
     }
 
@@ -184,6 +187,9 @@ impl Sim {
                         if after + 1 < before {
                             runs_back = Some(before - after);
                         }
+                        if after.abs_diff(before) > STEP_LARGE {
+                            self.ledger.loosen();
+                        }
                     }
                     device.clock = Some(view);
                     self.trace.detail(self.now, node, &format!("{view:?}"));
@@ -245,8 +251,14 @@ impl Sim {
             record,
             sync,
         } = request;
+        let what = match &record {
+            StoreRecord::State { group, changes } => {
+                format!("{} records of the state of {group:?}", changes.len())
+            }
+            record => format!("{record:?}"),
+        };
         self.trace
-            .detail(self.now, node, &format!("stores {record:?} sync={sync}"));
+            .detail(self.now, node, &format!("stores {what} sync={sync}"));
         let takes = if sync { WRITE_SYNCED } else { WRITE_CACHED };
         let jitter = self.rng.random_range(0..=consort_proto::micros(takes));
         let at = self.now + takes + Duration::from_micros(jitter);
