@@ -26,6 +26,8 @@ use crate::checker::{Checker, Observation, Place, ensure};
 use crate::message;
 
 mod judge;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use judge::{Member, differ};
 
