@@ -33,7 +33,6 @@ mod node;
 mod pace;
 mod pool;
 mod quota;
-#[allow(dead_code)]
 mod replication;
 mod rotation;
 mod session;
@@ -65,7 +64,7 @@ pub use state::{
 };
 pub use status::{
     CloneStatus, Counters, KeyringStatus, MessageCounts, NodeStatus, PeerKeyring, PeerState,
-    PeerStatus, PluginStatus, Role,
+    PeerStatus, PluginStatus, Role, StateStatus,
 };
 pub use time::{Time, micros};
 

@@ -28,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     ("handshake", handshake),
     ("data", data),
     ("messages", messages),
+    ("state", state),
     ("config", config),
     ("manifest", manifest),
     ("node", node),
@@ -59,6 +60,11 @@ pub fn data(bytes: &[u8]) {
 /// Bodies of messages: what is taken is the same after it was written and read again.
 pub fn messages(bytes: &[u8]) {
     fuzz::messages(bytes);
+}
+
+/// What members tell each other of replicated state, whatever it is: a replica keeps to its bounds.
+pub fn state(bytes: &[u8]) {
+    fuzz::state(bytes);
 }
 
 /// A configuration file.

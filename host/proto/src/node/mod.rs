@@ -56,6 +56,7 @@ use fanout::Reminder;
 pub use insider::Lie;
 use plugins::{Plugin, Slots};
 use roster::Roster;
+use state::States;
 
 /// How long a device listens before it claims a leadership after its start.
 const DISCOVERY_ROUND: Duration = Duration::from_secs(2);
@@ -176,6 +177,7 @@ pub struct Node {
     batch: Batch,
     clock: GroupClock,
     wall: WallClock,
+    states: States,
 
     roster: Roster,
     plugins: BTreeMap<PluginId, Plugin>,
@@ -262,6 +264,12 @@ impl Node {
             batch: Batch::default(),
             clock: GroupClock::new(now, wall, rng.next_u64()),
             wall: WallClock::new(now, wall),
+            states: States::new(
+                identity.device,
+                stored.boot_counter,
+                identity.boot,
+                stored.state,
+            ),
             roster: Roster::default(),
             plugins: BTreeMap::new(),
             pasts: pasts(stored.epoch_ceilings),
@@ -366,6 +374,9 @@ impl Node {
                 }
             }
         }
+        if self.state_stored(token, &result) {
+            tracing::debug!(token, "state kept, or not");
+        }
         if self.rotating.is_stored_by(token) {
             self.keyring_stored(result);
         } else if let Err(reason) = result {
@@ -426,6 +437,7 @@ impl Node {
         }
         self.membership.handle_timeout(now);
         self.time_rotation();
+        self.time_state();
         self.liveness.handle_timeout(now);
         for election in self.elections.values_mut() {
             election.handle(now, Input::Timeout);
@@ -479,6 +491,11 @@ impl Node {
         for election in self.elections.values_mut() {
             election.handle(self.now, Input::Leave(Departure::Stop));
         }
+        let groups: Vec<GroupKey> = self.elections.keys().copied().collect();
+        for group in groups {
+            self.push_all(group);
+        }
+        self.flush_state();
         self.settle_elections();
         self.membership.leave(self.now);
         self.repeat(Message::Goodbye(Goodbye {}));
@@ -493,6 +510,7 @@ impl Node {
                 | self.settle_liveness()
                 | self.settle_elections()
                 | self.settle_messages()
+                | self.settle_state()
                 | self.settle_clock()
                 | self.settle_rotation();
             if !moved {
@@ -534,6 +552,7 @@ impl Node {
             consider(self.next_plugin_timeout(), "plugin fault");
             consider(self.next_beat(), "heartbeat");
             consider(self.next_rotation(), "rotation");
+            consider(self.next_state_timeout(), "state");
         }
         (next.0.max(self.now), next.1)
     }

@@ -233,6 +233,9 @@ impl Node {
         let mut moved = false;
         while let Some(output) = self.clock.poll() {
             moved = true;
+            if matches!(output, clock::Output::SetBack(_)) {
+                self.state_set_back();
+            }
             self.events.push_back(match output {
                 clock::Output::Changed(view) => Event::Clock(view),
                 clock::Output::SetBack(by) => Event::ClockSetBack { by },
@@ -315,6 +318,7 @@ impl Node {
         self.renew_sessions();
         self.share_opinions();
         self.update_peers();
+        self.state_chores();
     }
 
     /// Members move: every now and then their addresses are looked at anew.
