@@ -123,13 +123,17 @@ impl Disk {
     /// What was kept of the groups' state is gone.
     pub(crate) fn wipe_state(&mut self) {
         self.durable.state.clear();
-        let other = |(_, record): &(Time, StoreRecord)| !matches!(record, StoreRecord::State { .. });
+        let other =
+            |(_, record): &(Time, StoreRecord)| !matches!(record, StoreRecord::State { .. });
         self.cached.retain(other);
     }
 
     /// Damages what was kept of the groups' state: each record becomes what
     /// `damage` makes of it. How many were damaged.
-    pub(crate) fn damage_state(&mut self, mut damage: impl FnMut(&Bytes) -> Option<Bytes>) -> usize {
+    pub(crate) fn damage_state(
+        &mut self,
+        mut damage: impl FnMut(&Bytes) -> Option<Bytes>,
+    ) -> usize {
         let records = self.durable.state.values_mut().flatten();
         let mut damaged = 0;
         for (_, value) in records {
@@ -244,10 +248,19 @@ mod tests {
                 .map(|(key, value)| (Bytes::from(*key), value.map(Bytes::from)))
                 .collect(),
         };
-        disk.write(Time::from_micros(10), changes(&[("a", Some("1")), ("b", Some("2"))]));
-        disk.write(Time::from_micros(20), changes(&[("a", None), ("c", Some("3"))]));
+        disk.write(
+            Time::from_micros(10),
+            changes(&[("a", Some("1")), ("b", Some("2"))]),
+        );
+        disk.write(
+            Time::from_micros(20),
+            changes(&[("a", None), ("c", Some("3"))]),
+        );
         disk.write(Time::from_micros(90), changes(&[("b", None)]));
-        assert!(disk.crash(Time::from_micros(50)), "the last record is lost whole");
+        assert!(
+            disk.crash(Time::from_micros(50)),
+            "the last record is lost whole"
+        );
         let kept = |disk: &mut Disk| {
             let state = disk.boot().state;
             assert_eq!(state[0].group, GroupKey::SYSTEM);
@@ -257,7 +270,10 @@ mod tests {
         };
         assert_eq!(kept(&mut disk), ["b2", "c3"]);
         let damaged = disk.damage_state(|value| (value == "2").then(|| Bytes::from_static(b"!")));
-        assert_eq!((damaged, kept(&mut disk)), (1, vec!["b!".into(), "c3".into()]));
+        assert_eq!(
+            (damaged, kept(&mut disk)),
+            (1, vec!["b!".into(), "c3".into()])
+        );
         disk.wipe_state();
         assert!(disk.boot().state.is_empty());
     }

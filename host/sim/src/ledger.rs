@@ -169,7 +169,8 @@ impl Ledger {
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<&Written> {
-        self.writes.get(usize::try_from(number.checked_sub(1)?).ok()?)
+        self.writes
+            .get(usize::try_from(number.checked_sub(1)?).ok()?)
     }
 
     fn get_mut(&mut self, number: u64) -> Option<&mut Written> {
@@ -269,9 +270,8 @@ impl Ledger {
         let Some(written) = self.get(number) else {
             return Fate::Refused;
         };
-        let same = |change: &&StateChange| {
-            change.origin == written.origin && change.key == written.key
-        };
+        let same =
+            |change: &&StateChange| change.origin == written.origin && change.key == written.key;
         let Some(change) = update.changes.iter().find(same) else {
             return Fate::Taken;
         };
@@ -303,6 +303,12 @@ impl Ledger {
             match &change.outcome {
                 StateOutcome::Put { value, expires_at } => {
                     let number = self.recognise(group, change, value, expires_at.is_some())?;
+                    // What a plugin is told of at once, or in place of a refused write, is called
+                    // its own.
+                    let own = change.own && !update.whole && update.handled == 0;
+                    ensure(!own || self.is_of(number, place.device), || {
+                        format!("write {number} is told as its own")
+                    })?;
                     self.shows(place, app.session(), change, number)?;
                 }
                 StateOutcome::Deleted | StateOutcome::Expired => {
@@ -344,12 +350,20 @@ impl Ledger {
         let fits = matches!(written.act, Act::Put { len, expires_at }
             if len == value.len() && expires_at.is_some() == expires);
         ensure(fits, || {
-            format!("{place} has write {number}, but not as it was made: {:?}", written.act)
+            format!(
+                "{place} has write {number}, but not as it was made: {:?}",
+                written.act
+            )
         })?;
         ensure(written.fate != Fate::Refused, || {
             format!("{place} has write {number}, which was refused")
         })?;
         Ok(number)
+    }
+
+    fn is_of(&self, number: u64, device: DeviceId) -> bool {
+        self.get(number)
+            .is_some_and(|written| written.device == device)
     }
 
     /// A session shows a write.
@@ -368,13 +382,15 @@ impl Ledger {
         written.seen.entry(place.node).or_insert(place.now);
         written.holders.entry(session).or_insert(place.now);
         let (device, term) = (written.device, written.term);
-        ensure(!change.own || device == place.device, || {
-            format!("write {number} is told as its own")
-        })?;
         let strict = strict && !self.doubted.contains(&device);
         let key = (session, change.origin, Arc::clone(&change.key));
         if change.origin == Origin::Leader {
-            let before = self.shown.get(&key).into_iter().flatten().map(|s| s.1.number);
+            let before = self
+                .shown
+                .get(&key)
+                .into_iter()
+                .flatten()
+                .map(|s| s.1.number);
             let later = |before: &u64| {
                 self.get(*before).is_some_and(|before| {
                     before.term > term || (before.device == device && term == before.term)

@@ -121,6 +121,7 @@ fn a_leader_that_dies_before_its_push_takes_only_that_write_along() {
         let rest = all_but(4, leader);
         sim.run_for(secs(3));
         let pushed = put(&mut sim, leader, Scope::Leader, "first", 100);
+        sim.run_for(ms(20));
         let batched = put(&mut sim, leader, Scope::Leader, "second", 100);
         sim.run_for(ms(5));
         sim.crash(leader);
@@ -129,7 +130,11 @@ fn a_leader_that_dies_before_its_push_takes_only_that_write_along() {
         sim.expect_state(&app(), &rest, QUIET_MAX);
         assert_eq!(common(&sim, &rest, Origin::Leader, "first"), Some(pushed));
         assert_eq!(common(&sim, &rest, Origin::Leader, "second"), None);
-        assert_eq!(sim.written(batched).seen.len(), 1, "nobody else ever saw it");
+        assert_eq!(
+            sim.written(batched).seen.len(),
+            1,
+            "nobody else ever saw it"
+        );
         sim.start(leader);
         settle(&mut sim, &all(4), secs(20));
         sim.expect_state(&app(), &all(4), QUIET_MAX);
@@ -170,7 +175,11 @@ fn a_stale_leader_s_late_write_is_reported_to_its_plugin() {
         assert_eq!(common(&sim, &all(5), Origin::Leader, "kept"), Some(before));
         assert_eq!(common(&sim, &all(5), Origin::Leader, "only"), None);
         for number in [late, only] {
-            assert_eq!(sim.written(number).seen.len(), 1, "no entry beyond its cut is served");
+            assert_eq!(
+                sim.written(number).seen.len(),
+                1,
+                "no entry beyond its cut is served"
+            );
         }
     });
 }
@@ -229,8 +238,10 @@ fn a_deleted_key_does_not_return_with_a_replica_that_was_away_past_the_floor() {
         sim.run_for(secs(70));
         sim.partition(&[&[away]]);
         sim.run_for(secs(10));
-        sim.delete(rest[0], &app(), Scope::Shared, "old").expect("it is there");
-        sim.delete(leader, &app(), Scope::Leader, "led").expect("it leads");
+        sim.delete(rest[0], &app(), Scope::Shared, "old")
+            .expect("it is there");
+        sim.delete(leader, &app(), Scope::Leader, "led")
+            .expect("it leads");
         let mine = put(&mut sim, away, Scope::Shared, "mine", 40);
         let own = put(&mut sim, away, Scope::Device, "own", 40);
         sim.add_to(away, &app(), "count", 4).expect("within quotas");
@@ -239,8 +250,16 @@ fn a_deleted_key_does_not_return_with_a_replica_that_was_away_past_the_floor() {
         settle(&mut sim, &all(5), secs(30));
         sim.run_for(secs(5));
         sim.expect_state(&app(), &all(5), QUIET_MAX);
-        assert_eq!(common(&sim, &all(5), Origin::Shared, "old"), None, "it stays deleted");
-        assert_eq!(common(&sim, &all(5), Origin::Leader, "led"), None, "it stays deleted");
+        assert_eq!(
+            common(&sim, &all(5), Origin::Shared, "old"),
+            None,
+            "it stays deleted"
+        );
+        assert_eq!(
+            common(&sim, &all(5), Origin::Leader, "led"),
+            None,
+            "it stays deleted"
+        );
         assert_eq!(common(&sim, &all(5), Origin::Shared, "mine"), Some(mine));
         let origin = Origin::Device(sim.id(away));
         assert_eq!(common(&sim, &all(5), origin, "own"), Some(own));
@@ -262,9 +281,16 @@ fn halves_apart_for_longer_than_tombstones_live_end_in_one_state() {
         sim.partition(&[&[0, 1, 2], &[3, 4, 5]]);
         sim.run_for(secs(10));
         for (node, key) in [(1, "left"), (4, "right"), (1, "both"), (4, "both")] {
-            sim.delete(node, &app(), Scope::Shared, key).expect("it is there");
+            sim.delete(node, &app(), Scope::Shared, key)
+                .expect("it is there");
         }
-        sim.start_writes(&app(), Workload { large: 0, ..busy(ms(200)) });
+        sim.start_writes(
+            &app(),
+            Workload {
+                large: 0,
+                ..busy(ms(200))
+            },
+        );
         sim.run_for(secs(240));
         sim.stop_writes();
         sim.run_for(secs(3));
@@ -274,7 +300,11 @@ fn halves_apart_for_longer_than_tombstones_live_end_in_one_state() {
         quiet(&mut sim, &all(6));
         let (leader, _) = sim.agree(&app(), &all(6)).expect("they agree");
         let won = if leader < 3 { "left" } else { "right" };
-        assert_eq!(common(&sim, &all(6), Origin::Shared, won), None, "the winners' deletion");
+        assert_eq!(
+            common(&sim, &all(6), Origin::Shared, won),
+            None,
+            "the winners' deletion"
+        );
         assert_eq!(common(&sim, &all(6), Origin::Shared, "both"), None);
     });
 }
@@ -305,10 +335,66 @@ fn a_device_that_booted_alone_in_2038_poisons_nobody() {
             let number = put(&mut sim, node, Scope::Shared, key, 60);
             everywhere(&mut sim, &all(5), number, secs(5));
             sim.expect_state(&app(), &all(5), QUIET_MAX);
-            assert_eq!(common(&sim, &all(5), Origin::Shared, key), Some(number), "{key}");
+            assert_eq!(
+                common(&sim, &all(5), Origin::Shared, key),
+                Some(number),
+                "{key}"
+            );
         }
         for node in 0..5 {
             assert_eq!(sim.counter(node, &app(), "count"), 1, "n{node}");
+        }
+    });
+}
+
+#[test]
+fn what_a_clock_four_minutes_ahead_wrote_is_overwritten() {
+    let name = "what_a_clock_four_minutes_ahead_wrote_is_overwritten";
+    scenario(name, 3, |seed| {
+        let mut sim = group(name, seed, 4)
+            .crypto(Arc::new(Toy))
+            .device(3, |config| config.wall_offset = 240_000_000)
+            .build();
+        sim.partition(&[&[3]]);
+        sim.start_all(ms(300));
+        settle(&mut sim, &all(3), secs(10));
+        sim.run_for(secs(5));
+        let ahead = put(&mut sim, 3, Scope::Shared, "colour", 40);
+        sim.run_for(secs(3));
+        sim.heal();
+        settle(&mut sim, &all(4), secs(30));
+        everywhere(&mut sim, &all(4), ahead, secs(10));
+        for node in [0, 1, 3] {
+            let number = put(&mut sim, node, Scope::Shared, "colour", 60);
+            everywhere(&mut sim, &all(4), number, secs(5));
+        }
+        sim.expect_state(&app(), &all(4), QUIET_MAX);
+    });
+}
+
+#[test]
+fn a_deletion_reaches_who_was_apart() {
+    let name = "a_deletion_reaches_who_was_apart";
+    scenario(name, 3, |seed| {
+        let (mut sim, leader) = formed(name, seed, 4, StateConfig::default());
+        let apart = (leader + 1) % 4;
+        let rest = all_but(4, apart);
+        for key in ["once", "twice"] {
+            let number = put(&mut sim, apart, Scope::Shared, key, 40);
+            everywhere(&mut sim, &all(4), number, secs(3));
+        }
+        sim.partition(&[&[apart]]);
+        sim.run_for(secs(10));
+        sim.delete(rest[0], &app(), Scope::Shared, "once")
+            .expect("it is there");
+        sim.delete(rest[1], &app(), Scope::Shared, "twice")
+            .expect("it is there");
+        sim.run_for(secs(20));
+        sim.heal();
+        settle(&mut sim, &all(4), secs(30));
+        sim.expect_state(&app(), &all(4), QUIET_MAX);
+        for key in ["once", "twice"] {
+            assert_eq!(common(&sim, &all(4), Origin::Shared, key), None, "{key}");
         }
     });
 }
@@ -323,7 +409,13 @@ fn clocks_that_drift_by_200_ppm_change_nothing() {
         }
         let mut sim = builder.build();
         form(&mut sim);
-        sim.start_writes(&app(), Workload { expiring: 40, ..busy(ms(100)) });
+        sim.start_writes(
+            &app(),
+            Workload {
+                expiring: 40,
+                ..busy(ms(100))
+            },
+        );
         sim.run_for(secs(180));
         quiet(&mut sim, &all(5));
     });
@@ -339,7 +431,13 @@ fn a_joiner_takes_up_a_mebibyte_while_heartbeats_pass() {
         }
         settle(&mut sim, &all(5), secs(10));
         for piece in 0..16 {
-            put(&mut sim, piece % 5, Scope::Shared, &format!("piece {piece}"), 64_000);
+            put(
+                &mut sim,
+                piece % 5,
+                Scope::Shared,
+                &format!("piece {piece}"),
+                64_000,
+            );
             sim.run_for(ms(700));
         }
         sim.expect_state(&app(), &all(5), QUIET_MAX);
@@ -365,7 +463,8 @@ fn a_leader_that_dies_before_it_publishes_its_cuts_leaves_no_trace() {
         let deleted = put(&mut sim, first, Scope::Leader, "gone", 50);
         everywhere(&mut sim, &all(5), number, secs(3));
         everywhere(&mut sim, &all(5), deleted, secs(3));
-        sim.delete(first, &app(), Scope::Leader, "gone").expect("it leads");
+        sim.delete(first, &app(), Scope::Leader, "gone")
+            .expect("it leads");
         sim.run_for(secs(3));
         sim.crash(first);
         let mut rest = all_but(5, first);
@@ -473,8 +572,15 @@ fn kept_state_survives_a_restart_of_all_at_once() {
         put(&mut sim, 3, Scope::Shared, "gone", 50);
         sim.add_to(4, &app(), "count", 9).expect("within quotas");
         sim.run_for(secs(1));
-        sim.delete(3, &app(), Scope::Shared, "gone").expect("it is there");
-        sim.start_writes(&app(), Workload { keys: 4, ..busy(ms(50)) });
+        sim.delete(3, &app(), Scope::Shared, "gone")
+            .expect("it is there");
+        sim.start_writes(
+            &app(),
+            Workload {
+                keys: 4,
+                ..busy(ms(50))
+            },
+        );
         sim.run_for(secs(10));
         sim.stop_writes();
         sim.run_for(secs(4));
@@ -530,7 +636,13 @@ fn at_twenty_percent_loss_a_write_reaches_all_within_three_intervals() {
         settle(&mut sim, &all(10), secs(30));
         sim.run_for(secs(3));
         for turn in 0..20 {
-            let number = put(&mut sim, turn % 10, Scope::Shared, &format!("k{}", turn % 4), 1000);
+            let number = put(
+                &mut sim,
+                turn % 10,
+                Scope::Shared,
+                &format!("k{}", turn % 4),
+                1000,
+            );
             let took = everywhere(&mut sim, &all(10), number, secs(30));
             times.lock().expect("no test panicked").push(took);
             sim.run_for(ms(2_500));

@@ -74,7 +74,11 @@ fn still_works(wire: &mut Wire) {
         wire.run_for(secs(2));
         let origin = Origin::Device(wire.id(node));
         for other in 0..3 {
-            assert_eq!(told(wire, other, Origin::Shared, &key), Some(VALUE), "n{other}");
+            assert_eq!(
+                told(wire, other, Origin::Shared, &key),
+                Some(VALUE),
+                "n{other}"
+            );
             assert_eq!(told(wire, other, origin, "name"), Some(VALUE), "n{other}");
         }
     }
@@ -86,13 +90,21 @@ fn a_push_in_another_s_name_is_refused() {
     let (liar, hearer) = ((leader + 1) % 3, (leader + 2) % 3);
     let epoch = wire.status(hearer).plugins[0].term;
     let before = refused(&wire, hearer);
-    for kind in [FalseKind::Device, FalseKind::Shared, FalseKind::Leader(epoch)] {
+    for kind in [
+        FalseKind::Device,
+        FalseKind::Shared,
+        FalseKind::Leader(epoch),
+    ] {
         let lie = Lie::Entry(entry(&wire, leader, kind, true, "forged"));
         wire.lie(liar, hearer, lie);
     }
     wire.run_for(ms(5));
     assert_eq!(refused(&wire, hearer), before + 3);
-    let origins = [Origin::Device(wire.id(leader)), Origin::Shared, Origin::Leader];
+    let origins = [
+        Origin::Device(wire.id(leader)),
+        Origin::Shared,
+        Origin::Leader,
+    ];
     for origin in origins {
         assert_eq!(told(&wire, hearer, origin, "forged"), None, "{origin:?}");
     }
@@ -150,13 +162,21 @@ fn a_tenure_from_nowhere_is_not_served() {
     let epoch = wire.status(hearer).plugins[0].term;
     let before = refused(&wire, hearer);
     // Of a tenure that has no cut, of one to come, and of one beyond all that can be.
-    let claims = [(liar, epoch - 1, true), (liar, epoch + 5, false), (liar, epoch + (1 << 40), false)];
+    let claims = [
+        (liar, epoch - 1, true),
+        (liar, epoch + 5, false),
+        (liar, epoch + (1 << 40), false),
+    ];
     for (writer, epoch, direct) in claims {
         let lie = entry(&wire, writer, FalseKind::Leader(epoch), direct, "scene");
         wire.lie(liar, hearer, Lie::Entry(lie));
     }
     wire.run_for(ms(5));
-    assert_eq!(refused(&wire, hearer), before + 2, "the stale push and the leap");
+    assert_eq!(
+        refused(&wire, hearer),
+        before + 2,
+        "the stale push and the leap"
+    );
     assert_eq!(told(&wire, hearer, Origin::Leader, "scene"), Some(VALUE));
     still_works(&mut wire);
 }

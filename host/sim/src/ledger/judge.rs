@@ -221,7 +221,10 @@ impl Case<'_> {
             .filter(|(_, written)| self.is_definite(written))
             .collect();
         let beaten = |one: (u64, &Written)| {
-            definite.iter().find(|other| self.supersedes(**other, one)).map(|other| other.0)
+            definite
+                .iter()
+                .find(|other| self.supersedes(**other, one))
+                .map(|other| other.0)
         };
         match self.shows(origin, key) {
             Shows::Either => Ok(()),
@@ -253,14 +256,16 @@ impl Case<'_> {
             Shows::Nothing => {
                 let gone = matches!(origin, Origin::Device(device)
                     if self.aged && !self.devices.contains(&device));
-                let mut empty = writes.iter().filter(|(_, w)| {
-                    w.fate != Fate::Superseded && self.is_nothing(w)
-                });
+                let mut empty = writes
+                    .iter()
+                    .filter(|(_, w)| w.fate != Fate::Superseded && self.is_nothing(w));
                 if gone || definite.is_empty() || empty.any(|one| beaten(*one).is_none()) {
                     return Ok(());
                 }
                 let last: Vec<u64> = definite.iter().map(|(number, _)| *number).collect();
-                Err(format!("nothing is there, where writes {last:?} were taken in"))
+                Err(format!(
+                    "nothing is there, where writes {last:?} were taken in"
+                ))
             }
         }
     }

@@ -84,7 +84,9 @@ fn value(number: u64) -> StateOutcome {
 /// Device `byte` shows this under the key; the first complaint.
 fn shows(ledger: &mut Ledger, byte: u8, origin: Origin, outcomes: &[StateOutcome]) -> String {
     let app = session(byte);
-    let updates = outcomes.iter().map(|outcome| update(origin, outcome.clone()));
+    let updates = outcomes
+        .iter()
+        .map(|outcome| update(origin, outcome.clone()));
     let mut results = updates.map(|update| tell(ledger, byte, &app, update));
     results.find_map(Result::err).unwrap_or_default()
 }
@@ -105,7 +107,10 @@ fn verdict(ledger: &Ledger, told: [(Origin, Option<StateOutcome>); 2]) -> String
     let at = Time::from_micros(1_000_000);
     let group: PluginSpec = app().spec;
     let group = (Some(GROUP), group.group());
-    ledger.judge(group, &members, at, 1_000_000).err().unwrap_or_default()
+    ledger
+        .judge(group, &members, at, 1_000_000)
+        .err()
+        .unwrap_or_default()
 }
 
 fn both(ledger: &Ledger, origin: Origin, outcome: Option<StateOutcome>) -> String {
@@ -145,7 +150,15 @@ fn nothing_goes_back_at_a_replica() {
     assert!(shows(&mut ledger, 8, Origin::Shared, &back).contains("goes back"));
     let again = [value(second), StateOutcome::Deleted, value(second)];
     assert!(shows(&mut ledger, 9, Origin::Shared, &again).contains("had gone"));
-    assert_eq!(shows(&mut ledger, 10, Origin::Shared, &[value(first), value(second)]), "");
+    assert_eq!(
+        shows(
+            &mut ledger,
+            10,
+            Origin::Shared,
+            &[value(first), value(second)]
+        ),
+        ""
+    );
     ledger.loosen();
     assert_eq!(shows(&mut ledger, 11, Origin::Shared, &back), "");
 }
@@ -214,7 +227,9 @@ fn what_was_reported_superseded_is_not_served() {
         app: &session(7),
         event: &event,
     };
-    ledger.observe(&place(7), &seen).expect("a report is in order");
+    ledger
+        .observe(&place(7), &seen)
+        .expect("a report is in order");
     assert!(both(&ledger, Origin::Leader, Some(value(adopted))).contains("is superseded"));
     assert_eq!(both(&ledger, Origin::Leader, None), "");
 }

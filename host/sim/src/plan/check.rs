@@ -215,7 +215,12 @@ fn writes(plan: &Plan, key: &str, writes: &WritesPlan) -> Checked {
     }
     let numbers = [
         ("keys", writes.keys as usize, 1, 10_000),
-        ("len", writes.len, crate::message::PAYLOAD_MIN, consort_proto::STATE_VALUE_MAX),
+        (
+            "len",
+            writes.len,
+            crate::message::PAYLOAD_MIN,
+            consort_proto::STATE_VALUE_MAX,
+        ),
         ("large", writes.large as usize, 0, 1000),
         ("expiring", writes.expiring as usize, 0, 100),
         ("deleting", writes.deleting as usize, 0, 100),

@@ -69,7 +69,12 @@ impl Sim {
         len: usize,
     ) -> Result<u64, Refused> {
         let (key, ttl) = (key.into(), None);
-        let edit = Edit::Put { scope, key, len, ttl };
+        let edit = Edit::Put {
+            scope,
+            key,
+            len,
+            ttl,
+        };
         self.edit(node, plugin, edit)
     }
 
@@ -197,7 +202,12 @@ impl Sim {
             Scope::Shared => Origin::Shared,
         };
         match edit {
-            Edit::Put { scope, key, len, ttl } => {
+            Edit::Put {
+                scope,
+                key,
+                len,
+                ttl,
+            } => {
                 let value = message::payload(number, len);
                 let ttl_ms = ttl.map(|ttl| consort_proto::micros(ttl) / 1000);
                 let act = Act::Put {
@@ -277,7 +287,9 @@ impl Sim {
         origin: Origin,
         key: &str,
     ) -> Option<Bytes> {
-        self.app(node, plugin).data.get(origin, key, self.state_now(node))
+        self.app(node, plugin)
+            .data
+            .get(origin, key, self.state_now(node))
     }
 
     /// Which write a plugin reads under a key.
@@ -392,7 +404,9 @@ impl Sim {
             }
             Some(wrong.into())
         });
-        self.note(&format!("{damaged} records of n{node}'s kept state are damaged"));
+        self.note(&format!(
+            "{damaged} records of n{node}'s kept state are damaged"
+        ));
         self.recorder
             .mark(self.now, FaultKind::Disk, "state damaged", &[node]);
         self.ledger.lose(node);
@@ -413,9 +427,11 @@ impl Sim {
 
     /// Sessions that have a write, if it had time to reach them; none if it had not.
     fn holders(&self, written: &Written) -> Option<Vec<u64>> {
-        let part = self.oracle.parts.iter().find(|part| {
-            part.clean && part.nodes.contains(&written.node)
-        })?;
+        let part = self
+            .oracle
+            .parts
+            .iter()
+            .find(|part| part.clean && part.nodes.contains(&written.node))?;
         let key = written.group.1;
         let own = self.app_of(written.node, key)?;
         if own.session() != written.session {
@@ -460,7 +476,9 @@ impl Sim {
     pub(super) fn resume_writes(&mut self, node: usize) {
         let apps = self.devices[node].apps.values();
         let persist = apps.filter(|app| app.state_config().persist);
-        let specs: Vec<_> = persist.map(|app| (app.spec.clone(), app.session())).collect();
+        let specs: Vec<_> = persist
+            .map(|app| (app.spec.clone(), app.session()))
+            .collect();
         for (spec, session) in specs {
             let group = self.group_of(node, &spec);
             self.ledger.resume(node, group, session, self.now);
@@ -495,5 +513,8 @@ pub(super) fn describe(update: &consort_proto::StateUpdate) -> String {
     let changes: Vec<String> = changes.take(20).collect();
     let (whole, handled, count) = (update.whole, update.handled, update.changes.len());
     let whole = if whole { "whole state" } else { "state" };
-    format!("{whole}, {handled} handled, {count} changes: {}", changes.join(", "))
+    format!(
+        "{whole}, {handled} handled, {count} changes: {}",
+        changes.join(", ")
+    )
 }

@@ -86,7 +86,8 @@ impl Sim {
             rng: self.seed.stream("writes", index as u64),
             stopped: false,
         });
-        self.queue.push(self.now + every, Happening::Write { index });
+        self.queue
+            .push(self.now + every, Happening::Write { index });
     }
 
     /// Ends all steady writes.
@@ -101,7 +102,8 @@ impl Sim {
             return;
         }
         let every = self.workloads[index].workload.every;
-        self.queue.push(self.now + every, Happening::Write { index });
+        self.queue
+            .push(self.now + every, Happening::Write { index });
         let mut rng = self.workloads[index].rng.clone();
         let plugin = self.workloads[index].plugin.clone();
         let workload = self.workloads[index].workload.clone();
@@ -183,7 +185,12 @@ impl Sim {
         if deletes && self.has(node, plugin, scope, &key) {
             return Edit::Delete { scope, key };
         }
-        Edit::Put { scope, key, len, ttl }
+        Edit::Put {
+            scope,
+            key,
+            len,
+            ttl,
+        }
     }
 
     fn has(&self, node: usize, plugin: &PluginId, scope: Scope, key: &str) -> bool {
