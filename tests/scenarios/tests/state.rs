@@ -122,8 +122,8 @@ fn a_leader_that_dies_before_its_push_takes_only_that_write_along() {
         sim.run_for(secs(3));
         let pushed = put(&mut sim, leader, Scope::Leader, "first", 100);
         sim.run_for(ms(20));
+        // It waits for the end of the interval, and for the next comparison.
         let batched = put(&mut sim, leader, Scope::Leader, "second", 100);
-        sim.run_for(ms(5));
         sim.crash(leader);
         sim.run_for(secs(5));
         settle(&mut sim, &rest, secs(5));

@@ -59,7 +59,7 @@ fn written() -> (Wire, usize) {
     let (mut wire, leader) = Wire::formed(3);
     for node in 0..3 {
         write(&mut wire, node, Scope::Device, "name");
-        write(&mut wire, node, Scope::Shared, "colour");
+        write(&mut wire, node, Scope::Shared, &format!("colour {node}"));
     }
     write(&mut wire, leader, Scope::Leader, "scene");
     (wire, leader)
