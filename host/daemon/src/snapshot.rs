@@ -12,7 +12,7 @@ use consort_proto::{ClockView, DeviceId, NodeStatus, PeerKeyring, PluginId, Time
 use tokio::sync::watch;
 
 use crate::control::types::{
-    ClockStatus, CloneStatus, Counters, DeviceStatus, DiscoveryStatus, GroupStatus,
+    ClockLine, ClockStatus, CloneStatus, Counters, DeviceStatus, DiscoveryStatus, GroupStatus,
     InterfaceStatus, Leader, MessageCounts, PeerPlugin, PeerSecrets, PeerState, PeerStatus,
     PluginStatus, Role, SeedState, SeedStatus, Status, VERSION,
 };
@@ -105,14 +105,28 @@ pub fn build(
         device: device(now, origin, node),
         group: group(node, net),
         discovery: discovery(net, seeds),
-        clock: ClockStatus {
-            group_time_us: clock.group_time(now),
-            synchronised: clock.synchronised,
-            error_bound_us: Some(clock.error_bound).filter(|bound| *bound != u64::MAX),
-        },
+        clock: clock_status(now, clock),
         peers: node.peers.iter().map(peer).collect(),
         plugins: plugins(node, hosted),
         counters: counters(node, net),
+    }
+}
+
+fn clock_status(now: Time, clock: ClockView) -> ClockStatus {
+    let known = |bound: u64| Some(bound).filter(|bound| *bound != u64::MAX);
+    ClockStatus {
+        group_time_us: clock.group_time(now),
+        synchronised: clock.synchronised,
+        error_bound_us: known(clock.error_bound_at(now)),
+        line: ClockLine {
+            at_us: clock.at,
+            group_at_us: clock.group_at,
+            rate_ppb: clock.rate_ppb,
+            slew_ppb: clock.slew_ppb,
+            slew_us: clock.slew_us,
+            error_bound_us: known(clock.error_bound),
+            bound_ppb: clock.bound_ppb,
+        },
     }
 }
 
@@ -329,6 +343,7 @@ fn hosted_plugin(hosted: &PluginHostStatus) -> PluginStatus {
         content_hash: hosted.hash.clone(),
         last_fault: hosted.last_fault.clone(),
         dropped_messages: hosted.dropped_messages,
+        refused_capabilities: hosted.refused_capabilities.clone(),
         ..unhosted_plugin(&hosted.id)
     }
 }
@@ -342,6 +357,7 @@ fn unhosted_plugin(id: &PluginId) -> PluginStatus {
         content_hash: None,
         last_fault: None,
         dropped_messages: 0,
+        refused_capabilities: Vec::new(),
         role: Role::None,
         leader: None,
         term: None,

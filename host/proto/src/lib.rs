@@ -4,8 +4,12 @@
 //! Make a [`Node`], then feed it: [`Node::handle_datagram`], [`Node::handle_timeout`],
 //! [`Node::handle_command`], [`Node::handle_stored`]. After each, or after a few that came at once,
 //! drain [`Node::poll_transmit`], [`Node::poll_event`] and [`Node::poll_store`] until they are
-//! empty, then sleep until [`Node::poll_timeout`]. Time is an argument, randomness is one seeded generator: the same inputs
-//! give the same outputs, under the daemon and under the simulator.
+//! empty, then sleep until [`Node::poll_timeout`]. Time is an argument, randomness is one seeded
+//! generator: the same inputs give the same outputs, under the daemon and under the simulator.
+//!
+//! Time never runs back from one input to the next. A driver that knows when a datagram arrived,
+//! which is before it got round to reading it, says so with [`Node::handle_datagram_received`]:
+//! round trips and clocks are reckoned from that time, and nothing else is.
 
 #![forbid(unsafe_code)]
 

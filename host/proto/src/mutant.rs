@@ -73,6 +73,10 @@ mutants! {
     ResetSkipped = "reset-skipped",
     /// What a reset replica has written before is taken for superseded.
     ResetInPlace = "reset-in-place",
+    /// Group time runs at the device's own rate between samples of the reference.
+    DriftIgnored = "drift-ignored",
+    /// The bound on group time's error is that of the last sample, however old.
+    BoundStandsStill = "bound-stands-still",
 }
 
 /// Whether this guard is off.

@@ -22,6 +22,7 @@ use crate::timeline::{Recorder, Timeline};
 use crate::trace::Trace;
 
 mod build;
+mod clocks;
 mod devices;
 mod drive;
 mod faults;

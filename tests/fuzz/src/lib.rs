@@ -13,7 +13,21 @@
 #[path = "../../../host/plugin-host/src/allowance.rs"]
 mod allowance;
 mod bytes_of;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the plugin host uses the rest, and hands it on"
+)]
+#[path = "../../../host/plugin-host/src/capabilities.rs"]
+mod capabilities;
 mod config;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the plugin host uses the rest, and hands it on"
+)]
+#[path = "../../../host/plugin-host/src/limit_table.rs"]
+mod limit_table;
 mod manifest;
 mod node;
 

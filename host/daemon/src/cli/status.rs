@@ -86,19 +86,29 @@ pub fn render(status: &Status) -> String {
     if status.plugins.is_empty() {
         text.push_str("  none in the plugins folder\n");
     } else {
-        text.push_str(&table(
-            &[
-                "PLUGIN",
-                "VERSION",
-                "STATE",
-                "ROLE",
-                "LEADER",
-                "TERM",
-                "MEMBERS",
-                "LAST FAULT",
-            ],
-            status.plugins.iter().map(plugin_row).collect(),
-        ));
+        text.push_str(&plugins_table(&status.plugins));
+    }
+    text
+}
+
+/// The plugins for people.
+#[must_use]
+pub fn plugins_table(plugins: &[PluginStatus]) -> String {
+    let head = [
+        "PLUGIN",
+        "VERSION",
+        "STATE",
+        "ROLE",
+        "LEADER",
+        "TERM",
+        "MEMBERS",
+        "LAST FAULT",
+    ];
+    let mut text = table(&head, plugins.iter().map(plugin_row).collect());
+    for plugin in plugins {
+        for refused in &plugin.refused_capabilities {
+            let _ = writeln!(text, "  {} does not get {refused}", plugin.id);
+        }
     }
     text
 }

@@ -11,6 +11,7 @@ mod bulletin;
 mod clones;
 mod contacts;
 mod fanout;
+mod group_clock;
 mod inbound;
 mod insider;
 mod leadership;
@@ -163,6 +164,8 @@ pub struct Node {
     rng: ChaCha12Rng,
     started: Time,
     now: Time,
+    /// When the datagram at hand arrived, at or before `now`.
+    received: Time,
     life: Life,
 
     sessions: Option<Sessions>,
@@ -292,6 +295,7 @@ impl Node {
             deadline: (now, "start"),
             started: now,
             now,
+            received: now,
             life: Life::Running,
             config,
             identity,
@@ -309,15 +313,6 @@ impl Node {
     #[must_use]
     pub fn device(&self) -> DeviceId {
         self.identity.device
-    }
-
-    /// A datagram arrived. It is untrusted: whatever it holds, it is used, or counted and dropped.
-    pub fn handle_datagram(&mut self, now: Time, from: Address, datagram: &[u8]) {
-        self.begin(now);
-        if self.life != Life::Left {
-            self.take_datagram(from, datagram);
-        }
-        self.settle();
     }
 
     /// The time that [`Node::poll_timeout`] named has come. Harmless when early.

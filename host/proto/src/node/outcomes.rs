@@ -7,7 +7,6 @@ use rand::Rng as _;
 
 use super::roster::Standing;
 use super::{Node, PENDING_MAX, ctx};
-use crate::clock;
 use crate::ctx::Ctx;
 use crate::discovery;
 use crate::election::Input;
@@ -227,21 +226,6 @@ impl Node {
             self.events
                 .push_back(Event::MemberRemoved { device, reason });
         }
-    }
-
-    pub(super) fn settle_clock(&mut self) -> bool {
-        let mut moved = false;
-        while let Some(output) = self.clock.poll() {
-            moved = true;
-            if matches!(output, clock::Output::SetBack(_)) {
-                self.state_set_back();
-            }
-            self.events.push_back(match output {
-                clock::Output::Changed(view) => Event::Clock(view),
-                clock::Output::SetBack(by) => Event::ClockSetBack { by },
-            });
-        }
-        moved
     }
 
     /// Whether a device is part of the plugins' view. It stays until [`Node::member_gone`].

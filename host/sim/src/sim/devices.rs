@@ -42,6 +42,7 @@ impl Sim {
         let now = self.now;
         let device = &mut self.devices[node];
         device.config.drift_ppm = ppm;
+        device.paced = now;
         if let Some(running) = &mut device.running {
             running.clock.set_drift(now, ppm);
             // What was planned for the old rate may come too late.

@@ -19,8 +19,6 @@ const OVERDUE_MAX: u32 = 100;
 /// How long a write takes: to the page cache, and to the disk.
 const WRITE_CACHED: Duration = Duration::from_micros(50);
 const WRITE_SYNCED: Duration = Duration::from_millis(4);
-/// A step of group time that state does not take for a clock's error, in microseconds.
-const STEP_LARGE: u64 = 60_000_000;
 /// How long a record lies in the page cache.
 const CACHE_AGE: Duration = Duration::from_secs(5);
 
@@ -33,7 +31,8 @@ impl Sim {
                 }
             }
             Happening::Deliver { to, from, payload } => {
-                self.input(to, Input::Datagram { from, payload });
+                let at = self.now;
+                self.input(to, Input::Datagram { at, from, payload });
             }
             Happening::Wake { node, life } => {
                 if self.devices[node].life == life {
@@ -66,7 +65,7 @@ impl Sim {
             backlog.keep(input);
             return;
         }
-        if let Input::Datagram { from, payload } = &input {
+        if let Input::Datagram { from, payload, .. } = &input {
             let sender = match self.by_address.get(from) {
                 Some(index) => format!("n{index}"),
                 None => from.to_string(),
@@ -172,30 +171,18 @@ impl Sim {
     }
 
     fn events(&mut self, node: usize, events: Vec<Event>) {
-        let (mut runs_back, mut set_back) = (None, false);
+        let mut set_back = false;
         for event in events {
             match event {
                 Event::Plugin { id, event } => self.told(node, &id, event),
                 Event::Clock(view) => {
-                    let device = &mut self.devices[node];
-                    let local = device
-                        .running
-                        .as_ref()
-                        .map(|running| running.local(self.now));
-                    if let (Some(local), Some(old)) = (local, device.clock) {
-                        let (before, after) = (old.group_time(local), view.group_time(local));
-                        if after + 1 < before {
-                            runs_back = Some(before - after);
-                        }
-                        if after.abs_diff(before) > STEP_LARGE {
-                            self.ledger.loosen();
-                        }
-                    }
-                    device.clock = Some(view);
+                    self.mind_step(node, &view);
+                    self.follow_line(node, view);
                     self.trace.detail(self.now, node, &format!("{view:?}"));
                 }
                 Event::ClockSetBack { by } => {
                     set_back = true;
+                    self.devices[node].set_backs += 1;
                     self.note(&format!("n{node} sets group time back by {by:?}"));
                 }
                 Event::MemberAdded(device) => {
@@ -236,13 +223,7 @@ impl Sim {
                 }
             }
         }
-        if let Some(by) = runs_back
-            && !set_back
-        {
-            self.fail(&format!(
-                "n{node}: group time runs back by {by} µs without a word"
-            ));
-        }
+        self.check_line(node, set_back);
     }
 
     fn store(&mut self, node: usize, request: StoreRequest) {
@@ -362,6 +343,7 @@ impl Sim {
         self.input(
             to,
             Input::Datagram {
+                at: self.now,
                 from,
                 payload: payload.into(),
             },

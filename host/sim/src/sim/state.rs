@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use consort_proto::{
-    Command, Origin, PluginCommand, PluginSpec, Scope, StateConfig, StateOutcome, StateWrite,
+    ClockView, Command, Origin, PluginCommand, PluginSpec, Scope, StateConfig, StateOutcome,
+    StateWrite,
 };
 
 use super::Sim;
@@ -22,6 +23,8 @@ const SPREAD_LARGE_MAX: Duration = Duration::from_secs(10);
 const CATCH_UP_MAX: Duration = Duration::from_secs(45);
 /// Writes longer than this travel in pieces.
 const LARGE: usize = 900;
+/// A step of group time that state does not take for a clock's error, in microseconds.
+const STEP_LARGE: u64 = 60_000_000;
 /// How long a write may take to reach the disk.
 const KEPT_MAX: Duration = Duration::from_secs(2);
 
@@ -469,6 +472,17 @@ impl Sim {
         if !sessions.is_empty() {
             let settled = self.now - KEPT_MAX;
             self.ledger.keep(node, &sessions, settled);
+        }
+    }
+
+    /// A device's group time is to follow another line.
+    pub(super) fn mind_step(&mut self, node: usize, view: &ClockView) {
+        let device = &self.devices[node];
+        if let (Some(running), Some(old)) = (&device.running, device.clock) {
+            let local = running.local(self.now);
+            if old.group_time(local).abs_diff(view.group_time(local)) > STEP_LARGE {
+                self.ledger.loosen();
+            }
         }
     }
 

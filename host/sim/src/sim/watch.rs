@@ -104,6 +104,7 @@ impl Sim {
     }
 
     fn look(&mut self) {
+        self.look_at_clocks();
         let mut problem = None;
         for index in 0..self.oracle.parts.len() {
             if !self.oracle.parts[index].clean {

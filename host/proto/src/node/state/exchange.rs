@@ -214,6 +214,10 @@ impl Node {
         self.states.catch_up.spend(parcels.iter().map(weight).sum());
         self.send_parcels(from, &parcels);
         self.states.touch(vector.group);
+        let is_whole = vector.after.is_none() && vector.upto.is_none();
+        if is_whole && !comparison.behind {
+            self.set_catching_up(vector.group, false);
+        }
         self.time_asks(vector.group);
     }
 

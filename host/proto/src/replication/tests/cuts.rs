@@ -304,3 +304,51 @@ fn a_device_that_led_by_itself_takes_nothing_from_the_group_that_it_joins() {
         assert_eq!(told.iter().map(|key| &**key).collect::<Vec<_>>(), ["b"]);
     }
 }
+
+/// It never held what superseded the value, only heard that something did.
+#[test]
+fn a_range_that_was_believed_because_of_an_entry_beyond_the_cut_is_doubted() {
+    let mut net = Net::new(3, 11);
+    net.elect(0);
+    net.side = vec![0, 0, 1];
+    led(&mut net, 0, "a", "old");
+    led(&mut net, 0, "b", "old");
+    net.settle_side(&[0, 1]);
+    let first = StreamId::Leader(tenure(1, 0));
+    let second = net.elect(1);
+    net.settle_side(&[0, 1]);
+    led(&mut net, 1, "a", "replaced");
+    net.replicas[2].follow(Some(second));
+    let (now, theirs) = (net.now, net.replicas[2].vectors());
+    let vectors = net.replicas[1].vectors();
+    net.replicas[2].compare(now, &vectors[0]);
+    let parcels = net.replicas[1].delta_for(&theirs[0], 1 << 20);
+    for parcel in parcels {
+        match parcel {
+            Parcel::Delta(delta) if delta.stream == first => {
+                let mut other = delta.clone();
+                other.tenure = Some(tenure(1, 0));
+                net.replicas[2].merge(now, node(1), &other).unwrap();
+                assert_eq!(net.replicas[2].mark(first), 0, "judged by another table");
+                net.replicas[2].merge(now, node(1), &delta).unwrap();
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(net.replicas[2].mark(first), 3);
+    assert_eq!(read(&net, 2, "a"), None);
+    // Its leader dies before anyone else has it; the next one cuts the tenure right after its table.
+    net.leaders.clear();
+    net.restart(1);
+    net.side = vec![0, 1, 1];
+    let third = net.elect(0);
+    assert_eq!(
+        net.replicas[0].leader_state().table.unwrap().cuts[1],
+        (second, 1)
+    );
+    net.side.fill(0);
+    net.follow(0, third);
+    net.settle();
+    net.assert_equal();
+    assert_eq!(read(&net, 2, "a").unwrap(), "old");
+}

@@ -236,6 +236,9 @@ fn the_word_of_another_era_is_not_believed() {
     net.replicas[0]
         .write(now, &put(Scope::Shared, "k", "past"))
         .unwrap();
+    net.replicas[0]
+        .write(now, &put(Scope::Shared, "other", "past"))
+        .unwrap();
     give_all(&mut net, 0, &[2, 3]);
     // The one that is ahead overwrites it and tells another that the past is superseded.
     net.replicas[2]
@@ -262,4 +265,56 @@ fn give_all(net: &mut Net, from: usize, to: &[usize]) {
     for to in to {
         give(net.now, &mut net.replicas[*to], node(from), parcels.clone());
     }
+}
+
+#[test]
+fn what_was_superseded_by_the_future_comes_back_when_the_clock_is_set_back() {
+    let mut net = Net::new(4, 7);
+    let now = net.now;
+    for key in ["k", "other"] {
+        net.replicas[0]
+            .write(now, &put(Scope::Shared, key, "past"))
+            .unwrap();
+    }
+    net.settle();
+    net.replicas[3]
+        .write(now + HOUR, &put(Scope::Shared, "k", "ahead"))
+        .unwrap();
+    let push = net.replicas[3].take_push();
+    give(now + HOUR, &mut net.replicas[2], node(3), push);
+    assert_eq!(
+        value(&net.replicas[2], now, Origin::Shared, "k").unwrap(),
+        "ahead"
+    );
+    net.restart(3);
+    net.replicas[2].set_back(now);
+    assert_eq!(value(&net.replicas[2], now, Origin::Shared, "k"), None);
+    net.settle();
+    net.assert_equal();
+    for replica in &net.replicas {
+        assert_eq!(
+            value(replica, net.now, Origin::Shared, "k").unwrap(),
+            "past"
+        );
+        assert_sound(replica);
+    }
+}
+
+/// The deletion itself is forgotten by then.
+#[test]
+fn a_very_late_packet_brings_no_deleted_key_back() {
+    let mut net = Net::new(2, 8);
+    let now = net.now;
+    net.replicas[0]
+        .write(now, &put(Scope::Shared, "k", "v"))
+        .unwrap();
+    let late = net.replicas[0].take_push();
+    net.replicas[0]
+        .write(now, &delete(Scope::Shared, "k"))
+        .unwrap();
+    net.settle();
+    net.pass(25 * HOUR);
+    assert_eq!(net.replicas[1].footprint, 0);
+    give(net.now, &mut net.replicas[1], node(0), late);
+    assert_eq!(value(&net.replicas[1], net.now, Origin::Shared, "k"), None);
 }
