@@ -7,7 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::span;
+use super::{LoseState, span};
 
 /// Something to do at a time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -116,6 +116,9 @@ pub enum Action {
     DiskFree(Who),
     /// Kills a device in the middle of a write.
     CrashAtWrite(CrashAtWrite),
+    /// Kills devices, takes or damages what their disks kept of replicated state, and starts them
+    /// again.
+    LoseState(LoseState),
     /// Sets a wall clock.
     ClockJump(ClockJump),
     /// Changes the rate of a device's clock.
@@ -436,6 +439,7 @@ impl Action {
                 .chain(&mut flap.to)
                 .collect(),
             Self::CrashAtWrite(crash) => vec![&mut crash.node],
+            Self::LoseState(lose) => vec![&mut lose.node],
             Self::ClockJump(jump) => vec![&mut jump.node],
             Self::ClockDrift(drift) => vec![&mut drift.node],
             Self::Flood(flood) => vec![&mut flood.to],
