@@ -213,6 +213,7 @@ impl Node {
         let sample = timing.echoed(now, pong.echo, 0);
         if let Some(sample) = sample {
             timing.wall(sample, pong.wall, ours);
+            self.liveness.measured(from);
         }
         self.take_bulletin(from, &pong.bulletin, asked(now, sample));
         self.refresh_visibility(from);

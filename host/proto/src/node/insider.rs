@@ -37,7 +37,19 @@ pub enum Lie {
         /// What it did not say.
         payload: Bytes,
     },
+    /// A part of a long message to the plugin of one device.
+    Part {
+        /// In which group.
+        group: GroupKey,
+        /// Which message.
+        seq: u64,
+        /// Whether the first or the second half of it.
+        second: bool,
+    },
 }
+
+/// The bytes of each half of a long message that is made up.
+const HALF: usize = 1100;
 
 impl Node {
     /// Sends a plaintext of any bytes over the session with a device. Returns whether there is one.
@@ -70,6 +82,17 @@ impl Node {
                     Message::Record(record)
                 })
             }
+            Lie::Part { group, seq, second } => Some(Message::Part(Part {
+                head: Head {
+                    group: GroupRef::Key(group),
+                    class: Class::Direct,
+                    epoch: 0,
+                    seq,
+                },
+                total: 2 * HALF as u32,
+                index: u8::from(second),
+                chunk: Bytes::from_static(&[7; HALF]),
+            })),
             Lie::Relayed {
                 leader,
                 group,
