@@ -120,7 +120,7 @@ fn under_load_an_address_has_a_few_answers_and_no_more() {
 #[test]
 fn unfinished_messages_of_a_member_are_bounded() {
     let (mut wire, _) = Wire::formed(2);
-    let part = |seq, second| Lie::Part {
+    let part = |seq: u64, second| Lie::Part {
         group: app().group(),
         seq: 1_000_000 + seq,
         second,
