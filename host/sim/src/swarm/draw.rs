@@ -357,8 +357,8 @@ impl Draw {
         }
         for index in 0..self.plan.nodes {
             let priority = self.rng.random_range(-5..=5);
-            let known = self.plan.devices.iter_mut();
-            match known.into_iter().find(|device| device.index == index) {
+            let mut known = self.plan.devices.iter_mut();
+            match known.find(|device| device.index == index) {
                 Some(device) => device.priority = Some(priority),
                 None => {
                     let mut device = DevicePlan::new(index);
