@@ -185,6 +185,7 @@ fn node_config(
 
 fn stored(secret: StaticSecret, remembered: Remembered) -> Stored {
     Stored {
+        state: Vec::new(),
         secret,
         boot_counter: remembered.boot_counter,
         epoch_ceilings: remembered.epoch_ceilings,

@@ -242,7 +242,7 @@ impl Storage {
                         }
                     }
                     // In a file of its own, see [`Storage::store_keyring`].
-                    StoreRecord::Keyring(_) => {}
+                    StoreRecord::Keyring(_) | StoreRecord::State { .. } => {}
                 }
             }
             Ok(())

@@ -161,7 +161,9 @@ impl<C> Waiting<C> {
                     | PluginEvent::TermChanged { .. }
                     | PluginEvent::BroadcastsHeld(_)
                     | PluginEvent::LeaderMessage { .. }
-                    | PluginEvent::PeerMessage { .. } => false,
+                    | PluginEvent::PeerMessage { .. }
+                    | PluginEvent::State(_)
+                    | PluginEvent::WritesSuperseded(_) => false,
                 });
                 if let Some(PluginEvent::PeerUpdated(queued)) = last {
                     queued.clone_from(peer);
@@ -175,7 +177,9 @@ impl<C> Waiting<C> {
             | PluginEvent::PromoteFollower(_)
             | PluginEvent::DemoteFollower
             | PluginEvent::TermChanged { .. }
-            | PluginEvent::BroadcastsHeld(_) => {}
+            | PluginEvent::BroadcastsHeld(_)
+            | PluginEvent::State(_)
+            | PluginEvent::WritesSuperseded(_) => {}
         }
         self.events.push_back(event);
     }
@@ -204,7 +208,9 @@ fn payload_len(event: &PluginEvent) -> usize {
         | PluginEvent::PromoteFollower(_)
         | PluginEvent::DemoteFollower
         | PluginEvent::TermChanged { .. }
-        | PluginEvent::BroadcastsHeld(_) => 0,
+        | PluginEvent::BroadcastsHeld(_)
+        | PluginEvent::State(_)
+        | PluginEvent::WritesSuperseded(_) => 0,
     }
 }
 

@@ -143,6 +143,7 @@ impl View {
                 Effect::Silent
             }
             PluginEvent::LeaderMessage { .. } | PluginEvent::PeerMessage { .. } => Effect::Callback,
+            PluginEvent::State(_) | PluginEvent::WritesSuperseded(_) => Effect::Silent,
         }
     }
 

@@ -7,6 +7,7 @@
 use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use crate::access::Access;
 use crate::id::{DeviceId, GroupKey, PluginId, Version};
 use crate::keyring::Keyring;
 use crate::quota::SendQuota;
+use crate::state::{StateConfig, StateUpdate, StateWrite};
 
 /// Where datagrams go to and come from. Opaque to the protocol: it compares addresses and hands
 /// them back, nothing else.
@@ -112,6 +114,10 @@ pub enum PluginEvent {
         /// What it sent.
         payload: Bytes,
     },
+    /// The group's state changed, or this device's own writes were accounted for.
+    State(StateUpdate),
+    /// Leader-state keys that this device wrote as leader and the group did not adopt.
+    WritesSuperseded(Vec<Arc<str>>),
 }
 
 /// What a plugin asks of its group. The host has checked it against the plugin's view and quotas.
@@ -130,6 +136,8 @@ pub enum PluginCommand {
     },
     /// To every member, this device included.
     SendToAll(Bytes),
+    /// Writes to the group's state. Each is accounted for by one [`PluginEvent::State`], in order.
+    Write(StateWrite),
 }
 
 /// A plugin that runs here.
@@ -168,6 +176,13 @@ pub enum Command {
         /// Its quota. The plugin's host refuses what exceeds it; the node drops what exceeds it by
         /// more than a quarter.
         quota: SendQuota,
+    },
+    /// How a plugin's state is kept, from here on. Without it, the defaults hold.
+    PluginState {
+        /// Which plugin.
+        id: PluginId,
+        /// Its settings; out of bounds, the nearest that is allowed counts.
+        config: StateConfig,
     },
     /// A plugin's instance faulted and is being restarted. It keeps a leadership it holds if
     /// [`Command::PluginUp`] follows within 250 ms.
@@ -387,4 +402,13 @@ pub enum StoreRecord {
     /// The group's secrets, in place of those at the start. The node goes by it, and hands it on,
     /// only once it is stored; lost, it would leave the device out of its group.
     Keyring(Keyring),
+    /// Changes to the kept state of one group: all of them or none. Lost, the device has what its
+    /// peers have.
+    State {
+        /// Which group.
+        group: GroupKey,
+        /// Keys and what is under them from here on, both opaque; none deletes. Keys have at most
+        /// 512 bytes.
+        changes: Vec<(Bytes, Option<Bytes>)>,
+    },
 }

@@ -33,15 +33,18 @@ mod node;
 mod pace;
 mod pool;
 mod quota;
+#[allow(dead_code)]
+mod replication;
 mod rotation;
 mod session;
+mod state;
 mod status;
 mod time;
 mod window;
 mod wire;
 
 pub use access::{ACCESS_MAX, Access, TooManyDevices};
-pub use config::{NodeConfig, SendRate, Stored};
+pub use config::{NodeConfig, SendRate, Stored, StoredState};
 pub use event::{
     Address, ClockView, Command, Destination, Event, Leadership, Peer, PluginCommand, PluginEvent,
     PluginSpec, RemovalReason, RotateError, RotateStep, StoreRecord, StoreRequest, Transmit,
@@ -56,6 +59,10 @@ pub use keys::{GroupKeys, GroupSecret, ParseGroupSecretError, StaticSecret};
 pub use node::Lie;
 pub use node::{NewNodeError, Node};
 pub use quota::{QuotaMeter, SendQuota};
+pub use state::{
+    Origin, STATE_KEY_MAX, STATE_VALUE_MAX, Scope, StateChange, StateConfig, StateOutcome,
+    StateUpdate, StateView, StateWrite, WriteError,
+};
 pub use status::{
     CloneStatus, Counters, KeyringStatus, MessageCounts, NodeStatus, PeerKeyring, PeerState,
     PeerStatus, PluginStatus, Role,

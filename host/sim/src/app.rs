@@ -72,7 +72,10 @@ impl View {
                 }
             }
             PluginEvent::BroadcastsHeld(held) => self.held = *held,
-            PluginEvent::LeaderMessage { .. } | PluginEvent::PeerMessage { .. } => {}
+            PluginEvent::LeaderMessage { .. }
+            | PluginEvent::PeerMessage { .. }
+            | PluginEvent::State(_)
+            | PluginEvent::WritesSuperseded(_) => {}
         }
     }
 }
@@ -166,7 +169,9 @@ impl App {
             | PluginEvent::PeerRemoved(_)
             | PluginEvent::DemoteFollower
             | PluginEvent::TermChanged { .. }
-            | PluginEvent::BroadcastsHeld(_) => {}
+            | PluginEvent::BroadcastsHeld(_)
+            | PluginEvent::State(_)
+            | PluginEvent::WritesSuperseded(_) => {}
         }
         if self.events.len() == EVENTS_MAX {
             self.events.pop_front();
@@ -219,7 +224,8 @@ impl App {
                 PluginCommand::Broadcast(_)
                 | PluginCommand::SendToLeader(_)
                 | PluginCommand::Send { .. }
-                | PluginCommand::SendToAll(_),
+                | PluginCommand::SendToAll(_)
+                | PluginCommand::Write(_),
                 AppRole::None | AppRole::Leader(_) | AppRole::Follower(_),
             ) => Ok(()),
         }
@@ -227,8 +233,10 @@ impl App {
 }
 
 /// What a command carries.
-pub(crate) const fn payload(command: &PluginCommand) -> &bytes::Bytes {
+pub(crate) fn payload(command: &PluginCommand) -> &bytes::Bytes {
+    static NOTHING: bytes::Bytes = bytes::Bytes::new();
     match command {
+        PluginCommand::Write(_) => &NOTHING,
         PluginCommand::Broadcast(payload)
         | PluginCommand::SendToLeader(payload)
         | PluginCommand::Send { payload, .. }

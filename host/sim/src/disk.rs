@@ -110,6 +110,7 @@ impl Disk {
                 .map(|(g, c)| (*g, *c))
                 .collect(),
             addresses: self.durable.addresses.clone(),
+            state: Vec::new(),
         }
     }
 
@@ -171,6 +172,7 @@ impl Disk {
                 }
                 StoreRecord::Addresses(addresses) => self.durable.addresses = addresses,
                 StoreRecord::Keyring(keyring) => self.durable.keyring = Some(keyring),
+                StoreRecord::State { .. } => {}
             }
         }
     }

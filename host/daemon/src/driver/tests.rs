@@ -89,6 +89,7 @@ impl Daemon {
             send_rate: consort_proto::SendRate::default(),
         };
         let stored = Stored {
+            state: Vec::new(),
             secret: StaticSecret::new([key; 32]),
             boot_counter: remembered.boot_counter,
             epoch_ceilings: vec![],

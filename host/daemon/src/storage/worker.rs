@@ -85,7 +85,9 @@ fn work(storage: &Storage, requests: &Receiver<StoreRequest>, done: &Done) {
         for request in batch {
             let result = match &request.record {
                 StoreRecord::Keyring(keyring) => storage.store_keyring(keyring),
-                StoreRecord::EpochCeiling { .. } | StoreRecord::Addresses(_) => result.clone(),
+                StoreRecord::EpochCeiling { .. }
+                | StoreRecord::Addresses(_)
+                | StoreRecord::State { .. } => result.clone(),
             };
             let token = request.token;
             done(StoreOutcome { token, result });

@@ -45,7 +45,9 @@ fn callback_of(event: &PluginEvent) -> Option<&'static str> {
         PluginEvent::PeerMessage { .. } => Some("on-peer-message"),
         PluginEvent::PeerUpdated(_)
         | PluginEvent::TermChanged { .. }
-        | PluginEvent::BroadcastsHeld(_) => None,
+        | PluginEvent::BroadcastsHeld(_)
+        | PluginEvent::State(_)
+        | PluginEvent::WritesSuperseded(_) => None,
     }
 }
 

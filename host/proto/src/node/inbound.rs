@@ -190,6 +190,12 @@ impl Node {
             Message::KeyringOffer(offer) => self.take_keyring_offer(from, &offer),
             Message::CloneNotice(notice) => self.take_clone_notice(from, notice),
             Message::CloneSeen(seen) => self.take_clone_seen(seen),
+            Message::StateSummary(_)
+            | Message::StateVector(_)
+            | Message::StateDelta(_)
+            | Message::StateChunk(_)
+            | Message::StateAck(_)
+            | Message::TableRequest(_) => self.take_state(from, message),
         }
     }
 

@@ -20,6 +20,7 @@ mod plugins;
 mod roster;
 mod rotate;
 mod snapshot;
+mod state;
 mod traffic;
 mod views;
 mod wake;
@@ -330,6 +331,7 @@ impl Node {
         match command {
             Command::PluginUp(spec) => self.plugin_up(spec),
             Command::PluginQuota { id, quota } => self.set_quota(id, &quota),
+            Command::PluginState { id, config } => self.set_state_config(id, config),
             Command::PluginFaulted(id) => self.plugin_faulted(&id),
             Command::PluginDown(id) => self.plugin_down(&id),
             Command::Plugin { id, command } => self.plugin_acts(&id, command),

@@ -340,7 +340,9 @@ impl Sim {
             PluginEvent::DemoteLeader
             | PluginEvent::DemoteFollower
             | PluginEvent::TermChanged { .. }
-            | PluginEvent::BroadcastsHeld(_) => format!("{event:?}"),
+            | PluginEvent::BroadcastsHeld(_)
+            | PluginEvent::State(_)
+            | PluginEvent::WritesSuperseded(_) => format!("{event:?}"),
             PluginEvent::PeerUpdated(peer) => {
                 let name = self.named(peer.device);
                 let line = format!("{plugin}: {name} {} {}", peer.clock_delta, peer.round_trip);
