@@ -59,7 +59,7 @@ pub use id::{
 pub use keyring::{KEYS_MAX, KeyEntry, KeyState, Keyring, ParseKeyringError};
 pub use keys::{GroupKeys, GroupSecret, ParseGroupSecretError, StaticSecret};
 #[doc(hidden)]
-pub use node::Lie;
+pub use node::{FalseEntry, FalseKind, Lie};
 pub use node::{NewNodeError, Node};
 pub use quota::{QuotaMeter, SendQuota};
 pub use state::{

@@ -54,7 +54,7 @@ use crate::wire::message::{Goodbye, Message};
 use batch::Batch;
 use clones::Clones;
 use fanout::Reminder;
-pub use insider::Lie;
+pub use insider::{FalseEntry, FalseKind, Lie};
 use plugins::{Plugin, Slots};
 use roster::Roster;
 use state::States;

@@ -14,6 +14,7 @@ use super::counters::Counter;
 use super::persist::Record;
 use super::shared::{Place, physical};
 use crate::id::NodeId;
+use crate::mutant::{self, Mutant};
 use crate::state::{Origin, StateOutcome};
 use crate::time::micros;
 use crate::wire::state::{Stamp, StreamId};
@@ -282,6 +283,7 @@ impl Replica {
         let keep = micros(self.setup.config.keep_absent);
         match entry.content {
             Content::Value(_) => entry.expires_at,
+            Content::Tombstone if mutant::is(Mutant::TombstonesForgotten) => written.max(1),
             Content::Tombstone => written.saturating_add(keep),
             Content::Expired => entry.expires_at.saturating_add(keep),
             Content::Sum { .. } => 0,

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use super::entries::{Entry, Slot};
 use super::persist::Record;
 use super::{LeaderState, Replica};
+use crate::mutant::{self, Mutant};
 use crate::time::micros;
 use crate::wire::state::{CUTS_MAX, LINEAGE_MAX, StreamId, Table, Tenure};
 
@@ -144,8 +145,8 @@ impl Replica {
         let held = self.table.as_ref();
         let apart = held.is_some_and(|held| !share_lineage(held, table));
         self.place(table.clone());
-        if apart {
-            self.reset(now);
+        if apart && !mutant::is(Mutant::ResetSkipped) {
+            self.reset(now, table.tenure.leader);
         }
         self.apply_cuts();
     }
@@ -176,7 +177,11 @@ impl Replica {
         for tenure in &others {
             let stream = StreamId::Leader(*tenure);
             let cut = cut(&table, *tenure);
-            let Some(held) = self.streams.get(stream).filter(|held| held.top > cut) else {
+            let Some(held) = self
+                .streams
+                .get(stream)
+                .filter(|held| held.top > cut && !mutant::is(Mutant::CutsIgnored))
+            else {
                 continue;
             };
             forget = true;

@@ -140,8 +140,8 @@ pub(crate) struct Replica {
     superseded: BTreeSet<Arc<str>>,
     dirty: BTreeSet<Record>,
     pushed: BTreeMap<StreamId, u64>,
-    /// How far another replica was seen to hold this device's own shared stream.
-    acked: u64,
+    /// How far other replicas are known to hold this device's own shared stream.
+    acked: BTreeMap<NodeId, u64>,
     assemblies: Assemblies,
     /// Answers given to vectors.
     answers: u64,
@@ -169,7 +169,7 @@ impl Replica {
             superseded: BTreeSet::new(),
             dirty: BTreeSet::new(),
             pushed: BTreeMap::new(),
-            acked: 0,
+            acked: BTreeMap::new(),
             assemblies: Assemblies::default(),
             answers: 0,
             footprint: 0,

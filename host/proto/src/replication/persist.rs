@@ -1,9 +1,11 @@
 //! What a replica keeps over a restart: one record per entry, per stream, per device, and the clock.
 //!
-//! A record's first byte is its version. What cannot be read is left out; then, or where a stream's
+//! A record's first byte is its version, its last four are a checksum of the others. What cannot be read is left out; then, or where a stream's
 //! entries are not those that its record speaks of, nothing is taken for complete and comparison
 //! with other replicas brings the rest.
 
+use blake2::digest::consts::U4;
+use blake2::{Blake2s, Digest};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,7 @@ use crate::id::{DeviceId, NodeId};
 use crate::wire::state::{Class, StreamId, WireEntry};
 
 const VERSION: u8 = 1;
+const CHECKSUM: usize = 4;
 
 /// Names a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,12 +73,21 @@ struct KeptStream {
 fn encode<T: Serialize>(value: &T) -> Option<Bytes> {
     let mut bytes = vec![VERSION];
     rmp_serde::encode::write(&mut bytes, value).ok()?;
+    let sum = checksum(&bytes);
+    bytes.extend_from_slice(&sum);
     Some(Bytes::from(bytes))
 }
 
+/// What a disk has changed must not go for what was written: it would differ from what others hold
+/// under the same number for ever.
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM] {
+    Blake2s::<U4>::digest(bytes).into()
+}
+
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let (bytes, sum) = bytes.split_last_chunk::<CHECKSUM>()?;
     let (version, body) = bytes.split_first()?;
-    if *version == VERSION {
+    if *version == VERSION && checksum(bytes) == *sum {
         rmp_serde::from_slice(body).ok()
     } else {
         None

@@ -2,19 +2,26 @@
 //!
 //! Whatever it holds may have been deleted since, so it is dropped and fetched anew. Kept are the
 //! counters, whose entries only grow, and this device's own device state, which nobody else
-//! deletes. Own shared writes that the others cannot know of enter again: those that no other
-//! replica was seen to hold, and those from within the time that a deletion is remembered. They
-//! keep their clock, so that what was written over them since still wins.
+//! deletes. Own shared writes that the others cannot know of enter again: those that the leader
+//! whose table it met never acknowledged, and those from within the time that a deletion is
+//! remembered. They keep their clock, so that what was written over them since still wins. What
+//! others of the losing side hold says nothing: they start over, too.
+//!
+//! This device writes into streams of a stamp of their own from then on. What it has written before
+//! may be held by others and not here, and comes back like anybody's: in a stream of its own, it
+//! would take every such entry for superseded.
 
 use super::Replica;
 use super::entries::{Entry, Slot};
 use super::persist::Record;
 use super::shared::physical;
+use crate::id::NodeId;
+use crate::mutant::{self, Mutant};
 use crate::time::micros;
 use crate::wire::state::StreamId;
 
 impl Replica {
-    pub(super) fn reset(&mut self, now: u64) {
+    pub(super) fn reset(&mut self, now: u64, leader: NodeId) {
         let node = self.node;
         let single = self.store.single.keys();
         let others =
@@ -27,7 +34,11 @@ impl Replica {
                 self.superseded.insert(key.clone());
             }
         }
-        let unsynced = self.drop_shared(now);
+        let unsynced = self.drop_shared(now, leader);
+        let in_place = mutant::is(Mutant::ResetInPlace);
+        if !in_place && self.setup.stamp.0 >> 32 < u64::from(u32::MAX) {
+            self.take_stamp_above(self.setup.stamp);
+        }
         let streams: Vec<StreamId> = self.streams.iter().map(|(id, _)| id).collect();
         for stream in streams {
             let mine = matches!(stream, StreamId::Device { writer, .. } if writer == node);
@@ -49,7 +60,8 @@ impl Replica {
     }
 
     /// Drops all of shared state. What of it is this device's own and not known elsewhere.
-    fn drop_shared(&mut self, now: u64) -> Vec<Entry> {
+    fn drop_shared(&mut self, now: u64, leader: NodeId) -> Vec<Entry> {
+        let acked = self.acked.get(&leader).copied().unwrap_or(0);
         let keep = micros(self.setup.config.keep_absent);
         let lately = now.saturating_sub(keep - keep / 12);
         let mut unsynced = Vec::new();
@@ -71,7 +83,7 @@ impl Replica {
                 entries.push(entry);
             }
             unsynced.extend(entries.into_iter().filter(|entry| {
-                let unseen = entry.stream == self.own_shared() && entry.n > self.acked;
+                let unseen = entry.stream == self.own_shared() && entry.n > acked;
                 let mine = entry.stream.writer() == self.node;
                 mine && (unseen || physical(entry.at) > lately)
             }));

@@ -6,6 +6,7 @@
 
 use super::entries::{Entry, Slot};
 use super::{MergeError, Replica};
+use crate::mutant::{self, Mutant};
 use crate::wire::state::{Stamp, StreamId};
 
 /// How far ahead of group time a write may lie, in microseconds.
@@ -84,7 +85,7 @@ impl Replica {
         if behind {
             return false;
         }
-        if entry.at > self.hlc {
+        if entry.at > self.hlc && !mutant::is(Mutant::ClockUnmoved) {
             self.hlc = entry.at;
             self.soil(super::persist::Record::Clock);
         }

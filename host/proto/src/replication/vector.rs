@@ -115,10 +115,6 @@ impl Replica {
         }
         for held in &theirs.held {
             self.notice_boot(now, held.stream);
-            if held.stream == self.own_shared() {
-                let mark = self.mark(held.stream);
-                self.acked = self.acked.max(held.mark.min(mark));
-            }
         }
         for held in theirs
             .held

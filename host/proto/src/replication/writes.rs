@@ -15,6 +15,8 @@ use crate::wire::state::{Stamp, StreamId};
 
 /// Boots that a stream may be ahead of this device's own without its word being doubted.
 const BOOTS_AHEAD_MAX: u64 = 1 << 20;
+/// Replicas of which it is known how far they hold this device's own shared stream.
+const ACKED_MAX: usize = 2048;
 
 impl Replica {
     /// This device's plugin writes.
@@ -209,9 +211,7 @@ impl Replica {
             return false;
         }
         let (before, shared) = (self.own_device(), self.own_shared());
-        let low = self.setup.stamp.0 & u64::from(u32::MAX);
-        self.setup.stamp = Stamp((((seen.0 >> 32) + 1) << 32) | low);
-        self.acked = 0;
+        self.take_stamp_above(seen);
         let index = self.streams.get(before).map(|held| held.index().clone());
         for slot in index.unwrap_or_default().into_values() {
             if let Some(held) = self.store.single.get(&slot).cloned() {
@@ -226,6 +226,29 @@ impl Replica {
             }
         }
         true
+    }
+
+    /// From here on this device writes into streams of its own above those of `stamp`.
+    pub(super) fn take_stamp_above(&mut self, stamp: Stamp) {
+        let low = self.setup.stamp.0 & u64::from(u32::MAX);
+        self.setup.stamp = Stamp((((stamp.0 >> 32) + 1) << 32) | low);
+        self.acked.clear();
+    }
+
+    /// Another replica holds all of a stream of this device's own up to `mark`.
+    pub(crate) fn acknowledged(&mut self, by: NodeId, stream: StreamId, mark: u64) {
+        let room = self.acked.len() < ACKED_MAX || self.acked.contains_key(&by);
+        if stream == self.own_shared() && room {
+            let mark = mark.min(self.mark(stream));
+            let acked = self.acked.entry(by).or_default();
+            *acked = mark.max(*acked);
+        }
+    }
+
+    /// Another replica holds what this one holds.
+    pub(crate) fn is_equal_to(&mut self, other: NodeId) {
+        let stream = self.own_shared();
+        self.acknowledged(other, stream, self.mark(stream));
     }
 
     /// Bytes of keys, values and overhead that are held at most.

@@ -96,6 +96,7 @@ impl Sim {
         let copy = self.add_as(config, &plugins, disk, id);
         self.oracle.doubt(node);
         self.oracle.doubt(copy);
+        self.ledger.doubt(id);
         self.note(&format!("n{copy} is a copy of n{node}"));
         let label = format!("copy of n{node}");
         self.recorder

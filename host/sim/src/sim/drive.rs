@@ -51,6 +51,7 @@ impl Sim {
                 }
             }
             Happening::Beat { index } => self.beat(index),
+            Happening::Write { index } => self.workload(index),
         }
     }
 
@@ -65,12 +66,12 @@ impl Sim {
             return;
         }
         if let Input::Datagram { from, payload, .. } = &input {
-            let sender = match self.by_address.get(from) {
+            self.stats.arrived += 1;
+            let sender = || match self.by_address.get(from) {
                 Some(index) => format!("n{index}"),
                 None => from.to_string(),
             };
-            self.stats.arrived += 1;
-            self.trace.datagram(now, &sender, node, payload);
+            self.trace.datagram(now, sender, node, payload);
         }
         let output = self.log.during(|| running.handle(now, input));
         self.dispose(node, output);
@@ -175,6 +176,7 @@ impl Sim {
             match event {
                 Event::Plugin { id, event } => self.told(node, &id, event),
                 Event::Clock(view) => {
+                    self.mind_step(node, &view);
                     self.follow_line(node, view);
                     self.trace.detail(self.now, node, &format!("{view:?}"));
                 }
@@ -230,8 +232,14 @@ impl Sim {
             record,
             sync,
         } = request;
+        let what = match &record {
+            StoreRecord::State { group, changes } => {
+                format!("{} records of the state of {group:?}", changes.len())
+            }
+            record => format!("{record:?}"),
+        };
         self.trace
-            .detail(self.now, node, &format!("stores {record:?} sync={sync}"));
+            .detail(self.now, node, &format!("stores {what} sync={sync}"));
         let takes = if sync { WRITE_SYNCED } else { WRITE_CACHED };
         let jitter = self.rng.random_range(0..=consort_proto::micros(takes));
         let at = self.now + takes + Duration::from_micros(jitter);

@@ -42,6 +42,7 @@ impl Sim {
         if self.now >= self.next_look {
             self.next_look = self.now + PERIOD;
             self.look();
+            self.secure_writes();
         }
     }
 

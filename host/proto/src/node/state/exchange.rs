@@ -157,6 +157,7 @@ impl Node {
                 continue;
             };
             if kept.replica.digest() == theirs.digest {
+                kept.replica.is_equal_to(from);
                 if !summary.missing {
                     kept.equal_at.insert(from, now);
                 }
@@ -199,6 +200,9 @@ impl Node {
             return;
         };
         let comparison = kept.replica.compare(group_now, vector);
+        for held in &vector.held {
+            kept.replica.acknowledged(from, held.stream, held.mark);
+        }
         let mut parcels = Vec::new();
         if comparison.ahead && room >= ANSWER_MIN {
             let room = usize::try_from(room).unwrap_or(0);

@@ -476,6 +476,21 @@ impl Node {
         }
     }
 
+    /// The newest stream that is held and wanted, and how far it goes; in any group.
+    pub(super) fn known_stream(
+        &self,
+        wanted: impl Fn(&StreamId) -> bool,
+    ) -> Option<(StreamId, u64)> {
+        let vectors = self
+            .states
+            .kept
+            .values()
+            .flat_map(|kept| kept.replica.vectors());
+        let held = vectors.flat_map(|vector| vector.held);
+        let held = held.filter(|held| wanted(&held.stream));
+        held.map(|held| (held.stream, held.mark)).max()
+    }
+
     /// Whether other members are known to hold much that this device lacks.
     pub(super) fn is_catching_up(&self, group: GroupKey) -> bool {
         let kept = self.states.kept.get(&group);

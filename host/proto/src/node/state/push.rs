@@ -216,6 +216,7 @@ impl Node {
     pub(super) fn take_state_ack(&mut self, from: NodeId, ack: StateAck) {
         if let Some(kept) = self.states.active(ack.group) {
             kept.push.acknowledged(from, &ack);
+            kept.replica.acknowledged(from, ack.stream, ack.mark);
         }
     }
 

@@ -91,6 +91,71 @@ fn who_was_away_for_too_long_starts_over_and_its_own_unsynced_writes_return() {
     assert_eq!(told.iter().map(|key| &**key).collect::<Vec<_>>(), ["cut"]);
 }
 
+/// Two sides of two, apart for two days; what device 2 wrote before, its own side deletes.
+fn halves() -> Net {
+    let mut net = Net::new(4, 1);
+    net.elect(0);
+    let now = net.now;
+    net.replicas[2]
+        .write(now, &put(Scope::Shared, "k", "1"))
+        .unwrap();
+    net.settle();
+    net.side = vec![0, 0, 1, 1];
+    net.elect(2);
+    net
+}
+
+fn unite(net: &mut Net) {
+    net.side.fill(0);
+    net.leaders.remove(&1);
+    let winner = net.elect_alone(0);
+    net.follow(0, winner);
+    net.settle();
+    net.assert_equal();
+}
+
+#[test]
+fn own_entries_that_only_others_hold_come_back_to_who_starts_over() {
+    let mut net = halves();
+    let now = net.now;
+    net.replicas[3]
+        .write(now, &delete(Scope::Shared, "k"))
+        .unwrap();
+    net.settle_side(&[2, 3]);
+    apart(&mut net);
+    unite(&mut net);
+    for replica in &net.replicas {
+        let read = value(replica, net.now, Origin::Shared, "k");
+        assert_eq!(read.unwrap(), "1", "the winning side's word");
+        assert_sound(replica);
+    }
+}
+
+#[test]
+fn what_the_leader_had_acknowledged_does_not_return_with_its_writer() {
+    let mut net = halves();
+    let (now, stream) = (net.now, net.replicas[2].own_shared());
+    net.replicas[2].acknowledged(node(0), stream, 1);
+    for (i, key) in [(0, "k"), (2, "unsynced")] {
+        let write = match i {
+            0 => delete(Scope::Shared, key),
+            _ => put(Scope::Shared, key, "2"),
+        };
+        net.replicas[i].write(now, &write).unwrap();
+    }
+    net.settle_side(&[0, 1]);
+    net.settle_side(&[2, 3]);
+    // Its own side says nothing of the other.
+    net.replicas[2].acknowledged(node(3), stream, 2);
+    apart(&mut net);
+    unite(&mut net);
+    for replica in &net.replicas {
+        assert_eq!(value(replica, net.now, Origin::Shared, "k"), None);
+        let read = value(replica, net.now, Origin::Shared, "unsynced");
+        assert_eq!(read.unwrap(), "2");
+    }
+}
+
 #[test]
 fn an_absent_devices_entries_go_after_a_day_and_come_back_with_it() {
     let mut net = Net::new(3, 2);
