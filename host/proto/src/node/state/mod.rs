@@ -374,7 +374,7 @@ impl Node {
     fn flush_all_but(&mut self, under_way: &BTreeSet<GroupKey>) {
         self.states.flush_at = Time::MAX;
         let dirty = self.states.kept.iter_mut();
-        let dirty = dirty.filter(|(group, _)| !under_way.contains(group));
+        let dirty = dirty.filter(|(group, _)| !under_way.contains(*group));
         let dirty: Vec<(GroupKey, Changes)> = dirty
             .map(|(group, kept)| {
                 let mut changes = core::mem::take(&mut kept.unkept);
