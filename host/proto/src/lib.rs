@@ -4,8 +4,12 @@
 //! Make a [`Node`], then feed it: [`Node::handle_datagram`], [`Node::handle_timeout`],
 //! [`Node::handle_command`], [`Node::handle_stored`]. After each, or after a few that came at once,
 //! drain [`Node::poll_transmit`], [`Node::poll_event`] and [`Node::poll_store`] until they are
-//! empty, then sleep until [`Node::poll_timeout`]. Time is an argument, randomness is one seeded generator: the same inputs
-//! give the same outputs, under the daemon and under the simulator.
+//! empty, then sleep until [`Node::poll_timeout`]. Time is an argument, randomness is one seeded
+//! generator: the same inputs give the same outputs, under the daemon and under the simulator.
+//!
+//! Time never runs back from one input to the next. A driver that knows when a datagram arrived,
+//! which is before it got round to reading it, says so with [`Node::handle_datagram_received`]:
+//! round trips and clocks are reckoned from that time, and nothing else is.
 
 #![forbid(unsafe_code)]
 
@@ -33,7 +37,6 @@ mod node;
 mod pace;
 mod pool;
 mod quota;
-#[allow(dead_code)]
 mod replication;
 mod rotation;
 mod session;
@@ -56,7 +59,7 @@ pub use id::{
 pub use keyring::{KEYS_MAX, KeyEntry, KeyState, Keyring, ParseKeyringError};
 pub use keys::{GroupKeys, GroupSecret, ParseGroupSecretError, StaticSecret};
 #[doc(hidden)]
-pub use node::Lie;
+pub use node::{FalseEntry, FalseKind, Lie};
 pub use node::{NewNodeError, Node};
 pub use quota::{QuotaMeter, SendQuota};
 pub use state::{
@@ -65,7 +68,7 @@ pub use state::{
 };
 pub use status::{
     CloneStatus, Counters, KeyringStatus, MessageCounts, NodeStatus, PeerKeyring, PeerState,
-    PeerStatus, PluginStatus, Role,
+    PeerStatus, PluginStatus, Role, StateStatus,
 };
 pub use time::{Time, micros};
 

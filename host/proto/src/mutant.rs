@@ -69,6 +69,24 @@ mutants! {
     RestrictedToAnyone = "restricted-to-anyone",
     /// A fresh secret is used before all members hold it.
     UseUnready = "use-unready",
+    /// Leader state beyond its cut stays.
+    CutsIgnored = "cuts-ignored",
+    /// A deletion is forgotten at once.
+    TombstonesForgotten = "tombstones-forgotten",
+    /// The hybrid logical clock does not take over what it sees.
+    ClockUnmoved = "clock-unmoved",
+    /// Others may continue a device's own streams.
+    OwnStreamOpen = "own-stream-open",
+    /// Anyone may push another's entries.
+    PushByAnyone = "push-by-anyone",
+    /// A replica that was away for too long keeps what it has.
+    ResetSkipped = "reset-skipped",
+    /// What a reset replica has written before is taken for superseded.
+    ResetInPlace = "reset-in-place",
+    /// Group time runs at the device's own rate between samples of the reference.
+    DriftIgnored = "drift-ignored",
+    /// The bound on group time's error is that of the last sample, however old.
+    BoundStandsStill = "bound-stands-still",
 }
 
 /// Whether this guard is off.

@@ -6,8 +6,10 @@
 
 mod config;
 mod demo;
+mod dev;
 mod group;
 mod output;
+mod plugin;
 mod prompt;
 mod rotate;
 mod run;
@@ -66,12 +68,19 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look at plugins, and reload, disable or enable them.
+    Plugin(plugin::Args),
+    /// Run the plugins of a folder while you work on them: what they log, and a reload on each save.
+    Dev(dev::Args),
     /// Run a whole group on this machine and watch it.
     Demo(demo::Args),
     /// Run a whole group in virtual time, with faults, from one seed.
     Sim(sim::Args),
     /// Print the program's version.
     Version(version::Args),
+    /// Compile one plugin from standard input to standard output; for the daemon itself.
+    #[command(hide = true, name = crate::plugins::COMPILE_COMMAND)]
+    Compile,
 }
 
 /// Reads the command line, does what it says, and reports.
@@ -115,9 +124,13 @@ fn dispatch(command: Command) -> Result<(), CliError> {
             let data_dir = place.resolve()?.config.data_dir;
             Ok(event_loop()?.block_on(status::run(&data_dir, json, &mut io::stdout()))?)
         }
+        Command::Plugin(args) => plugin::run(args),
+        Command::Dev(args) => dev::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Version(args) => version::run(&args),
+        Command::Compile => consort_plugin_host::serve_compiler()
+            .map_err(|error| CliError::Process("compile a plugin", error)),
     }
 }
 
@@ -139,6 +152,9 @@ pub(crate) enum CliError {
     /// The daemon could not be asked.
     #[error(transparent)]
     Status(#[from] StatusError),
+    /// A command about plugins failed.
+    #[error(transparent)]
+    Plugin(#[from] plugin::PluginError),
     /// The demonstration failed.
     #[error(transparent)]
     Demo(#[from] demo::DemoError),
@@ -161,6 +177,7 @@ impl CliError {
             Self::Group(error) => error.exit_code(),
             Self::Run(error) => run::exit_code(error),
             Self::Status(error) => status_code(error),
+            Self::Plugin(error) => error.exit_code(),
             Self::Demo(error) => error.exit_code(),
             Self::Sim(error) => error.exit_code(),
             Self::Process(..) | Self::Output(_) => ExitCode::Failed,

@@ -32,7 +32,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub(crate) use health::{Health, LAG};
-pub(crate) use timing::{Timing, stamp};
+pub(crate) use timing::{Echo, Timing, stamp};
 
 use crate::id::NodeId;
 use crate::pace::silence;

@@ -7,7 +7,6 @@ use rand::Rng as _;
 
 use super::roster::Standing;
 use super::{Node, PENDING_MAX, ctx};
-use crate::clock;
 use crate::ctx::Ctx;
 use crate::discovery;
 use crate::election::Input;
@@ -236,18 +235,6 @@ impl Node {
         }
     }
 
-    pub(super) fn settle_clock(&mut self) -> bool {
-        let mut moved = false;
-        while let Some(output) = self.clock.poll() {
-            moved = true;
-            self.events.push_back(match output {
-                clock::Output::Changed(view) => Event::Clock(view),
-                clock::Output::SetBack(by) => Event::ClockSetBack { by },
-            });
-        }
-        moved
-    }
-
     /// Whether a device is part of the plugins' view. It stays until [`Node::member_gone`].
     pub(super) fn refresh_visibility(&mut self, node: NodeId) {
         let active = self.membership.is_active(node) && self.admits(node);
@@ -322,6 +309,7 @@ impl Node {
         self.renew_sessions();
         self.share_opinions();
         self.update_peers();
+        self.state_chores();
     }
 
     /// Members move: every now and then their addresses are looked at anew.

@@ -114,14 +114,14 @@ impl Node {
     /// A plugin acts. Its host has checked what can be checked in place; what has changed since
     /// then loses the message, as the network may.
     pub(super) fn plugin_acts(&mut self, id: &PluginId, command: PluginCommand) {
+        let command = match command {
+            PluginCommand::Write(write) => return self.plugin_writes(id, &write),
+            command => command,
+        };
         let Some(plugin) = self.plugins.get(id) else {
             return;
         };
         let group = plugin.group;
-        let command = match command {
-            PluginCommand::Write(write) => return self.plugin_writes(id, group, write),
-            command => command,
-        };
         let everyone: Vec<NodeId> = plugin.peers.keys().copied().collect();
         if !self.is_within_quota(id, &command) {
             return;

@@ -1,14 +1,55 @@
 //! One group's replicated state.
+//!
+//! Every entry is the work of one writer and has a number in one of the writer's streams
+//! (`streams.rs`); per key the entry that counts is held (`entries.rs`), by the rules of its kind
+//! (`leader.rs`, `shared.rs`, `counters.rs`; of device state the writer's latest). Replicas compare
+//! what they hold of each stream (`vector.rs`) and send what the other lacks (`delta.rs`,
+//! `chunks.rs`), in any order and as often as they like (`merge.rs`).
+//!
+//! # Invariants
+//! - An entry is held if and only if its number is in its stream's index.
+//! - Below a stream's mark, and in its islands, every entry is held or something that supersedes it
+//!   was; so merging is idempotent and commutes, and what is superseded never comes back.
+//! - No leader-state entry beyond its cut is held.
+//! - All that is held is bounded by twice the quota and some headroom, whatever others send; the
+//!   streams, islands, quarantined entries and chunks are bounded by number.
+//! - Nothing here depends on anything but the calls and their order.
 
+mod chunks;
+mod counters;
+mod delta;
+mod entries;
+mod expiry;
+mod leader;
+mod merge;
+mod persist;
+mod reset;
+mod shared;
+mod streams;
+#[cfg(test)]
+mod tests;
+mod vector;
+mod writes;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use thiserror::Error;
 
-use crate::id::GroupKey;
-use crate::id::{DeviceId, NodeId};
-use crate::state::{StateChange, StateConfig, StateWrite, WriteError};
-use crate::wire::state::{Stamp, StateChunk, StateDelta, StateVector, StreamId, Table, Tenure};
+use self::chunks::Assemblies;
+use self::entries::{Slot, Store};
+use self::persist::Record;
+use self::streams::Streams;
+pub(crate) use self::vector::LAST_LEADER;
+use crate::id::{DeviceId, GroupKey, NodeId};
+use crate::state::StateConfig;
+use crate::wire::state::{Stamp, StateChunk, StateDelta, StreamId, Table, Tenure};
+
+/// Bytes by which a merge may go beyond what a write may.
+const HEADROOM: u64 = 128 << 10;
+
+/// Streams that this device opens itself, beyond those of others: its own, and those of tables.
+const LOCAL_STREAMS: usize = 64;
 
 /// Whose replica, and how it is kept.
 #[derive(Clone, Copy, Debug)]
@@ -59,199 +100,104 @@ pub(crate) enum MergeError {
     NotWriter,
     #[error("entries of a tenure that another one has replaced")]
     Stale,
+    #[error("a tenure far above the known ones")]
+    Leap,
     #[error("no room for it")]
     Full,
     #[error("a malformed entry")]
     Malformed,
 }
 
-/// One group's state on this device. All times are group time in microseconds.
-#[derive(Debug)]
-pub(crate) struct Replica {}
+/// Which devices are members.
+#[derive(Clone, Debug, Default)]
+struct Presence {
+    present: BTreeSet<NodeId>,
+    /// Until when the entries of devices are kept that are not.
+    absent: BTreeMap<NodeId, u64>,
+    due: BTreeSet<(u64, NodeId)>,
+    /// Whose entries were dropped, and are not taken in until they are back.
+    dropped: BTreeSet<NodeId>,
+}
 
-#[expect(clippy::todo, unused_variables, reason = "interface")]
+/// One group's state on this device. All times are group time in microseconds.
+#[derive(Clone, Debug)]
+pub(crate) struct Replica {
+    setup: Setup,
+    node: NodeId,
+    streams: Streams,
+    store: Store,
+    table: Option<Table>,
+    followed: Option<Tenure>,
+    leading: Option<Tenure>,
+    /// The largest hybrid logical clock that counts.
+    hlc: u64,
+    /// Who the writers of device state are.
+    devices: BTreeMap<NodeId, DeviceId>,
+    presence: Presence,
+    timers: BTreeSet<(u64, StreamId, u64)>,
+    /// What the plugin is to be told, and whether it is its own doing.
+    changed: BTreeMap<Slot, bool>,
+    superseded: BTreeSet<Arc<str>>,
+    dirty: BTreeSet<Record>,
+    pushed: BTreeMap<StreamId, u64>,
+    /// How far other replicas are known to hold this device's own shared stream.
+    acked: BTreeMap<NodeId, u64>,
+    assemblies: Assemblies,
+    /// Answers given to vectors.
+    answers: u64,
+    footprint: u64,
+    live_keys: usize,
+    live_bytes: u64,
+}
+
 impl Replica {
     pub(crate) fn new(setup: Setup) -> Self {
-        todo!()
+        let node = setup.me.node();
+        let mut replica = Self {
+            setup,
+            node,
+            streams: Streams::default(),
+            store: Store::default(),
+            table: None,
+            followed: None,
+            leading: None,
+            hlc: 0,
+            devices: BTreeMap::from([(node, setup.me)]),
+            presence: Presence::default(),
+            timers: BTreeSet::new(),
+            changed: BTreeMap::new(),
+            superseded: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            pushed: BTreeMap::new(),
+            acked: BTreeMap::new(),
+            assemblies: Assemblies::default(),
+            answers: 0,
+            footprint: 0,
+            live_keys: 0,
+            live_bytes: 0,
+        };
+        replica.soil(Record::Device(node));
+        replica
     }
 
-    /// Takes up what was kept. What cannot be read is left out; how many records that were.
-    pub(crate) fn load(setup: Setup, records: &[(Bytes, Bytes)], now: u64) -> (Self, usize) {
-        todo!()
-    }
-
+    /// Changes how the replica is kept, from here on.
     pub(crate) fn set_config(&mut self, config: StateConfig) {
-        todo!()
+        let before = core::mem::replace(&mut self.setup.config, config);
+        if before.persist != config.persist {
+            self.soil_all();
+        }
+        if before.keep_absent != config.keep_absent {
+            self.set_timers_anew();
+        }
     }
 
-    /// This device's plugin writes.
-    pub(crate) fn write(&mut self, now: u64, write: &StateWrite) -> Result<(), WriteError> {
-        todo!()
-    }
-
-    /// What the keys that a write names hold at present, as a change.
-    pub(crate) fn present(&self, now: u64, write: &StateWrite) -> StateChange {
-        todo!()
-    }
-
-    /// What changed since the last time this was asked, each key once.
-    pub(crate) fn take_changes(&mut self) -> Vec<StateChange> {
-        todo!()
-    }
-
-    /// Everything.
-    pub(crate) fn whole(&self, now: u64) -> Vec<StateChange> {
-        todo!()
-    }
-
-    /// Own leader-state keys that the group did not adopt, since the last time this was asked.
-    pub(crate) fn take_superseded(&mut self) -> Vec<Arc<str>> {
-        todo!()
-    }
-
-    /// What is to be kept over a restart and changed since the last time this was asked. Nothing
-    /// unless the configuration says so.
-    pub(crate) fn take_dirty(&mut self) -> Vec<(Bytes, Option<Bytes>)> {
-        todo!()
-    }
-
-    pub(crate) fn is_dirty(&self) -> bool {
-        todo!()
-    }
-
-    /// The tenure that this device follows (or leads in), as far as the election knows.
-    pub(crate) fn follow(&mut self, tenure: Option<Tenure>) {
-        todo!()
-    }
-
-    /// This device leads from here on, with what other members answered. `lineage` is random.
-    pub(crate) fn lead(&mut self, now: u64, tenure: Tenure, answers: &[LeaderState], lineage: u32) {
-        todo!()
-    }
-
-    /// This device leads no longer.
-    pub(crate) fn resign(&mut self) {
-        todo!()
-    }
-
-    /// Adds to the lineage where it is due. `lineage` is random.
-    pub(crate) fn renew_lineage(&mut self, now: u64, lineage: u32) {
-        todo!()
-    }
-
-    pub(crate) fn leader_state(&self) -> LeaderState {
-        todo!()
-    }
-
-    /// Equal digests mean equal replicas.
-    pub(crate) fn digest(&self) -> u64 {
-        todo!()
-    }
-
-    /// Of the table that is held.
-    pub(crate) fn table_tenure(&self) -> Option<Tenure> {
-        todo!()
-    }
-
-    /// What is held, in parts that fit a datagram each. The purpose is `Exchange`.
-    pub(crate) fn vectors(&self) -> Vec<StateVector> {
-        todo!()
-    }
-
-    /// The vector of leader state alone.
-    pub(crate) fn leader_vectors(&self) -> Vec<StateVector> {
-        todo!()
-    }
-
-    /// Compares; takes over the vector's table if it counts more.
-    pub(crate) fn compare(&mut self, now: u64, theirs: &StateVector) -> Comparison {
-        todo!()
-    }
-
-    /// What the other replica lacks, of up to about `room` bytes, the last one marked where there
-    /// is more.
-    pub(crate) fn delta_for(&self, theirs: &StateVector, room: usize) -> Vec<Parcel> {
-        todo!()
-    }
-
-    /// Whether this device wrote something that was not pushed.
-    pub(crate) fn has_unpushed(&self) -> bool {
-        todo!()
-    }
-
-    /// What this device wrote since the last push.
-    pub(crate) fn take_push(&mut self) -> Vec<Parcel> {
-        todo!()
-    }
-
-    /// How far this device's own streams go, and the tenure's if it leads.
-    pub(crate) fn own_marks(&self) -> Vec<(StreamId, u64)> {
-        todo!()
-    }
-
-    /// What this device wrote into one of its streams after `from`, as a push.
-    pub(crate) fn push_after(&self, stream: StreamId, from: u64) -> Vec<Parcel> {
-        todo!()
-    }
-
-    /// How far all of a stream is held.
-    pub(crate) fn mark(&self, stream: StreamId) -> u64 {
-        todo!()
-    }
-
-    /// Takes in what another replica sent. Whether anything was new.
-    pub(crate) fn merge(
-        &mut self,
-        now: u64,
-        sender: NodeId,
-        delta: &StateDelta,
-    ) -> Result<bool, MergeError> {
-        todo!()
-    }
-
-    /// Takes in a piece of an entry; the same as [`Replica::merge`] once it is complete.
-    pub(crate) fn merge_chunk(
-        &mut self,
-        now: u64,
-        sender: NodeId,
-        chunk: StateChunk,
-    ) -> Result<bool, MergeError> {
-        todo!()
-    }
-
-    /// A device is a member, or is one no longer.
-    pub(crate) fn set_present(&mut self, now: u64, node: NodeId, present: bool) {
-        todo!()
-    }
-
-    /// All other members hold all that this device has of its finished boots: folds them.
-    pub(crate) fn fold(&mut self, now: u64) {
-        todo!()
-    }
-
-    /// Streams of this device's finished boots that counters are still kept in, for the node to
-    /// find out whether all members hold them.
-    pub(crate) fn finished(&self) -> Vec<StreamId> {
-        todo!()
-    }
-
-    /// What is due: expiries, tombstones, quarantined entries, absent devices.
-    pub(crate) fn handle_timeout(&mut self, now: u64) {
-        todo!()
-    }
-
-    /// When [`Replica::handle_timeout`] is to be called next.
-    pub(crate) fn next_timeout(&self) -> Option<u64> {
-        todo!()
-    }
-
-    /// Group time was set back to `now`.
-    pub(crate) fn set_back(&mut self, now: u64) {
-        todo!()
+    /// Whether what is held keeps to its bounds.
+    pub(crate) fn is_within_bounds(&self) -> bool {
+        self.footprint <= self.bound() && self.streams.len() <= streams::STREAMS_MAX + LOCAL_STREAMS
     }
 
     /// Keys and bytes held, tombstones left out.
     pub(crate) fn size(&self) -> (usize, u64) {
-        todo!()
+        (self.live_keys, self.live_bytes)
     }
 }

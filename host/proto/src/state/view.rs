@@ -199,13 +199,28 @@ impl StateView {
         if !self.meter.take(now, key.len() + len) {
             return Err(WriteError::Busy);
         }
+        self.take_in(origin, key, effect);
+        Ok(())
+    }
+
+    /// Lets reads see a write that another copy of this view accepted, at group time `now`.
+    pub fn replay(&mut self, write: &StateWrite, now: u64) {
+        let (origin, key) = self.target(write);
+        let len = match write {
+            StateWrite::Put { value, .. } => value.len(),
+            StateWrite::Delete { .. } | StateWrite::Add { .. } => 0,
+        };
+        self.meter.take(now, key.len() + len);
+        self.take_in(origin, key, effect(write, now));
+    }
+
+    fn take_in(&mut self, origin: Origin, key: Arc<str>, effect: Effect) {
         self.lay_over(origin, &key, effect.clone());
         self.pending.push_back(Pending {
             origin,
             key,
             effect,
         });
-        Ok(())
     }
 
     /// Takes back the last `count` writes: the callback that made them failed, so they never
@@ -508,6 +523,25 @@ mod tests {
         assert_eq!(view.bytes(), 2);
         view.apply(&told("a", "1", 1));
         assert_eq!(view.bytes(), 2);
+    }
+
+    #[test]
+    fn a_copy_that_replays_the_writes_reads_the_same() {
+        let mut view = view();
+        let mut copy = view.clone();
+        let add = StateWrite::Add {
+            name: "n".into(),
+            delta: 2,
+        };
+        for write in [put("a", "1"), put("a", "22"), add] {
+            view.write(&write, false, NOW).unwrap();
+            copy.replay(&write, NOW);
+        }
+        copy.apply(&told("a", "1", 1));
+        assert_eq!(read(&copy, "a").as_deref(), Some("22"));
+        assert_eq!((copy.counter("n"), copy.bytes()), (2, view.bytes()));
+        let writes = (0..2000).filter(|_| copy.write(&put("b", "2"), false, NOW).is_ok());
+        assert_eq!(writes.count(), 1000 - 3, "what is replayed counts");
     }
 
     #[test]

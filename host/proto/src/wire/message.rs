@@ -172,6 +172,8 @@ pub(crate) struct RecordPlugin {
     pub(crate) preempts: bool,
     /// Ranks last for now: it keeps losing the leadership, or faulted twice within a minute.
     pub(crate) flapping: bool,
+    /// Lacks much of the group's state.
+    pub(crate) incomplete: bool,
     /// Stands for the plugin's group in this device's messages; never another group's within a
     /// boot. 31 if it has none.
     pub(crate) slot: u8,

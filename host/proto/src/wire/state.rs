@@ -43,17 +43,29 @@ impl StreamId {
             Self::Device { writer, .. } | Self::Shared { writer, .. } => *writer,
         }
     }
-}
 
-/// `(class, a, b)`: 0 with epoch and leader, 1 and 2 with writer and stamp.
-impl Serialize for StreamId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let parts = match self {
+    /// Of leader state, whose it is.
+    pub(crate) fn tenure(&self) -> Option<Tenure> {
+        match self {
+            Self::Leader(tenure) => Some(*tenure),
+            Self::Device { .. } | Self::Shared { .. } => None,
+        }
+    }
+
+    /// `(class, a, b)`: 0 with epoch and leader, 1 and 2 with writer and stamp.
+    pub(crate) fn parts(&self) -> (u8, u64, u64) {
+        match self {
             Self::Leader(tenure) => (0, tenure.epoch, tenure.leader.0),
             Self::Device { writer, stamp } => (1, writer.0, stamp.0),
             Self::Shared { writer, stamp } => (2, writer.0, stamp.0),
-        };
-        parts.serialize(serializer)
+        }
+    }
+}
+
+/// As its parts.
+impl Serialize for StreamId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.parts().serialize(serializer)
     }
 }
 
@@ -83,6 +95,8 @@ pub(crate) struct Table {
     pub(crate) cuts: Vec<(Tenure, u64)>,
     /// Newest last.
     pub(crate) lineage: Vec<u32>,
+    /// When the newest stamp of the lineage was added, in microseconds of group time.
+    pub(crate) stamped: u64,
 }
 
 /// What the sender has of one group.
@@ -98,6 +112,8 @@ pub(crate) struct GroupSummary {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StateSummary {
     pub(crate) groups: Vec<GroupSummary>,
+    /// Whether the sender knows of a member that is not there.
+    pub(crate) missing: bool,
 }
 
 /// What a vector asks for.
@@ -119,8 +135,10 @@ pub(crate) struct Held {
     pub(crate) mark: u64,
     /// Of the numbers above the mark that are held; 0 if there are none.
     pub(crate) extras: u32,
-    /// The largest number held.
+    /// The largest number that was ever held, or relied upon.
     pub(crate) top: u64,
+    /// Of the numbers that are held and quarantined; 0 if there are none.
+    pub(crate) pending: u32,
 }
 
 /// What is held of the streams in `(after, upto]`: what is not listed is not held.
@@ -144,15 +162,42 @@ impl StateVector {
     }
 }
 
-/// What an entry is.
+/// What an entry is. On the wire a number from 0 on, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "u8", try_from = "u8")]
 pub(crate) enum Class {
     Value,
+    /// Deleted; expired where `expires_at` is given.
     Tombstone,
     /// `at` is the floor, `value` the sum as eight big-endian bytes.
     Counter,
     /// `value` is a packed [`Table`].
     Table,
+}
+
+impl From<Class> for u8 {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Value => 0,
+            Class::Tombstone => 1,
+            Class::Counter => 2,
+            Class::Table => 3,
+        }
+    }
+}
+
+impl TryFrom<u8> for Class {
+    type Error = &'static str;
+
+    fn try_from(number: u8) -> Result<Self, &'static str> {
+        match number {
+            0 => Ok(Self::Value),
+            1 => Ok(Self::Tombstone),
+            2 => Ok(Self::Counter),
+            3 => Ok(Self::Table),
+            _ => Err("unknown class of entry"),
+        }
+    }
 }
 
 /// One entry.
@@ -183,8 +228,13 @@ pub(crate) struct StateDelta {
     /// Whether there is more than could be sent.
     pub(crate) more: bool,
     pub(crate) from: u64,
-    /// `from` where nothing is asserted.
+    /// `from` where nothing is asserted; the entries then are any above it.
     pub(crate) to: u64,
+    /// The table by which the sender judged what is superseded, where the stream is leader state.
+    pub(crate) tenure: Option<Tenure>,
+    /// What it relied upon in judging: of leader state the largest number of that tenure, of
+    /// shared state the largest hybrid logical clock that counts; else 0.
+    pub(crate) relied: u64,
     pub(crate) entries: Vec<WireEntry>,
 }
 

@@ -8,7 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::span;
+use super::{LoseState, span};
 
 /// Something to do at a time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -117,6 +117,9 @@ pub enum Action {
     DiskFree(Who),
     /// Kills a device in the middle of a write.
     CrashAtWrite(CrashAtWrite),
+    /// Kills devices, takes or damages what their disks kept of replicated state, and starts them
+    /// again.
+    LoseState(LoseState),
     /// Sets a wall clock.
     ClockJump(ClockJump),
     /// Changes the rate of a device's clock.
@@ -475,6 +478,7 @@ impl Action {
                 .collect(),
             Self::CrashAtWrite(crash) => vec![&mut crash.node],
             Self::Rotate(rotate) => vec![&mut rotate.node],
+            Self::LoseState(lose) => vec![&mut lose.node],
             Self::ClockJump(jump) => vec![&mut jump.node],
             Self::ClockDrift(drift) => vec![&mut drift.node],
             Self::Flood(flood) => vec![&mut flood.to],

@@ -9,8 +9,9 @@ use crate::network::{Burst, Link};
 use crate::oracle;
 use crate::plan::{
     Action, BeatPlan, ClockDrift, ClockJump, CloneOf, CrashAtWrite, CryptoChoice, DevicePlan, Flap,
-    Flood, FloodKind, LinkChange, Mode, Pair, Plan, PluginDown, PluginFault, PluginPlan, PluginUp,
-    Replay, Restart, Rotate, RotateWord, SendOne, Step, Stranger, True, Who,
+    Flood, FloodKind, LinkChange, LoseState, Mode, Pair, Plan, PluginDown, PluginFault, PluginPlan,
+    PluginUp, Replay, Restart, Rotate, RotateWord, SendOne, StatePlan, Step, Stranger, True, Who,
+    WritesPlan,
 };
 use crate::seed::Seed;
 
@@ -22,15 +23,17 @@ pub fn draw(seed: Seed) -> Plan {
     plan.name = "swarm".to_owned();
     plan.seed = Some(seed);
     Draw {
+        seed,
         rng,
         plan,
         begin: Duration::ZERO,
         end: Duration::ZERO,
     }
-    .all(seed)
+    .all()
 }
 
 struct Draw {
+    seed: Seed,
     rng: ChaCha12Rng,
     plan: Plan,
     /// When faults may begin and must have begun.
@@ -43,7 +46,7 @@ const fn ms(ms: u64) -> Duration {
 }
 
 impl Draw {
-    fn all(mut self, seed: Seed) -> Plan {
+    fn all(mut self) -> Plan {
         self.plan.nodes = match self.rng.random_range(0..100) {
             0..20 => 2,
             20..83 => self.rng.random_range(3..=6),
@@ -75,12 +78,17 @@ impl Draw {
             self.fault();
         }
         // From a stream of its own: what else a seed decides does not depend on it.
-        self.rng = seed.stream("swarm", 1);
+        self.rng = self.seed.stream("swarm", 1);
         if self.chance(30) {
             self.rotations();
         }
         if self.chance(15) {
             self.preemption();
+        }
+        // Drawn apart, so that plans without state are what they were before.
+        self.rng = self.seed.stream("swarm state", 0);
+        if self.chance(60) {
+            self.state();
         }
         self.plan.steps.sort_by_key(|step| step.at);
         self.plan
@@ -203,6 +211,38 @@ impl Draw {
                     len: self.rng.random_range(16..=1_000),
                 });
             }
+        }
+    }
+
+    /// Replicated state: who writes how much, and what disks make of it.
+    fn state(&mut self) {
+        let mut persists = false;
+        for index in 0..self.plan.plugins.len() {
+            let persist = self.chance(40);
+            persists |= persist;
+            let short = self.chance(30);
+            self.plan.plugins[index].state = Some(StatePlan {
+                interval: short.then(|| ms(self.rng.random_range(50..1_000))),
+                persist,
+                ..StatePlan::default()
+            });
+            let mut writes = WritesPlan::new(ms(self.rng.random_range(30..1_500)));
+            writes.plugin = Some(self.plan.plugins[index].id.clone());
+            writes.keys = self.rng.random_range(1..=12);
+            writes.len = self.rng.random_range(16..=600);
+            writes.kinds.retain(|_| self.rng.random_range(0..5) > 0);
+            if !writes.kinds.is_empty() {
+                self.plan.writes.push(writes);
+            }
+        }
+        if persists && self.chance(25) {
+            let lose = LoseState {
+                node: self.who(),
+                damaged: self.rng.random_bool(0.5),
+                down: ms(self.rng.random_range(1..5_000)),
+            };
+            let at = self.at();
+            self.push(at, Action::LoseState(lose));
         }
     }
 
@@ -498,6 +538,9 @@ mod tests {
             "disk_full",
             "disk_free",
             "crash_at_write",
+            "lose_state",
+            "persist = true",
+            "[[writes]]",
             "clock_jump",
             "clock_drift",
             "clone",
