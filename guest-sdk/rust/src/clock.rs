@@ -5,9 +5,10 @@
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use consort_plugin::{GroupTime, Plugin, clock, log};
+//! use consort_plugin::clock::{self, Timer};
+//! use consort_plugin::{GroupTime, Plugin, log};
 //!
-//! const FLASH: u64 = 1;
+//! const FLASH: Timer = Timer::new(1);
 //!
 //! #[derive(Default)]
 //! struct Flash;
@@ -15,12 +16,15 @@
 //! impl Plugin for Flash {
 //!     fn setup(&mut self) -> Result<(), consort_plugin::BoxError> {
 //!         // At multiples of the period, hence everywhere at once without a single message.
-//!         clock::wake_every(Duration::from_secs(5), FLASH);
+//!         clock::every(Duration::from_secs(5), FLASH);
 //!         Ok(())
 //!     }
 //!
 //!     fn timer(&mut self, token: u64, due: GroupTime) {
-//!         log::info!("flash of {due}, {:?} late", clock::now() - due);
+//!         match Timer::new(token) {
+//!             FLASH => log::info!("flash of {due}, {:?} late", clock::now() - due),
+//!             _ => {}
+//!         }
 //!     }
 //! }
 //! ```
@@ -50,25 +54,66 @@ pub fn quality() -> Quality {
     }
 }
 
-/// Calls [`Plugin::timer`](crate::Plugin::timer) at `at`, or at once if that has passed.
+/// Calls [`Plugin::timer`](crate::Plugin::timer) at `time`, or at once if that has passed.
 ///
-/// A token has one timer: setting it again, also by [`wake_every`], replaces it.
-pub fn wake_at(at: GroupTime, token: u64) {
-    host::wake_at(at.0, token);
+/// Setting a timer that is set already replaces it, whether it was set by this function or by
+/// [`every`]. A timer is gone when this instance ends, by a reload too.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use consort_plugin::clock;
+///
+/// // Everybody who hears of this instant can set the same one.
+/// let reveal = clock::at(clock::now() + Duration::from_secs(3), 1);
+/// // No, not yet.
+/// reveal.cancel();
+/// ```
+pub fn at(time: GroupTime, timer: impl Into<Timer>) -> Timer {
+    let timer = timer.into();
+    host::wake_at(time.0, timer.0);
+    timer
 }
 
 /// Calls [`Plugin::timer`](crate::Plugin::timer) every `period` of group time, at multiples of it,
 /// so that every device wakes at the same instants.
 ///
-/// The period counts in whole microseconds and is at least one. A token has one timer: setting it
-/// again, also by [`wake_at`], replaces it.
-pub fn wake_every(period: Duration, token: u64) {
-    host::wake_every(micros(period).max(1), token);
+/// The period counts in whole microseconds; shorter than a millisecond it ends the callback.
+/// Multiples that were missed are told once, as the latest of them. For the rest see [`at`].
+pub fn every(period: Duration, timer: impl Into<Timer>) -> Timer {
+    let timer = timer.into();
+    host::wake_every(micros(period).max(1), timer.0);
+    timer
 }
 
-/// Removes the timer of `token`, if there is one.
-pub fn cancel(token: u64) {
-    host::cancel(token);
+/// One of a plugin's timers. The plugin itself gives it its number, which
+/// [`Plugin::timer`](crate::Plugin::timer) gets back as its token. A constant of this type can be
+/// matched on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timer(u64);
+
+impl Timer {
+    /// The timer of this number.
+    #[must_use]
+    pub const fn new(token: u64) -> Self {
+        Self(token)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn token(self) -> u64 {
+        self.0
+    }
+
+    /// Stops it, if it is set.
+    pub fn cancel(self) {
+        host::cancel(self.0);
+    }
+}
+
+impl From<u64> for Timer {
+    fn from(token: u64) -> Self {
+        Self(token)
+    }
 }
 
 /// How well a clock is in step with the group's.

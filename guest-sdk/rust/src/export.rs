@@ -112,6 +112,17 @@ impl<S: Slot> raw::message_events::Guest for Exports<S> {
     }
 }
 
+impl<S: Slot> raw::state_events::Guest for Exports<S> {
+    fn on_state_changed(changes: Vec<raw::state_events::Change>) {
+        let changes = changes.into_iter().map(Into::into).collect();
+        S::with(|plugin| plugin.state_changed(changes));
+    }
+
+    fn on_writes_superseded(keys: Vec<String>) {
+        S::with(|plugin| plugin.writes_superseded(keys));
+    }
+}
+
 impl<S: Slot> raw::timers::Guest for Exports<S> {
     fn on_timer(token: u64, due: u64) {
         S::with(|plugin| plugin.timer(token, GroupTime::from_micros(due)));
@@ -145,7 +156,7 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::{BoxError, Leadership, Peer, Reason};
+    use crate::{BoxError, Leadership, Peer, Reason, state};
 
     /// Notes each callback that reaches it.
     #[derive(Default)]
@@ -186,6 +197,12 @@ mod tests {
         }
         fn peer_message(&mut self, payload: Vec<u8>, sender: Peer) {
             self.note(format!("peer-message {payload:?} {}", sender.device));
+        }
+        fn state_changed(&mut self, changes: Vec<state::Change>) {
+            self.note(format!("state-changed {changes:?}"));
+        }
+        fn writes_superseded(&mut self, keys: Vec<String>) {
+            self.note(format!("writes-superseded {keys:?}"));
         }
         fn timer(&mut self, token: u64, due: GroupTime) {
             self.note(format!("timer {token} {due}"));
@@ -241,11 +258,17 @@ mod tests {
         <E as raw::role::Guest>::promote_leader(leadership());
         <E as raw::message_events::Guest>::on_leader_message(vec![1], leadership());
         <E as raw::message_events::Guest>::on_peer_message(vec![2], peer());
+        <E as raw::state_events::Guest>::on_state_changed(vec![raw::state_events::Change {
+            origin: raw::state_events::Origin::Shared,
+            key: "k".to_owned(),
+            outcome: raw::state_events::Outcome::Expired,
+        }]);
+        <E as raw::state_events::Guest>::on_writes_superseded(vec!["l".to_owned()]);
         <E as raw::timers::Guest>::on_timer(3, 5);
         <E as raw::role::Guest>::demote_leader();
         <E as raw::peer_events::Guest>::on_peer_removed(peer());
-        assert_eq!(<E as raw::handover::Guest>::save(), [9]);
-        let refused = <E as raw::handover::Guest>::restore(vec![9], "0.1.0".to_owned());
+        assert_eq!(<E as raw::handover::Guest>::save(), [11]);
+        let refused = <E as raw::handover::Guest>::restore(vec![11], "0.1.0".to_owned());
         assert_eq!(
             refused,
             Err("config value count = \"seven\": invalid digit found in string".to_owned())
@@ -258,10 +281,12 @@ mod tests {
             "promote-leader 4",
             "leader-message [1] 4",
             "peer-message [2] id",
+            "state-changed [Change { origin: Shared, key: \"k\", outcome: Expired }]",
+            "writes-superseded [\"l\"]",
             "timer 3 5",
             "demote-leader",
             "removed hall",
-            "restore [9] 0.1.0",
+            "restore [11] 0.1.0",
             "shutdown Reload",
         ];
         TestSlot::with(|plugin| assert_eq!(plugin.calls, expected));

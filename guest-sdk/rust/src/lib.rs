@@ -28,6 +28,8 @@
 //! # What the host offers
 //! - [`group`]: this device, its peers, the leader.
 //! - [`messages`]: from the leader to all, to the leader, to one, to all. At most once, no order.
+//! - [`leader_state`], [`device_state`], [`shared_state`], [`counters`]: small keyed state that every
+//!   device has, kept alike everywhere; [`state`] says what they have in common.
 //! - [`clock`]: the group's shared time and wake-ups on it.
 //! - [`config`]: the settings that the operator gave this plugin.
 //! - [`log`]: the `log` crate; [`plugin!`] routes it, and every panic, to the host's log.
@@ -44,13 +46,18 @@
 pub mod bindings;
 pub mod clock;
 pub mod config;
+pub mod counters;
+pub mod device_state;
 mod export;
 pub mod group;
+pub mod leader_state;
 mod logger;
 pub mod messages;
 pub mod payload;
 mod peer;
 mod plugin;
+pub mod shared_state;
+pub mod state;
 
 /// The `log` crate, so that a plugin needs no dependency of its own for it.
 pub use log;

@@ -1,7 +1,7 @@
 //! The callbacks of a plugin.
 
 use crate::bindings::exports::consort::plugin::lifecycle;
-use crate::{BoxError, GroupTime, Leadership, Peer};
+use crate::{BoxError, GroupTime, Leadership, Peer, state};
 
 /// A plugin: one method per callback, each of which does nothing unless it is overridden.
 ///
@@ -16,7 +16,12 @@ use crate::{BoxError, GroupTime, Leadership, Peer};
 /// - a group of one gets the same calls in the same order.
 ///
 /// A callback that panics, uses more than its share of CPU time or waits too long ends this
-/// instance. The host starts another and tells it the peers and the role again.
+/// instance; what it had sent and written in that callback never happened. The host starts another
+/// and tells it the peers and the role again.
+///
+/// Timers belong to the instance. Those of one that was stopped, replaced by a reload or restarted
+/// after a fault are gone: [`setup`](Self::setup) or [`restore`](Self::restore) sets again what is
+/// still wanted. The group's [`state`](crate::state) stays.
 #[allow(
     unused_variables,
     reason = "the names are the documentation of empty defaults"
@@ -60,9 +65,18 @@ pub trait Plugin: Default + 'static {
     /// [`send`](crate::messages::send) or [`send_to_all`](crate::messages::send_to_all).
     fn peer_message(&mut self, payload: Vec<u8>, sender: Peer) {}
 
-    /// A timer set by [`clock::wake_at`](crate::clock::wake_at) or
-    /// [`clock::wake_every`](crate::clock::wake_every) is due. `due` is when it was to fire, which
-    /// lies a little before the present.
+    /// Other devices changed the group's [`state`](crate::state): all that changed since the last
+    /// call, each key once with what holds at last. This device's own writes are left out, and so
+    /// is what held when this instance started.
+    fn state_changed(&mut self, changes: Vec<state::Change>) {}
+
+    /// This device had put something under these keys of [`leader_state`](crate::leader_state), as
+    /// leader, and the group did not adopt it: it was cut off, or another leader had taken over.
+    /// What holds instead is there to be read.
+    fn writes_superseded(&mut self, keys: Vec<String>) {}
+
+    /// A timer set by [`clock::at`](crate::clock::at) or [`clock::every`](crate::clock::every) is
+    /// due. `due` is when it was to fire, which lies a little before the present.
     fn timer(&mut self, token: u64, due: GroupTime) {}
 
     /// What the next version of this plugin is to know, when it is about to replace this one.

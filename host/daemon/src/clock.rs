@@ -6,6 +6,7 @@
 //! changing.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use consort_proto::{ClockView, Time};
 use nix::time::{ClockId, clock_gettime};
@@ -75,56 +76,71 @@ fn distance(now: Time, wall_us: u64) -> i128 {
     i128::from(wall_us) - i128::from(now.as_micros())
 }
 
+/// How far ahead a plugin's timers are reckoned by group time, and by how much they may be off
+/// then: whoever waits longer looks again (`SLEEP_MAX` of the plugin host).
+const TIMERS_AHEAD: Duration = Duration::from_secs(60);
+const TIMERS_OFF_US: u64 = 20;
+
 /// Group time for the plugins' threads: the node's latest view of it, read against the monotonic
 /// clock.
 #[derive(Debug)]
 pub struct SharedClock {
-    view: Mutex<ClockView>,
+    shown: Mutex<Shown>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    view: ClockView,
+    /// The view that timers were last reckoned by.
+    told: ClockView,
 }
 
 impl SharedClock {
     /// A clock that shows the device's own wall time until the node says more.
     #[must_use]
     pub const fn new(now: Time, wall_us: u64) -> Self {
-        let view = ClockView {
-            at: now.as_micros(),
-            group_at: wall_us,
-            rate_ppm: 0,
-            synchronised: false,
-            error_bound: u64::MAX,
-        };
+        let view = ClockView::free_running(now, wall_us);
         Self {
-            view: Mutex::new(view),
+            shown: Mutex::new(Shown { view, told: view }),
         }
     }
 
-    /// Takes the node's new view.
-    pub fn set(&self, view: ClockView) {
-        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
+    /// Takes the node's new view. Returns whether timers must be looked at again, which a view that
+    /// only states another bound does not ask for.
+    #[must_use]
+    pub fn set(&self, now: Time, view: ClockView) -> bool {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.view = view;
+        let off = |at: Time| view.group_time(at).abs_diff(shown.told.group_time(at));
+        let moved = off(now).max(off(now + TIMERS_AHEAD)) > TIMERS_OFF_US;
+        if moved {
+            shown.told = view;
+        }
+        moved
     }
 
     /// The node's latest view.
     #[must_use]
     pub fn view(&self) -> ClockView {
-        *self.view.lock().unwrap_or_else(PoisonError::into_inner)
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.view
     }
 }
 
 impl GroupClock for SharedClock {
     fn reading(&self) -> ClockReading {
         let view = self.view();
+        let now = now();
         ClockReading {
-            group_time_us: view.group_time(now()),
+            group_time_us: view.group_time(now),
             synchronised: view.synchronised,
-            error_bound_us: view.error_bound,
+            error_bound_us: view.error_bound_at(now),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -156,19 +172,43 @@ mod tests {
             (7_000_000..8_000_000).contains(&first.group_time_us),
             "{first:?}"
         );
-        clock.set(ClockView {
-            at: now().as_micros(),
+        let at = now();
+        let view = ClockView {
             group_at: 90_000_000,
-            rate_ppm: 0,
             synchronised: true,
             error_bound: 250,
-        });
+            bound_ppb: 1_000_000_000,
+            ..ClockView::free_running(at, 0)
+        };
+        assert!(clock.set(at, view), "it is another time");
+        std::thread::sleep(Duration::from_millis(5));
         let second = clock.reading();
         assert!(second.synchronised);
-        assert_eq!(second.error_bound_us, 250);
+        let grown = second.error_bound_us;
+        assert!((5_250..1_000_000).contains(&grown), "it grows: {grown}");
         assert!(
             (90_000_000..91_000_000).contains(&second.group_time_us),
             "{second:?}"
         );
+    }
+
+    #[test]
+    fn timers_are_looked_at_when_their_time_moves() {
+        let at = Time::from_micros(5_000_000);
+        let clock = SharedClock::new(at, 7_000_000);
+        let own = ClockView::free_running(at, 7_000_000);
+        let bounded = ClockView {
+            synchronised: true,
+            error_bound: 9,
+            ..own
+        };
+        assert!(!clock.set(at, bounded), "timers stay where they are");
+        let mut rate_ppb = 0;
+        let mut told = 0;
+        for _ in 0..10 {
+            rate_ppb += 100;
+            told += u32::from(clock.set(at, ClockView { rate_ppb, ..own }));
+        }
+        assert_eq!(told, 2, "once for each 20 µs a minute ahead");
     }
 }

@@ -37,6 +37,8 @@ const DATAGRAMS_PER_TURN: usize = 1024;
 const HOST_EVENTS_PER_TURN: usize = 256;
 /// How often the clocks are compared.
 const WALL_CHECK_EVERY: Duration = Duration::from_secs(1);
+/// A loop that turns so much too late was asleep with its machine, or stopped.
+const SLEPT: Duration = Duration::from_secs(1);
 /// What the plugins get to end in order.
 const PLUGINS_STOP_MAX: Duration = Duration::from_millis(1_200);
 /// What the node gets to say goodbye.
@@ -158,7 +160,9 @@ impl Driver {
     }
 
     async fn wait(&mut self, inputs: &mut Inputs) -> Wake {
-        let pause = self.wake_at().since(clock::now());
+        let now = clock::now();
+        let due = self.wake_at().max(now);
+        let pause = due.since(now);
         let running = matches!(self.phase, Phase::Running);
         let plugins_stopped = async {
             match &mut self.phase {
@@ -167,7 +171,7 @@ impl Driver {
                 Phase::Running | Phase::Leaving { .. } | Phase::Left => pending().await,
             }
         };
-        tokio::select! {
+        let wake = tokio::select! {
             biased;
             () = &mut inputs.stop, if running => Wake::Stop,
             () = plugins_stopped => Wake::PluginsStopped,
@@ -177,7 +181,12 @@ impl Driver {
             Ok(()) = inputs.seeds.changed() => Wake::Seeds,
             Some(asked) = inputs.control.recv() => Wake::Asked(asked),
             () = tokio::time::sleep(pause) => Wake::Due,
+        };
+        if clock::now().since(due) > SLEPT {
+            // Whoever waits for a plugin's timer did not see that time pass.
+            self.parts.plugins.clock_changed();
         }
+        wake
     }
 
     /// When the loop must turn even if nothing comes in.
@@ -257,11 +266,14 @@ impl Driver {
 
     fn hear_datagrams(&mut self) {
         for _ in 0..DATAGRAMS_PER_TURN {
-            let Some((from, datagram)) = self.parts.net.receive() else {
+            let Some(datagram) = self.parts.net.receive() else {
                 return;
             };
+            let (from, received) = (datagram.from, datagram.received);
             let now = clock::now();
-            self.parts.node.handle_datagram(now, from, datagram);
+            self.parts
+                .node
+                .handle_datagram_received(now, received, from, datagram.payload);
             self.drain(now);
         }
     }
@@ -309,6 +321,7 @@ impl Driver {
         match event {
             HostEvent::Up(spec) => self.command(Command::PluginUp(spec)),
             HostEvent::Quota { id, quota } => self.command(Command::PluginQuota { id, quota }),
+            HostEvent::State { id, config } => self.command(Command::PluginState { id, config }),
             HostEvent::Faulted(id) => self.command(Command::PluginFaulted(id)),
             HostEvent::Down(id) => self.command(Command::PluginDown(id)),
             HostEvent::Commands { id, commands } => {
@@ -398,8 +411,9 @@ impl Driver {
                 self.parts.plugins.deliver(&id, event);
             }
             Event::Clock(view) => {
-                self.parts.clock.set(view);
-                self.parts.plugins.clock_changed();
+                if self.parts.clock.set(clock::now(), view) {
+                    self.parts.plugins.clock_changed();
+                }
             }
             Event::ClockSetBack { by } => {
                 tracing::warn!(
@@ -505,7 +519,11 @@ fn log_role(group: &PluginId, event: &PluginEvent) {
         }
         PluginEvent::PeerUpdated(_)
         | PluginEvent::LeaderMessage { .. }
-        | PluginEvent::PeerMessage { .. } => {}
+        | PluginEvent::PeerMessage { .. }
+        | PluginEvent::State(_) => {}
+        PluginEvent::WritesSuperseded(keys) => {
+            tracing::warn!(%group, ?keys, "another leader's state holds: writes of this device were not adopted");
+        }
     }
 }
 

@@ -5,11 +5,14 @@
 //! where it is full: a plugin that acts faster than the node takes it is slowed down, and nothing
 //! it was promised is lost.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use consort_plugin_host::{
+    ChildCompiler, CompileLimits, Compiler, HostConfig, Overlay, PluginHost, StartHostError,
+};
 pub use consort_plugin_host::{ClockReading, GroupClock, HostEvent, PluginHostStatus};
-use consort_plugin_host::{HostConfig, Overlay, PluginHost, StartHostError};
 use consort_proto::{Peer, PluginEvent, PluginId};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -18,6 +21,9 @@ use crate::config::Config;
 
 /// Events of the host that wait at most.
 pub const HOST_EVENTS_MAX: usize = 1024;
+
+/// The hidden command by which this program compiles one plugin.
+pub const COMPILE_COMMAND: &str = "compile-plugin";
 
 /// The running plugins, as the driver sees them. No call waits for a plugin but
 /// [`Plugins::shutdown`].
@@ -67,19 +73,23 @@ pub fn start(
     seed: [u8; 32],
     clock: Arc<dyn GroupClock>,
     out: mpsc::Sender<HostEvent>,
-) -> Result<Arc<dyn Plugins>, StartHostError> {
+) -> Result<Arc<PluginHost>, StartHostError> {
     let overlays = config.plugins.iter().map(|(id, overlay)| {
         let overlay = Overlay {
             enabled: overlay.enabled,
             priority: overlay.priority,
             preempt: overlay.preempt,
             config: overlay.config.clone(),
+            limits: overlay.limits.clone(),
+            state: overlay.state.clone(),
+            capabilities: overlay.capabilities.clone(),
         };
         (id.clone(), overlay)
     });
     let host_config = HostConfig {
         plugins_dir: config.plugins_dir.clone(),
         cache_dir: config.data_dir.join("cache"),
+        compiler: compiler(),
         this_device,
         overlays: overlays.collect(),
         seed,
@@ -90,6 +100,20 @@ pub fn start(
         Arc::new(move |event| hand_over(&out, event)),
     )?;
     Ok(Arc::new(host))
+}
+
+/// Plugins are compiled by children that run this program. The path stays right when an upgrade
+/// replaces the file, so that compiled code always fits this process.
+pub(crate) fn compiler() -> Compiler {
+    #[cfg(target_os = "linux")]
+    let program = PathBuf::from("/proc/self/exe");
+    #[cfg(not(target_os = "linux"))]
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("consort"));
+    Compiler::Child(ChildCompiler {
+        program,
+        arguments: vec![COMPILE_COMMAND.into()],
+        limits: CompileLimits::default(),
+    })
 }
 
 /// Queues an event, waiting where the queue is full. After the driver's end events go nowhere.

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use consort_plugin_host::PluginHost;
 use consort_proto::crypto::Ring;
 use consort_proto::{Keyring, Node, NodeConfig, NodeStatus, Peer, StaticSecret, Stored, Version};
 use ring::rand::SecureRandom as _;
@@ -18,6 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::{self, SharedClock, WallWatch};
 use crate::config::Config;
+use crate::control::plugins::Hosted;
 use crate::control::rotate::{Asked, REQUESTS_MAX};
 use crate::control::server::ControlSocket;
 use crate::driver::{Driver, Inputs, Parts};
@@ -122,11 +124,12 @@ pub async fn run_until(
 
     let (stored_out, stored) = mpsc::channel(STORED_MAX);
     // Without a listener the driver has ended, and nobody asks for the outcome.
-    let store = storage.start(Box::new(move |done| drop(stored_out.blocking_send(done))))?;
+    let store = storage.start(Arc::new(move |done| drop(stored_out.blocking_send(done))))?;
     let publisher = Publisher::new();
     let mut tasks = JoinSet::new();
     let (asked_out, control) = mpsc::channel(REQUESTS_MAX);
-    serve_control(&config, &publisher, asked_out, &mut tasks);
+    let hosted = Hosted::default();
+    serve_control(&config, &publisher, asked_out, &hosted, &mut tasks);
     let (seeds_out, seeds) = watch::channel(seeds);
     let network_changed = Arc::new(Notify::new());
     if net.port() != 0 {
@@ -135,7 +138,7 @@ pub async fn run_until(
 
     let status = node.status(now);
     let (host_out, host_events) = mpsc::channel(plugins::HOST_EVENTS_MAX);
-    let plugins = start_plugins(&config, &status, Arc::clone(&clock), host_out).await?;
+    let plugins = start_plugins(&config, &status, Arc::clone(&clock), host_out, &hosted).await?;
     log_start(&config, &status, &net);
     let wall = WallWatch::new(now, wall_us);
     let driver = Driver::new(Parts {
@@ -185,6 +188,7 @@ fn node_config(
 
 fn stored(secret: StaticSecret, remembered: Remembered) -> Stored {
     Stored {
+        state: remembered.state,
         secret,
         boot_counter: remembered.boot_counter,
         epoch_ceilings: remembered.epoch_ceilings,
@@ -197,12 +201,13 @@ fn serve_control(
     config: &Config,
     publisher: &Publisher,
     driver: mpsc::Sender<Asked>,
+    hosted: &Hosted,
     tasks: &mut JoinSet<()>,
 ) {
     match ControlSocket::open(&config.data_dir) {
         Ok(socket) => {
             tracing::debug!(path = %socket.path().display(), "control socket");
-            tasks.spawn(socket.serve(publisher.subscribe(), driver));
+            tasks.spawn(socket.serve(publisher.subscribe(), driver, Arc::clone(hosted)));
         }
         Err(error) => {
             tracing::error!(%error, "`consort status` will not reach this daemon");
@@ -215,7 +220,8 @@ async fn start_plugins(
     status: &NodeStatus,
     clock: Arc<SharedClock>,
     out: mpsc::Sender<plugins::HostEvent>,
-) -> Result<Arc<dyn plugins::Plugins>, RunError> {
+    hosted: &Hosted,
+) -> Result<Arc<PluginHost>, RunError> {
     let this_device = Peer {
         device: status.device,
         name: status.name.clone(),
@@ -229,7 +235,10 @@ async fn start_plugins(
     let started = tokio::task::spawn_blocking(start)
         .await
         .map_err(anyhow::Error::from)?;
-    Ok(started.map_err(anyhow::Error::from)?)
+    let plugins = started.map_err(anyhow::Error::from)?;
+    // There is one host for the life of this daemon.
+    let _ = hosted.set(Arc::clone(&plugins));
+    Ok(plugins)
 }
 
 fn log_start(config: &Config, status: &NodeStatus, net: &Net) {

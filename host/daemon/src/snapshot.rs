@@ -12,9 +12,9 @@ use consort_proto::{ClockView, DeviceId, NodeStatus, PeerKeyring, PluginId, Time
 use tokio::sync::watch;
 
 use crate::control::types::{
-    ClockStatus, CloneStatus, Counters, DeviceStatus, DiscoveryStatus, GroupStatus,
+    ClockLine, ClockStatus, CloneStatus, Counters, DeviceStatus, DiscoveryStatus, GroupStatus,
     InterfaceStatus, Leader, MessageCounts, PeerPlugin, PeerSecrets, PeerState, PeerStatus,
-    PluginStatus, Role, SeedState, SeedStatus, Status, VERSION,
+    PluginStatus, ReplicaStatus, Role, SeedState, SeedStatus, Status, VERSION,
 };
 use crate::net::Net;
 use crate::net::resolve::{Lookup, Seed};
@@ -105,14 +105,28 @@ pub fn build(
         device: device(now, origin, node),
         group: group(node, net),
         discovery: discovery(net, seeds),
-        clock: ClockStatus {
-            group_time_us: clock.group_time(now),
-            synchronised: clock.synchronised,
-            error_bound_us: Some(clock.error_bound).filter(|bound| *bound != u64::MAX),
-        },
+        clock: clock_status(now, clock),
         peers: node.peers.iter().map(peer).collect(),
         plugins: plugins(node, hosted),
         counters: counters(node, net),
+    }
+}
+
+fn clock_status(now: Time, clock: ClockView) -> ClockStatus {
+    let known = |bound: u64| Some(bound).filter(|bound| *bound != u64::MAX);
+    ClockStatus {
+        group_time_us: clock.group_time(now),
+        synchronised: clock.synchronised,
+        error_bound_us: known(clock.error_bound_at(now)),
+        line: ClockLine {
+            at_us: clock.at,
+            group_at_us: clock.group_at,
+            rate_ppb: clock.rate_ppb,
+            slew_ppb: clock.slew_ppb,
+            slew_us: clock.slew_us,
+            error_bound_us: known(clock.error_bound),
+            bound_ppb: clock.bound_ppb,
+        },
     }
 }
 
@@ -317,6 +331,12 @@ fn plugins(node: &NodeStatus, hosted: &[PluginHostStatus]) -> Vec<PluginStatus> 
         });
         entry.term = Some(plugin.term);
         entry.members = Some(plugin.members as u64);
+        entry.replica = Some(ReplicaStatus {
+            keys: plugin.state.keys,
+            bytes: plugin.state.bytes,
+            catching_up: plugin.state.catching_up,
+            refused: plugin.state.refused,
+        });
     }
     merged.into_values().collect()
 }
@@ -329,6 +349,7 @@ fn hosted_plugin(hosted: &PluginHostStatus) -> PluginStatus {
         content_hash: hosted.hash.clone(),
         last_fault: hosted.last_fault.clone(),
         dropped_messages: hosted.dropped_messages,
+        refused_capabilities: hosted.refused_capabilities.clone(),
         ..unhosted_plugin(&hosted.id)
     }
 }
@@ -342,10 +363,12 @@ fn unhosted_plugin(id: &PluginId) -> PluginStatus {
         content_hash: None,
         last_fault: None,
         dropped_messages: 0,
+        refused_capabilities: Vec::new(),
         role: Role::None,
         leader: None,
         term: None,
         members: None,
+        replica: None,
     }
 }
 
@@ -375,6 +398,7 @@ fn counters(node: &NodeStatus, net: &Net) -> Counters {
         handshakes_failed: node.counters.handshakes_failed,
         handshakes_denied: node.counters.handshakes_denied,
         handshakes_put_off: node.counters.handshakes_put_off,
+        state_refused: node.counters.state_refused,
     }
 }
 

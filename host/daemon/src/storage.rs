@@ -6,6 +6,8 @@
 //! | `consort.redb` | format version, boot counter, epoch ceilings, remembered addresses |
 //! | `boot_counter` | the boot counter once more, as text |
 //! | `consort.redb.corrupt-N` | a store that could not be read, put aside |
+//! | `state.redb` | state that plugins asked to keep; made when the first does |
+//! | `state.redb.corrupt-N`, `.newer-N` | such a file that could not be read, put aside |
 //! | `group.secret` | the group's secrets, see [`crate::secrets`] |
 //!
 //! The boot counter must never run back: peers take a device that counts lower for an older run of
@@ -15,20 +17,28 @@
 //! since the last such accident. Only 22 bits of the counter count on the wire; that is room for
 //! 63 accidents.
 //!
-//! After [`Storage::open`] all writing happens on one thread of its own. It takes what is queued,
-//! commits it in one synchronous transaction and then reports each request, so that a request is
-//! never reported before it has reached the disk.
+//! After [`Storage::open`] all writing happens on two threads of their own, one for the plugins'
+//! state and one for everything else. Each takes what is queued, commits it in one synchronous
+//! transaction and then reports each request, so that a request is never reported before it has
+//! reached the disk. The plugins' state has a file of its own, so that whatever happens to it
+//! touches neither counter nor epochs.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use consort_proto::{Address, GroupKey, Keyring, StoreRequest};
+use consort_proto::{Address, GroupKey, Keyring, StoreRequest, StoredState};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
 
 use crate::secrets;
 
+mod changes;
+mod state_file;
+mod state_keeper;
+mod state_worker;
 mod worker;
+
+use state_keeper::StateKeeper;
 
 pub use worker::{Done, StoreHandle, StoreOutcome};
 
@@ -114,6 +124,8 @@ pub struct Remembered {
     pub epoch_ceilings: Vec<(GroupKey, u64)>,
     /// Where members were reached.
     pub addresses: Vec<Address>,
+    /// State that plugins asked to keep.
+    pub state: Vec<StoredState>,
 }
 
 /// Why the store could not be used.
@@ -151,6 +163,13 @@ pub enum StorageError {
 /// An open store.
 #[derive(Debug)]
 pub struct Storage {
+    records: Records,
+    state: StateKeeper,
+}
+
+/// All records but the plugins' state.
+#[derive(Debug)]
+struct Records {
     database: Database,
     path: PathBuf,
 }
@@ -179,8 +198,8 @@ impl Storage {
             path: mirror,
             source,
         })?;
-        let storage = Self { database, path };
-        storage
+        let records = Records { database, path };
+        records
             .write(|transaction| {
                 let mut meta = transaction.open_table(META)?;
                 meta.insert(FORMAT_KEY, FORMAT)?;
@@ -188,21 +207,28 @@ impl Storage {
                 Ok(())
             })
             .map_err(|e| StorageError::Store {
-                path: storage.path.clone(),
+                path: records.path.clone(),
                 reason: e,
             })?;
-        Ok((storage, remembered))
+        let path = data_dir.join("state.redb");
+        let (state, kept) = StateKeeper::open(&path, Box::new(state_file::open_file));
+        remembered.state = kept;
+        Ok((Self { records, state }, remembered))
     }
 
-    /// Starts the writing thread. Results go to `done`, in the order of the requests.
+    /// Starts the writing threads. Results go to `done`, those of state and those of everything
+    /// else each in the order of the requests.
     ///
     /// # Errors
     /// The system gives no thread.
     pub fn start(self, done: Done) -> Result<StoreHandle, StorageError> {
-        let path = self.path.clone();
-        StoreHandle::start(self, done).map_err(|source| StorageError::Io { path, source })
+        let path = self.records.path.clone();
+        StoreHandle::start(self.records, self.state, done)
+            .map_err(|source| StorageError::Io { path, source })
     }
+}
 
+impl Records {
     /// One synchronous transaction.
     fn write(
         &self,
@@ -241,8 +267,8 @@ impl Storage {
                             table.insert(i, socket.to_string().as_str())?;
                         }
                     }
-                    // In a file of its own, see [`Storage::store_keyring`].
-                    StoreRecord::Keyring(_) => {}
+                    // In files of their own.
+                    StoreRecord::Keyring(_) | StoreRecord::State { .. } => {}
                 }
             }
             Ok(())
@@ -413,5 +439,7 @@ fn write_mirror(path: &Path, counter: u64) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
+#[cfg(test)]
+mod state_tests;
 #[cfg(test)]
 mod tests;

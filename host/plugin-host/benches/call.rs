@@ -56,6 +56,7 @@ fn measure(fixture: &str, code: &Code) -> Result<(), Box<dyn Error>> {
         this_device: this_device.clone(),
         config: Arc::new(BTreeMap::new()),
         limits: Limits::default(),
+        files: BTreeMap::new(),
         seed: [0; 32],
         run: 0,
         log: Box::new(Silence),

@@ -59,4 +59,66 @@ impl Limits {
             byte_burst: self.payload_burst_bytes,
         }
     }
+
+    /// More than any plugin can ask for.
+    #[must_use]
+    pub const fn unbounded() -> Self {
+        Self {
+            memory_bytes: usize::MAX,
+            cpu: Duration::MAX,
+            setup_cpu: Duration::MAX,
+            waiting: Duration::MAX,
+            mailbox: usize::MAX,
+            messages_per_second: u32::MAX,
+            message_burst: u32::MAX,
+            payload_bytes_per_second: u32::MAX,
+            payload_burst_bytes: u32::MAX,
+            log_bytes_per_second: u32::MAX,
+        }
+    }
+
+    /// The smaller of each.
+    #[must_use]
+    pub fn at_most(&self, cap: &Self) -> Self {
+        Self {
+            memory_bytes: self.memory_bytes.min(cap.memory_bytes),
+            cpu: self.cpu.min(cap.cpu),
+            setup_cpu: self.setup_cpu.min(cap.setup_cpu),
+            waiting: self.waiting.min(cap.waiting),
+            mailbox: self.mailbox.min(cap.mailbox),
+            messages_per_second: self.messages_per_second.min(cap.messages_per_second),
+            message_burst: self.message_burst.min(cap.message_burst),
+            payload_bytes_per_second: self
+                .payload_bytes_per_second
+                .min(cap.payload_bytes_per_second),
+            payload_burst_bytes: self.payload_burst_bytes.min(cap.payload_burst_bytes),
+            log_bytes_per_second: self.log_bytes_per_second.min(cap.log_bytes_per_second),
+        }
+    }
+
+    /// All that can be set, by the keys and in the units of `[limits]`.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 9] {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        [
+            ("memory_mib", (self.memory_bytes >> 20) as u64),
+            ("cpu_ms", millis(self.cpu)),
+            ("setup_cpu_ms", millis(self.setup_cpu)),
+            ("mailbox", self.mailbox as u64),
+            ("messages_per_second", u64::from(self.messages_per_second)),
+            ("message_burst", u64::from(self.message_burst)),
+            (
+                "payload_kib_per_second",
+                u64::from(self.payload_bytes_per_second >> 10),
+            ),
+            (
+                "payload_burst_kib",
+                u64::from(self.payload_burst_bytes >> 10),
+            ),
+            (
+                "log_kib_per_second",
+                u64::from(self.log_bytes_per_second >> 10),
+            ),
+        ]
+    }
 }

@@ -14,6 +14,7 @@ wasmtime::component::bindgen!({
 });
 
 use consort::plugin::types::{Leadership, Peer};
+use exports::consort::plugin::state_events::{Change, Origin, Outcome};
 
 impl From<&consort_proto::Peer> for Peer {
     fn from(peer: &consort_proto::Peer) -> Self {
@@ -33,6 +34,38 @@ impl From<&consort_proto::Leadership> for Leadership {
         Self {
             leader: (&leadership.leader).into(),
             term: leadership.term,
+        }
+    }
+}
+
+impl From<&consort_proto::StateChange> for Change {
+    fn from(change: &consort_proto::StateChange) -> Self {
+        Self {
+            origin: change.origin.into(),
+            key: change.key.to_string(),
+            outcome: (&change.outcome).into(),
+        }
+    }
+}
+
+impl From<consort_proto::Origin> for Origin {
+    fn from(origin: consort_proto::Origin) -> Self {
+        match origin {
+            consort_proto::Origin::Leader => Self::Leader,
+            consort_proto::Origin::Device(device) => Self::Device(device.to_string()),
+            consort_proto::Origin::Shared => Self::Shared,
+            consort_proto::Origin::Counter => Self::Counter,
+        }
+    }
+}
+
+impl From<&consort_proto::StateOutcome> for Outcome {
+    fn from(outcome: &consort_proto::StateOutcome) -> Self {
+        match outcome {
+            consort_proto::StateOutcome::Put { value, .. } => Self::Put(value.to_vec()),
+            consort_proto::StateOutcome::Counted(sum) => Self::Counted(*sum),
+            consort_proto::StateOutcome::Deleted => Self::Deleted,
+            consort_proto::StateOutcome::Expired => Self::Expired,
         }
     }
 }

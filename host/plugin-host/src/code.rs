@@ -4,15 +4,17 @@
 //! is asked of the component itself, since loading alone would take a broken interface for an
 //! absent one.
 
+use std::sync::atomic::AtomicBool;
+
 use thiserror::Error;
 use wasmtime::Store;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre};
 
 use crate::bindings::exports::consort::plugin::{
-    handover, lifecycle, message_events, peer_events, role, timers,
+    handover, lifecycle, message_events, peer_events, role, state_events, timers,
 };
-use crate::compile::{CompileError, compile, innermost};
+use crate::compile::{CompileError, innermost};
 use crate::engine::Runtime;
 use crate::guest::Guest;
 
@@ -26,6 +28,7 @@ pub struct Code {
     role: Option<role::GuestIndices>,
     peer_events: Option<peer_events::GuestIndices>,
     message_events: Option<message_events::GuestIndices>,
+    state_events: Option<state_events::GuestIndices>,
     timers: Option<timers::GuestIndices>,
     handover: Option<handover::GuestIndices>,
 }
@@ -64,7 +67,19 @@ impl Code {
     /// # Errors
     /// The file is no plugin; the text says what it is instead.
     pub fn new(runtime: &Runtime, bytes: &[u8]) -> Result<Self, CodeError> {
-        let component = compile(&runtime.engine, bytes)?;
+        Self::unless(&AtomicBool::new(false), runtime, bytes)
+    }
+
+    /// Compiles a plugin's file, unless `cancelled` becomes true meanwhile.
+    ///
+    /// # Errors
+    /// The file is no plugin; the text says what it is instead.
+    pub(crate) fn unless(
+        cancelled: &AtomicBool,
+        runtime: &Runtime,
+        bytes: &[u8],
+    ) -> Result<Self, CodeError> {
+        let component = runtime.component(bytes, cancelled)?;
         if component.get_export_index(None, LIFECYCLE).is_none() {
             return Err(CodeError::OtherWorld {
                 exports: names_of_exports(runtime, &component),
@@ -93,6 +108,9 @@ impl Code {
                 .transpose()?,
             message_events: has("message-events")
                 .then(|| message_events::GuestIndices::new(&pre))
+                .transpose()?,
+            state_events: has("state-events")
+                .then(|| state_events::GuestIndices::new(&pre))
                 .transpose()?,
             timers: has("timers")
                 .then(|| timers::GuestIndices::new(&pre))
@@ -124,6 +142,11 @@ impl Code {
                 .as_ref()
                 .map(|i| i.load(&mut *store, &instance))
                 .transpose()?,
+            state_events: self
+                .state_events
+                .as_ref()
+                .map(|i| i.load(&mut *store, &instance))
+                .transpose()?,
             timers: self
                 .timers
                 .as_ref()
@@ -137,6 +160,22 @@ impl Code {
         })
     }
 
+    /// The names of all it exports.
+    #[must_use]
+    pub fn exports(&self) -> Vec<String> {
+        let component = self.pre.component().component_type();
+        let names = component.exports(self.engine());
+        names.map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// The names of all it imports.
+    #[must_use]
+    pub fn imports(&self) -> Vec<String> {
+        let component = self.pre.component().component_type();
+        let names = component.imports(self.engine());
+        names.map(|(name, _)| name.to_owned()).collect()
+    }
+
     pub(crate) fn engine(&self) -> &wasmtime::Engine {
         self.pre.engine()
     }
@@ -148,6 +187,7 @@ pub(crate) struct Exports {
     pub(crate) role: Option<role::Guest>,
     pub(crate) peer_events: Option<peer_events::Guest>,
     pub(crate) message_events: Option<message_events::Guest>,
+    pub(crate) state_events: Option<state_events::Guest>,
     pub(crate) timers: Option<timers::Guest>,
     pub(crate) handover: Option<handover::Guest>,
 }

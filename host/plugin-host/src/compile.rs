@@ -1,11 +1,13 @@
-//! From a file's bytes to a component: one function without surroundings, since it is the part
-//! that works on a stranger's file.
+//! From a file's bytes to compiled code: functions without surroundings, since this is the part that
+//! works on a stranger's file.
 //!
 //! Three kinds of file are taken: a component; a core module that carries its component type; and
 //! a core module without one, whose exports then say which interfaces it has. Code that somebody
 //! compiled elsewhere is refused: loading it would run native code.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use thiserror::Error;
 use wasi_preview1_component_adapter_provider::{
@@ -13,7 +15,6 @@ use wasi_preview1_component_adapter_provider::{
 };
 use wasmparser::{Parser, Payload};
 use wasmtime::Engine;
-use wasmtime::component::Component;
 use wit_component::{ComponentEncoder, StringEncoding};
 use wit_parser::{Resolve, SourceMap};
 
@@ -53,13 +54,50 @@ pub enum CompileError {
     /// It uses a proposal that is off, or exceeds a limit of the engine.
     #[error("the engine refuses the file: {0}")]
     Refused(String),
+    /// The compiler's memory does not suffice for it.
+    #[error(
+        "compiling it takes more than {mib} MiB of memory; build it with less code in one file"
+    )]
+    TooMuchMemory {
+        /// The limit.
+        mib: u64,
+    },
+    /// The compiler's CPU time does not suffice for it.
+    #[error(
+        "compiling it takes more than {seconds} s of CPU time; build it with less code in one function"
+    )]
+    TooMuchCpu {
+        /// The limit.
+        seconds: u64,
+    },
+    /// The compiler was not done in time.
+    #[error(
+        "compiling it takes more than {} s; the machine may be overloaded",
+        .limit.as_secs_f32()
+    )]
+    TooSlow {
+        /// The limit, in wall time.
+        limit: Duration,
+    },
+    /// The compiled code is longer than any sensible plugin's.
+    #[error("its compiled code is too long; build it with less code")]
+    CodeTooLarge,
+    /// The compiler ended on it.
+    #[error("the compiler failed on it: {0}")]
+    Crashed(String),
+    /// The compiler does not start; the file may be fine.
+    #[error("the compiler does not start: {0}; `consort plugin reload` tries again")]
+    NoCompiler(String),
+    /// The result is not wanted any more.
+    #[error("compiling it was given up")]
+    Cancelled,
 }
 
-/// Makes a component of a file's bytes.
+/// Looks at a file's size and first bytes: all that is worth knowing before it is parsed.
 ///
 /// # Errors
-/// The bytes are no plugin; nothing is left behind.
-pub fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, CompileError> {
+/// The file is no plugin.
+pub(crate) fn look_at(bytes: &[u8]) -> Result<(), CompileError> {
     if bytes.len() > FILE_BYTES_MAX {
         return Err(CompileError::TooLarge {
             bytes: bytes.len() as u64,
@@ -74,15 +112,33 @@ pub fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, CompileError>
     if !bytes.starts_with(b"\0asm") {
         return Err(CompileError::NotWasm);
     }
+    Ok(())
+}
+
+/// Compiles a file's bytes for engines like `engine`.
+///
+/// # Errors
+/// The bytes are no plugin.
+pub(crate) fn precompile(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
+    look_at(bytes)?;
+    let component = component_of(bytes)?;
+    engine
+        .precompile_component(&component)
+        .map_err(|error| CompileError::Refused(innermost(&error)))
+}
+
+/// The component that a file is, or becomes.
+///
+/// # Errors
+/// The bytes are damaged, or a module that does not fit the contract.
+pub fn component_of(bytes: &[u8]) -> Result<Cow<'_, [u8]>, CompileError> {
     let exports = parse(bytes)?;
-    let encoded;
-    let component = if Parser::is_component(bytes) {
-        bytes
-    } else {
-        encoded = encode(bytes, &exports).map_err(CompileError::ModuleMismatch)?;
-        &encoded
-    };
-    Component::new(engine, component).map_err(|error| CompileError::Refused(innermost(&error)))
+    if Parser::is_component(bytes) {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    encode(bytes, &exports)
+        .map(Cow::Owned)
+        .map_err(CompileError::ModuleMismatch)
 }
 
 /// Reads the whole file once, which tells a damaged file from a refused one, and collects the

@@ -1,16 +1,20 @@
 //! The engine that all plugins of a host share, its epoch ticker, and the linker.
 
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
 use thiserror::Error;
-use wasmtime::component::{HasSelf, Linker};
-use wasmtime::{Cache, CacheConfig, Config, Engine};
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{Config, Engine};
 
 use crate::bindings::Plugin;
+use crate::code_cache::CodeCache;
+use crate::compile::{CompileError, innermost, look_at};
+use crate::compiler::{Compiler, Slots};
 use crate::guest::Guest;
 use crate::wasi;
 
@@ -25,6 +29,9 @@ const GUEST_STACK_BYTES: usize = 512 << 10;
 pub struct Runtime {
     pub(crate) engine: Engine,
     pub(crate) linker: Linker<Guest>,
+    cache: Arc<CodeCache>,
+    compiler: Compiler,
+    slots: Arc<Slots>,
 }
 
 impl std::fmt::Debug for Runtime {
@@ -37,7 +44,11 @@ impl std::fmt::Debug for Runtime {
 #[derive(Debug, Error)]
 pub enum RuntimeError {
     /// The folder for compiled code is unusable.
-    #[error("the folder for compiled code {} cannot be made private: {source}", .path.display())]
+    #[error(
+        "the folder for compiled code {} cannot be made private: {source}; \
+         make it this user's own, or remove it",
+        .path.display()
+    )]
     CacheFolder {
         /// Which folder.
         path: PathBuf,
@@ -53,24 +64,78 @@ pub enum RuntimeError {
 }
 
 impl Runtime {
-    /// Makes a runtime that keeps compiled code in `cache_dir`.
+    /// Makes a runtime that compiles in this process and keeps compiled code in `cache_dir`.
     ///
     /// # Errors
     /// The folder cannot be made private, or the machine lacks what the engine needs.
     pub fn new(cache_dir: &Path) -> Result<Self, RuntimeError> {
-        let cache = open_cache(cache_dir)?;
+        Self::with_compiler(cache_dir, Compiler::InProcess)
+    }
+
+    /// Makes a runtime that compiles with `compiler` and keeps compiled code in `cache_dir`.
+    ///
+    /// # Errors
+    /// The folder cannot be made private, or the machine lacks what the engine needs.
+    pub fn with_compiler(cache_dir: &Path, compiler: Compiler) -> Result<Self, RuntimeError> {
         let unusable = |error: wasmtime::Error| RuntimeError::Engine(format!("{error:#}"));
-        let engine = Engine::new(config().cache(Some(cache))).map_err(unusable)?;
+        let engine = Engine::new(&config()).map_err(unusable)?;
+        let cache =
+            CodeCache::open(cache_dir, &engine).map_err(|source| RuntimeError::CacheFolder {
+                path: cache_dir.to_owned(),
+                source,
+            })?;
         let mut linker = Linker::new(&engine);
         wasi::add_to_linker(&mut linker).map_err(unusable)?;
         Plugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest| guest).map_err(unusable)?;
         start_ticker(&engine).map_err(RuntimeError::Thread)?;
-        Ok(Self { engine, linker })
+        Ok(Self {
+            engine,
+            linker,
+            cache: Arc::new(cache),
+            compiler,
+            slots: Arc::new(Slots::new()),
+        })
+    }
+
+    /// The component of a plugin's file, from the folder of compiled code or compiled.
+    pub(crate) fn component(
+        &self,
+        bytes: &[u8],
+        cancelled: &AtomicBool,
+    ) -> Result<Component, CompileError> {
+        look_at(bytes)?;
+        if let Some(code) = self.cache.get(bytes) {
+            match self.load(&code) {
+                Ok(component) => return Ok(component),
+                Err(error) => self.cache.reject(bytes, &innermost(&error)),
+            }
+        }
+        let slot = self.slots.take(cancelled).ok_or(CompileError::Cancelled)?;
+        let code = self.compiler.compile(&self.engine, bytes, cancelled)?;
+        drop(slot);
+        let component = self
+            .load(&code)
+            .map_err(|error| CompileError::Refused(innermost(&error)))?;
+        self.cache.put(bytes, &code);
+        Ok(component)
+    }
+
+    /// Loads compiled code, which runs outside the sandbox: it must come from the compiler or from
+    /// the cache.
+    #[allow(
+        unsafe_code,
+        reason = "wasmtime cannot tell code of its own compiler from other code; the cache can"
+    )]
+    fn load(&self, code: &[u8]) -> wasmtime::Result<Component> {
+        // SAFETY: `code` was either written by wasmtime's compiler a moment ago, in this process or
+        // in a child that runs the same program, or it was read from the cache, whose keyed hash
+        // over these very bytes shows that this user's host wrote it after the same.
+        unsafe { Component::deserialize(&self.engine, code) }
     }
 }
 
 /// The settings that compiled code depends on.
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
@@ -91,24 +156,6 @@ fn config() -> Config {
         .cranelift_nan_canonicalization(true)
         .max_wasm_stack(GUEST_STACK_BYTES);
     config
-}
-
-/// Whoever can write to the cache can run code as this user, so the folder is the owner's alone.
-fn open_cache(folder: &Path) -> Result<Cache, RuntimeError> {
-    let unusable = |source| RuntimeError::CacheFolder {
-        path: folder.to_owned(),
-        source,
-    };
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(unusable)?;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(unusable)?;
-    let folder = folder.canonicalize().map_err(unusable)?;
-    let mut config = CacheConfig::new();
-    config.with_directory(folder);
-    Cache::new(config).map_err(|error| RuntimeError::Engine(format!("{error:#}")))
 }
 
 /// Counts epochs up until the engine is gone.

@@ -1,12 +1,14 @@
 //! The plugins folder: which plugins lie in it, and their files' content.
 //!
 //! A plugin is `<id>/plugin.wasm`, with an optional `plugin.toml` beside it, or a bare `<id>.wasm`.
-//! Symlinks are followed; hidden entries and other files are passed over.
+//! Symlinks are followed within the folder; one that leads out of it is refused, since what lies
+//! elsewhere may be anyone's, and changes there are not noticed. Hidden entries and other files are
+//! passed over; what looks like a plugin and is none is named with the reason.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -68,63 +70,103 @@ pub(crate) fn scan(folder: &Path) -> io::Result<Scan> {
         .collect::<io::Result<Vec<_>>>()?;
     // Folders come first, so that a folder wins over a bare file of the same name.
     paths.sort_by_cached_key(|path| (!path.is_dir(), path.clone()));
+    let root = folder.canonicalize()?;
     for path in paths {
-        scan.entry(&path);
+        if let Err(why) = scan.entry(&root, &path) {
+            scan.ignored.push((path, why));
+        }
     }
     Ok(scan)
 }
 
 impl Scan {
-    fn entry(&mut self, path: &Path) {
-        let Some((name, wasm, manifest)) = candidate(path) else {
-            return;
+    /// Looks at one entry of the folder; an error says why it is not taken.
+    fn entry(&mut self, root: &Path, path: &Path) -> Result<(), String> {
+        let Some((name, wasm, manifest)) = candidate(path)? else {
+            return Ok(());
         };
-        let Some(wasm_stamp) = stamp(&wasm) else {
-            return;
+        let Some(wasm_stamp) = stamp(root, &wasm)? else {
+            return Ok(());
         };
-        let manifest = manifest.and_then(|path| stamp(&path).map(|stamp| (path, stamp)));
-        let id = match PluginId::new(name) {
-            Ok(id) => id,
-            Err(invalid) => return self.ignored.push((path.to_owned(), invalid.to_string())),
+        let manifest = match manifest {
+            Some(path) => stamp(root, &path)?.map(|stamp| (path, stamp)),
+            None => None,
         };
+        let id = PluginId::new(name).map_err(|invalid| invalid.to_string())?;
         if self.plugins.contains_key(&id) {
-            let why = format!("the folder {id} holds the plugin already");
-            return self.ignored.push((path.to_owned(), why));
+            return Err(format!(
+                "the folder {id} holds the plugin already; remove one of the two"
+            ));
         }
         if self.plugins.len() >= PLUGINS_MAX {
-            let why = format!("a folder may hold {PLUGINS_MAX} plugins");
-            return self.ignored.push((path.to_owned(), why));
+            return Err(format!("a folder may hold {PLUGINS_MAX} plugins"));
         }
         let (manifest, manifest_stamp) = manifest.unzip();
         let fingerprint = (wasm_stamp, manifest_stamp);
-        self.plugins.insert(
-            id,
-            Found {
-                wasm,
-                manifest,
-                fingerprint,
-            },
-        );
+        let found = Found {
+            wasm,
+            manifest,
+            fingerprint,
+        };
+        self.plugins.insert(id, found);
+        Ok(())
     }
 }
 
 /// The name and files of what may be a plugin.
-fn candidate(path: &Path) -> Option<(String, PathBuf, Option<PathBuf>)> {
-    let name = path.file_name()?.to_str()?;
+type Candidate = Option<(String, PathBuf, Option<PathBuf>)>;
+
+fn candidate(path: &Path) -> Result<Candidate, String> {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return Ok(None);
+    };
     if name.starts_with('.') {
-        return None;
+        return Ok(None);
     }
+    let bare = name.strip_suffix(".wasm");
     if path.is_dir() {
-        let manifest = path.join("plugin.toml");
-        return Some((name.to_owned(), path.join("plugin.wasm"), Some(manifest)));
+        let wasm = path.join("plugin.wasm");
+        if bare.is_some() && fs::symlink_metadata(&wasm).is_err() {
+            return Err(
+                "it is a folder; a plugin is a file <id>.wasm or <id>/plugin.wasm".to_owned(),
+            );
+        }
+        return Ok(Some((
+            name.to_owned(),
+            wasm,
+            Some(path.join("plugin.toml")),
+        )));
     }
-    let id = name.strip_suffix(".wasm")?;
-    Some((id.to_owned(), path.to_owned(), None))
+    if name.ends_with(".cwasm") {
+        return Err(
+            "it is named as precompiled code, which would run outside the sandbox; \
+             copy the .wasm file that it was made from"
+                .to_owned(),
+        );
+    }
+    Ok(bare.map(|id| (id.to_owned(), path.to_owned(), None)))
 }
 
-fn stamp(path: &Path) -> Option<Stamp> {
-    let metadata = fs::metadata(path).ok()?;
-    metadata.is_file().then(|| Stamp::from(&metadata))
+/// The stamp of a file that may be read; none if it is missing.
+fn stamp(root: &Path, path: &Path) -> Result<Option<Stamp>, String> {
+    // A symlink whose target is missing is missing, too: the target may come.
+    let (Ok(metadata), Ok(real)) = (fs::metadata(path), path.canonicalize()) else {
+        return Ok(None);
+    };
+    let name = path.file_name().unwrap_or_default().display();
+    if !real.starts_with(root) {
+        return Err(format!(
+            "{name} is a symbolic link that leads out of the plugins folder, to {}; \
+             copy the file into the folder",
+            real.display()
+        ));
+    }
+    if !metadata.is_file() {
+        return Err(format!(
+            "{name} is no plain file; a plugin is a file <id>.wasm or <id>/plugin.wasm"
+        ));
+    }
+    Ok(Some(Stamp::from(&metadata)))
 }
 
 /// The content of a plugin's files.
@@ -198,6 +240,7 @@ impl Found {
             }
             None => None,
         };
+        let stamp = |path: &Path| fs::metadata(path).ok().as_ref().map(Stamp::from);
         let fingerprint = (stamp(&self.wasm), self.manifest.as_deref().and_then(stamp));
         if fingerprint != (Some(self.fingerprint.0), self.fingerprint.1) {
             return Err(ReadError::Changed(self.wasm.clone()));
@@ -217,7 +260,11 @@ fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, ReadError> {
         source,
     };
     let mut bytes = Vec::new();
-    File::open(path)
+    // What was a plain file a moment ago may be a pipe by now, which must not be waited for.
+    File::options()
+        .read(true)
+        .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
+        .open(path)
         .and_then(|file| file.take(bytes_max).read_to_end(&mut bytes))
         .map_err(failed)?;
     Ok(bytes)
@@ -255,6 +302,47 @@ mod tests {
         assert_eq!(one.manifest, Some(at("one/plugin.toml")));
         let ignored: Vec<_> = scan.ignored.iter().map(|(path, _)| path.clone()).collect();
         assert_eq!(ignored, [at("Bad Name.wasm"), at("one.wasm")]);
+    }
+
+    #[test]
+    fn what_looks_like_a_plugin_and_is_none_is_named() {
+        let outside = tempfile::tempdir().expect("a temporary folder");
+        fs::write(outside.path().join("plugin.wasm"), "x").expect("written");
+        fs::write(outside.path().join("plugin.toml"), "x").expect("written");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let at = |path: &str| folder.path().join(path);
+        let link = |from: PathBuf, to: &str| {
+            std::os::unix::fs::symlink(from, at(to)).expect("linked");
+        };
+        for made in ["folder.wasm", "deep", "deep/plugin.wasm", "half"] {
+            fs::create_dir(at(made)).expect("made");
+        }
+        fs::write(at("half/plugin.wasm"), "x").expect("written");
+        link(outside.path().join("plugin.toml"), "half/plugin.toml");
+        link(outside.path().join("plugin.wasm"), "leak.wasm");
+        link(outside.path().to_owned(), "leaks");
+        link(PathBuf::from("/dev/zero"), "zero.wasm");
+        fs::write(at("app.cwasm"), "x").expect("written");
+        nix::unistd::mkfifo(&at("pipe.wasm"), nix::sys::stat::Mode::S_IRWXU).expect("made");
+        let scan = scan(folder.path()).expect("readable");
+        assert!(scan.plugins.is_empty(), "{:?}", scan.plugins);
+        let why = |name: &str| {
+            let of_it = |(path, _): &&(PathBuf, String)| *path == at(name);
+            let found = scan.ignored.iter().find(of_it);
+            found.map(|(_, why)| why.as_str()).unwrap_or_default()
+        };
+        for (name, expected) in [
+            ("folder.wasm", "it is a folder"),
+            ("deep", "plugin.wasm is no plain file"),
+            ("half", "plugin.toml is a symbolic link that leads out"),
+            ("leak.wasm", "leads out of the plugins folder"),
+            ("leaks", "leads out of the plugins folder"),
+            ("zero.wasm", "leads out of the plugins folder"),
+            ("app.cwasm", "precompiled code"),
+            ("pipe.wasm", "is no plain file"),
+        ] {
+            assert!(why(name).contains(expected), "{name}: {}", why(name));
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use consort_proto::{PluginCommand, QuotaMeter};
+use consort_proto::{PluginCommand, QuotaMeter, StateWrite};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -96,6 +96,16 @@ impl Outbox {
         }
     }
 
+    /// Whether the call may issue no more commands.
+    pub(crate) fn is_full(&self) -> bool {
+        self.commands.len() >= OUTBOX_MAX
+    }
+
+    /// Appends a write that the guest's view has accepted.
+    pub(crate) fn push_write(&mut self, write: StateWrite) {
+        self.commands.push(PluginCommand::Write(write));
+    }
+
     /// Appends a message if the quota allows it.
     pub(crate) fn push(
         &mut self,
@@ -103,7 +113,7 @@ impl Outbox {
         payload: Bytes,
         command: impl FnOnce(Bytes) -> PluginCommand,
     ) -> bool {
-        let accepted = self.commands.len() < OUTBOX_MAX && self.quota.take(now_us, payload.len());
+        let accepted = !self.is_full() && self.quota.take(now_us, payload.len());
         if accepted {
             self.commands.push(command(payload));
         }

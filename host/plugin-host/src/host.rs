@@ -13,15 +13,22 @@ use thiserror::Error;
 use tracing::warn;
 
 use crate::ShutdownReason;
+use crate::compiler::Compiler;
 use crate::engine::{Runtime, RuntimeError};
+use crate::jobs::Jobs;
 use crate::keeper::{Actor, Keeper, Plugins};
+use crate::log_ring::LogLine;
 use crate::manifest::Overlay;
-use crate::status::{GroupClock, HostEvent, PluginHostStatus};
+use crate::orders::{Order, OrderError, Orders};
+use crate::status::{GroupClock, HostEvent, PluginDetails, PluginHostStatus};
 use crate::supervisor::{Control, Surroundings};
 use crate::watch::{Bell, FolderWatch, Settler};
 
 /// How often a stopping host looks whether its threads have ended.
 const STOP_LOOK: Duration = Duration::from_millis(5);
+
+/// How long an order may take.
+const ORDER_MAX: Duration = Duration::from_secs(15);
 
 /// What a host is made with.
 #[derive(Clone, Debug)]
@@ -30,6 +37,8 @@ pub struct HostConfig {
     pub plugins_dir: PathBuf,
     /// Where compiled code is kept; made private to this user.
     pub cache_dir: PathBuf,
+    /// What compiles the plugins' files.
+    pub compiler: Compiler,
     /// This device, as plugins see it.
     pub this_device: Peer,
     /// What the operator says about plugins, by id.
@@ -54,6 +63,7 @@ pub struct PluginHost {
     plugins: Arc<Plugins>,
     stopping: Arc<AtomicBool>,
     bell: Bell,
+    orders: Orders,
     /// Taken by the first shutdown.
     keeper: Mutex<Option<JoinHandle<()>>>,
 }
@@ -78,7 +88,7 @@ impl PluginHost {
         out: Arc<dyn Fn(HostEvent) + Send + Sync>,
     ) -> Result<Self, StartHostError> {
         let surroundings = Arc::new(Surroundings {
-            runtime: Runtime::new(&config.cache_dir)?,
+            runtime: Runtime::with_compiler(&config.cache_dir, config.compiler)?,
             clock,
             out,
             this_device: config.this_device,
@@ -89,6 +99,7 @@ impl PluginHost {
         let stopping = Arc::new(AtomicBool::new(false));
         let watch = FolderWatch::new(config.plugins_dir.clone());
         let bell = watch.bell();
+        let orders = Orders::default();
         let keeper = Keeper {
             folder: config.plugins_dir,
             overlays: config.overlays,
@@ -97,6 +108,9 @@ impl PluginHost {
             watch,
             stopping: Arc::clone(&stopping),
             settler: Settler::default(),
+            jobs: Jobs::default(),
+            orders: orders.clone(),
+            switched: BTreeMap::new(),
             hashes: BTreeMap::new(),
             said: BTreeSet::new(),
         };
@@ -108,6 +122,7 @@ impl PluginHost {
             plugins,
             stopping,
             bell,
+            orders,
             keeper: Mutex::new(Some(keeper)),
         })
     }
@@ -146,6 +161,33 @@ impl PluginHost {
             status
         });
         status.collect()
+    }
+
+    /// What holds for a plugin, once one of its contents was taken.
+    #[must_use]
+    pub fn details(&self, id: &PluginId) -> Option<Arc<PluginDetails>> {
+        let plugins = self.plugins.lock();
+        plugins.get(id)?.board.details().clone()
+    }
+
+    /// The last lines of a plugin with a number above `after`, oldest first; none if there is no
+    /// such plugin.
+    #[must_use]
+    pub fn log_lines(&self, id: &PluginId, after: u64) -> Option<Vec<LogLine>> {
+        let plugins = self.plugins.lock();
+        Some(plugins.get(id)?.board.log().after(after))
+    }
+
+    /// Carries out an order and waits for it, which may take as long as a plugin's last callbacks.
+    ///
+    /// # Errors
+    /// There is no such plugin, or the host is busy or stopping.
+    pub fn order(&self, id: &PluginId, order: Order) -> Result<(), OrderError> {
+        let answered = self.orders.ask(id.clone(), order)?;
+        self.bell.ring();
+        answered
+            .recv_timeout(ORDER_MAX)
+            .unwrap_or(Err(OrderError::Busy))
     }
 
     /// Unloads all plugins: demotion, `shutdown(stop)`, [`HostEvent::Down`]. What takes longer than

@@ -1,5 +1,5 @@
-//! The thread that looks after the plugins folder: it reads what changed, compiles it, and hands it
-//! to the plugin's own thread.
+//! The thread that looks after the plugins folder: it reads what changed, has it compiled, and lets
+//! the plugin's own thread have it. It never waits for a compiler.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -15,12 +15,15 @@ use tracing::{debug, error, info, warn};
 
 use crate::allowance::Limits;
 use crate::folder::{self, Content, ContentHash, Found, ReadError, Scan};
+use crate::jobs::Jobs;
 use crate::mailbox::Mailbox;
 use crate::manifest::{Overlay, Settings};
+use crate::orders::{Order, OrderError, Orders};
+use crate::plugin_log::printable;
 use crate::status::{Board, HostEvent};
 use crate::supervisor::{Candidate, Control, Supervisor, Surroundings};
 use crate::watch::{Change, FolderWatch, Settler};
-use crate::{Code, ShutdownReason};
+use crate::{Code, CodeError, CompileError, ShutdownReason};
 
 /// The plugins that have a thread, or are known not to get one.
 #[derive(Default)]
@@ -62,6 +65,10 @@ pub(crate) struct Keeper {
     pub(crate) watch: FolderWatch,
     pub(crate) stopping: Arc<AtomicBool>,
     pub(crate) settler: Settler,
+    pub(crate) jobs: Jobs,
+    pub(crate) orders: Orders,
+    /// What was enabled or disabled at run time, over the settings.
+    pub(crate) switched: BTreeMap<PluginId, bool>,
     /// What was handed over last, usable or not.
     pub(crate) hashes: BTreeMap<PluginId, ContentHash>,
     /// What the log has said already.
@@ -72,8 +79,10 @@ impl Keeper {
     pub(crate) fn run(mut self) {
         while !self.stopping.load(Ordering::Acquire) {
             self.look();
+            self.take_orders();
             self.watch.wait(self.settler.next_look());
         }
+        self.jobs.stop();
     }
 
     fn look(&mut self) {
@@ -116,7 +125,7 @@ impl Keeper {
     }
 
     fn handle_written(&mut self, id: &PluginId, found: &Found) {
-        if self.overlays.get(id).and_then(|overlay| overlay.enabled) == Some(false) {
+        if self.is_disabled(id) {
             return self.disable(id);
         }
         let content = match found.read() {
@@ -146,67 +155,95 @@ impl Keeper {
         }
         if self.ensure_actor(id) {
             self.plugins.control(id, Control::Compiling);
-            let control = self.compile(id, found, content);
-            self.plugins.control(id, control);
+            self.compile(id, found.clone(), content);
         }
     }
 
-    fn compile(&self, id: &PluginId, found: &Found, content: Content) -> Control {
-        let hash = content.hash.short();
-        let manifest = found.manifest.as_deref().zip(content.manifest.as_deref());
-        let settings = match Settings::new(id, manifest, self.overlays.get(id)) {
-            Ok(settings) => settings,
-            Err(error) => {
-                return Control::Refused {
-                    file: error.file.clone(),
-                    hash,
-                    cause: error.to_string(),
-                };
-            }
+    /// Has a content compiled; an older one of the same plugin that still is, is given up.
+    fn compile(&mut self, id: &PluginId, found: Found, content: Content) {
+        let surroundings = Arc::clone(&self.surroundings);
+        let (plugin, overlay) = (id.clone(), self.overlays.get(id).cloned());
+        let work = move |cancelled: &AtomicBool| {
+            prepare(&plugin, &found, &content, overlay.as_ref(), |bytes| {
+                Code::unless(cancelled, &surroundings.runtime, bytes)
+            })
         };
-        // A compiler that panics on a stranger's file must not take the folder's thread along.
-        let compiled = catch_unwind(AssertUnwindSafe(|| {
-            Code::new(&self.surroundings.runtime, &content.wasm)
-        }));
-        let file = found.wasm.clone();
-        match compiled {
-            Ok(Ok(code)) => Control::Load(Box::new(Candidate {
-                settings,
-                code,
-                file,
-                hash: content.hash,
-            })),
-            Ok(Err(error)) => Control::Refused {
-                file,
-                hash,
-                cause: error.to_string(),
-            },
-            Err(_) => {
-                let cause = "the compiler panicked on it".to_owned();
-                Control::Refused { file, hash, cause }
-            }
+        let (plugin, plugins) = (id.clone(), Arc::clone(&self.plugins));
+        let hand_over = move |control| plugins.control(&plugin, control);
+        if let Err(error) = self.jobs.start(id, work, hand_over) {
+            warn!(plugin = %id, cause = %error, "no thread can be started to compile the plugin");
+            self.hashes.remove(id);
+            self.settler.unsettle(id, Instant::now());
         }
     }
 
     fn handle_removed(&mut self, id: &PluginId) {
+        info!(plugin = %id, "plugin file removed");
+        self.unload(id, ShutdownReason::Remove);
+    }
+
+    /// Ends a plugin's thread and forgets the plugin.
+    fn unload(&mut self, id: &PluginId, reason: ShutdownReason) {
         self.hashes.remove(id);
+        self.jobs.cancel(id);
         let Some(entry) = self.plugins.lock().remove(id) else {
             return;
         };
         if let Some(actor) = entry.actor {
-            info!(plugin = %id, "plugin file removed");
-            actor.mailbox.control(Control::Stop(ShutdownReason::Remove));
-            // A file of the same name may come soon; two threads must not speak for one plugin.
+            actor.mailbox.control(Control::Stop(reason));
+            // The plugin may come back soon; two threads must not speak for one plugin.
             if actor.thread.join().is_err() {
                 error!(plugin = %id, "a plugin's thread ended by a panic");
             }
         }
     }
 
+    fn take_orders(&mut self) {
+        for asked in self.orders.take() {
+            let result = self.carry_out(&asked.id, asked.order);
+            // Whoever asked may have given up.
+            let _ = asked.answer.try_send(result);
+        }
+    }
+
+    fn carry_out(&mut self, id: &PluginId, order: Order) -> Result<(), OrderError> {
+        if order == Order::Reload && self.is_disabled(id) {
+            return Err(OrderError::Disabled(id.clone()));
+        }
+        if !self.settler.renew(id, Instant::now()) {
+            return Err(OrderError::Unknown(id.clone()));
+        }
+        info!(plugin = %id, ?order, "the operator gives an order");
+        match order {
+            Order::Reload => {}
+            Order::Disable => {
+                self.switched.insert(id.clone(), false);
+                self.unload(id, ShutdownReason::Stop);
+                self.disable(id);
+            }
+            Order::Enable => {
+                self.switched.insert(id.clone(), true);
+                let mut plugins = self.plugins.lock();
+                if plugins.get(id).is_some_and(|entry| entry.actor.is_some()) {
+                    return Ok(());
+                }
+                plugins.remove(id);
+            }
+        }
+        // The next look takes the files for new.
+        self.hashes.remove(id);
+        Ok(())
+    }
+
+    fn is_disabled(&self, id: &PluginId) -> bool {
+        let set = self.overlays.get(id).and_then(|overlay| overlay.enabled);
+        self.switched.get(id).copied().or(set) == Some(false)
+    }
+
     fn disable(&self, id: &PluginId) {
         let mut plugins = self.plugins.lock();
         plugins.entry(id.clone()).or_insert_with(|| {
-            info!(plugin = %id, "plugin disabled by the configuration");
+            info!(plugin = %id, "plugin disabled");
             Entry {
                 board: Board::new(id.clone(), "disabled"),
                 actor: None,
@@ -237,6 +274,39 @@ impl Keeper {
                 false
             }
         }
+    }
+}
+
+/// Makes of a content what the plugin's thread is told. None if it was given up.
+fn prepare(
+    id: &PluginId,
+    found: &Found,
+    content: &Content,
+    overlay: Option<&Overlay>,
+    compile: impl FnOnce(&[u8]) -> Result<Code, CodeError>,
+) -> Option<Control> {
+    let hash = content.hash.short();
+    let refused = |file: PathBuf, cause: String| {
+        let hash = hash.clone();
+        Some(Control::Refused { file, hash, cause })
+    };
+    let manifest = found.manifest.as_deref().zip(content.manifest.as_deref());
+    let settings = match Settings::new(id, manifest, overlay) {
+        Ok(settings) => settings,
+        Err(error) => return refused(error.file.clone(), error.to_string()),
+    };
+    let file = found.wasm.clone();
+    // A host that panics on a stranger's file must say so.
+    match catch_unwind(AssertUnwindSafe(|| compile(&content.wasm))) {
+        Ok(Ok(code)) => Some(Control::Load(Box::new(Candidate {
+            settings,
+            code,
+            file,
+            hash: content.hash,
+        }))),
+        Ok(Err(CodeError::Compile(CompileError::Cancelled))) => None,
+        Ok(Err(error)) => refused(file, printable(&error.to_string())),
+        Err(_) => refused(file, "the host panicked on it".to_owned()),
     }
 }
 

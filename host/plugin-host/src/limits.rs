@@ -82,6 +82,10 @@ impl MemoryBudget {
         }
     }
 
+    pub(crate) const fn used(&self) -> usize {
+        self.used
+    }
+
     pub(crate) fn start_call(&mut self) {
         self.refused = false;
     }

@@ -1,13 +1,19 @@
 //! What waits for a plugin's thread: controls from the host, and events in their order.
 //!
 //! Invariants: messages are bounded in number and bytes, the oldest is dropped first and counted; role and peer events
-//! are never dropped; updates of one peer are merged where nothing about that peer came between.
+//! are never dropped; updates of one peer are merged where nothing about that peer came between;
+//! of the group's state, between two role or peer events, at most a whole state and one update
+//! wait, with each key once.
+
+mod state;
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use consort_proto::PluginEvent;
+use consort_proto::{PluginEvent, StateUpdate};
+
+use self::state::UpdateIndex;
 
 /// Bytes of payload that wait at most.
 const BYTES_MAX: usize = 4 << 20;
@@ -23,6 +29,8 @@ pub(crate) struct Mailbox<C> {
 struct Waiting<C> {
     controls: VecDeque<C>,
     events: VecDeque<PluginEvent>,
+    /// Of the last update of the state among the events.
+    keys: UpdateIndex,
     messages: usize,
     bytes: usize,
     messages_max: usize,
@@ -45,6 +53,7 @@ impl<C> Mailbox<C> {
         let waiting = Waiting {
             controls: VecDeque::new(),
             events: VecDeque::new(),
+            keys: UpdateIndex::default(),
             messages: 0,
             bytes: 0,
             messages_max,
@@ -124,6 +133,7 @@ impl<C> Waiting<C> {
             return Some(Taken::Control(control));
         }
         if !self.events.is_empty() {
+            self.keys = UpdateIndex::default();
             let batch: Vec<_> = self
                 .events
                 .drain(..self.events.len().min(BATCH_MAX))
@@ -136,6 +146,10 @@ impl<C> Waiting<C> {
     }
 
     fn push(&mut self, event: PluginEvent) {
+        let event = match event {
+            PluginEvent::State(update) => return self.push_state(update),
+            other => other,
+        };
         match &event {
             PluginEvent::LeaderMessage { payload, .. }
             | PluginEvent::PeerMessage { payload, .. } => {
@@ -161,7 +175,9 @@ impl<C> Waiting<C> {
                     | PluginEvent::TermChanged { .. }
                     | PluginEvent::BroadcastsHeld(_)
                     | PluginEvent::LeaderMessage { .. }
-                    | PluginEvent::PeerMessage { .. } => false,
+                    | PluginEvent::PeerMessage { .. }
+                    | PluginEvent::State(_)
+                    | PluginEvent::WritesSuperseded(_) => false,
                 });
                 if let Some(PluginEvent::PeerUpdated(queued)) = last {
                     queued.clone_from(peer);
@@ -175,9 +191,39 @@ impl<C> Waiting<C> {
             | PluginEvent::PromoteFollower(_)
             | PluginEvent::DemoteFollower
             | PluginEvent::TermChanged { .. }
-            | PluginEvent::BroadcastsHeld(_) => {}
+            | PluginEvent::BroadcastsHeld(_)
+            | PluginEvent::State(_)
+            | PluginEvent::WritesSuperseded(_) => {}
         }
         self.events.push_back(event);
+    }
+
+    /// Adds an update of the state, to one that waits already if nothing about roles and peers
+    /// came between. What changes after a whole state is news, so it stays apart from that.
+    fn push_state(&mut self, update: StateUpdate) {
+        let mut later = self.events.iter_mut().rev();
+        let waiting = later.find_map(|event| match event {
+            PluginEvent::State(waiting) => Some(Some(waiting)),
+            PluginEvent::PeerUpdated(_)
+            | PluginEvent::TermChanged { .. }
+            | PluginEvent::BroadcastsHeld(_)
+            | PluginEvent::LeaderMessage { .. }
+            | PluginEvent::PeerMessage { .. } => None,
+            PluginEvent::PeerAdded(_)
+            | PluginEvent::PeerRemoved(_)
+            | PluginEvent::PromoteLeader(_)
+            | PluginEvent::DemoteLeader
+            | PluginEvent::PromoteFollower(_)
+            | PluginEvent::DemoteFollower
+            | PluginEvent::WritesSuperseded(_) => Some(None),
+        });
+        match waiting.flatten() {
+            Some(waiting) if update.whole || !waiting.whole => self.keys.merge(waiting, update),
+            Some(_) | None => {
+                self.keys = UpdateIndex::default();
+                self.events.push_back(PluginEvent::State(update));
+            }
+        }
     }
 
     fn drop_oldest_message(&mut self) {
@@ -204,7 +250,9 @@ fn payload_len(event: &PluginEvent) -> usize {
         | PluginEvent::PromoteFollower(_)
         | PluginEvent::DemoteFollower
         | PluginEvent::TermChanged { .. }
-        | PluginEvent::BroadcastsHeld(_) => 0,
+        | PluginEvent::BroadcastsHeld(_)
+        | PluginEvent::State(_)
+        | PluginEvent::WritesSuperseded(_) => 0,
     }
 }
 
@@ -218,7 +266,7 @@ pub(crate) fn is_message(event: &PluginEvent) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use consort_proto::{Peer, PublicKey};
+    use consort_proto::{Origin, Peer, PublicKey, StateChange, StateOutcome};
 
     use super::*;
 
@@ -300,6 +348,68 @@ mod tests {
             PluginEvent::PeerUpdated(peer(9)),
         ];
         assert_eq!(take(&mailbox), expected);
+    }
+
+    fn told(changes: &[(&str, i64)]) -> StateUpdate {
+        let changes = changes.iter().map(|(key, sum)| StateChange {
+            origin: Origin::Counter,
+            key: (*key).into(),
+            outcome: StateOutcome::Counted(*sum),
+            own: false,
+        });
+        StateUpdate {
+            changes: changes.collect(),
+            handled: 1,
+            whole: false,
+        }
+    }
+
+    #[test]
+    fn updates_of_the_state_merge_between_role_events() {
+        let mailbox = Mailbox::<()>::new(2);
+        mailbox.push(PluginEvent::State(told(&[("a", 1), ("b", 1)])));
+        mailbox.push(message(1));
+        mailbox.push(PluginEvent::State(told(&[("b", 2), ("c", 2)])));
+        mailbox.push(PluginEvent::DemoteFollower);
+        mailbox.push(PluginEvent::State(told(&[("a", 3)])));
+        mailbox.push(PluginEvent::State(told(&[("a", 4)])));
+        let merged = |changes, handled| {
+            PluginEvent::State(StateUpdate {
+                handled,
+                ..told(changes)
+            })
+        };
+        let expected = [
+            merged(&[("a", 1), ("b", 2), ("c", 2)], 2),
+            message(1),
+            PluginEvent::DemoteFollower,
+            merged(&[("a", 4)], 2),
+        ];
+        assert_eq!(take(&mailbox), expected);
+        mailbox.push(PluginEvent::State(told(&[("a", 5)])));
+        mailbox.push(PluginEvent::State(told(&[("b", 6)])));
+        assert_eq!(take(&mailbox), [merged(&[("a", 5), ("b", 6)], 2)]);
+    }
+
+    #[test]
+    fn a_whole_state_replaces_what_waits_and_later_changes_are_news() {
+        let mailbox = Mailbox::<()>::new(2);
+        let whole = |changes, handled| {
+            PluginEvent::State(StateUpdate {
+                whole: true,
+                handled,
+                ..told(changes)
+            })
+        };
+        mailbox.push(PluginEvent::State(told(&[("a", 1)])));
+        mailbox.push(whole(&[("b", 2)], 0));
+        mailbox.push(PluginEvent::State(told(&[("b", 3)])));
+        mailbox.push(PluginEvent::State(told(&[("b", 4)])));
+        let later = PluginEvent::State(StateUpdate {
+            handled: 2,
+            ..told(&[("b", 4)])
+        });
+        assert_eq!(take(&mailbox), [whole(&[("b", 2)], 1), later]);
     }
 
     #[test]

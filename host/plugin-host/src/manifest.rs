@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use consort_proto::{PluginId, PluginSpec, Version};
+use consort_proto::{PluginId, PluginSpec, StateConfig, Version};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 use crate::allowance::Limits;
+use crate::capabilities::{Access, Asked, Capabilities, FOLDERS_MAX, Granted, is_folder_name};
+use crate::limit_table::LimitTable;
+use crate::state_table::StateTable;
 
 /// The version of a plugin that has no `plugin.toml`.
 const VERSION_WITHOUT_MANIFEST: Version = Version {
@@ -35,14 +37,36 @@ pub struct Overlay {
     pub preempt: Option<bool>,
     /// Values for `config`.
     pub config: BTreeMap<String, String>,
+    /// What it gets at most, whatever it asks for.
+    pub limits: LimitTable,
+    /// How its replicated state is kept on this device, and how large it may be at most.
+    pub state: StateTable,
+    /// What it may reach outside its sandbox, if it asks for it.
+    pub capabilities: Granted,
 }
 
 /// What holds for one plugin.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub struct Settings {
     pub(crate) spec: PluginSpec,
     pub(crate) config: Arc<BTreeMap<String, String>>,
     pub(crate) limits: Limits,
+    /// What the operator's cap took from `limits`.
+    pub(crate) capped: Vec<Capped>,
+    pub(crate) asked: Asked,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) state: StateConfig,
+}
+
+/// A limit that the operator's cap made smaller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capped {
+    /// The key under `[limits]`.
+    pub key: &'static str,
+    /// What the manifest asks for, or what holds without one; in the key's unit.
+    pub asked: u64,
+    /// What holds.
+    pub granted: u64,
 }
 
 /// What is wrong with a `plugin.toml`.
@@ -62,7 +86,7 @@ impl Settings {
     ///
     /// # Errors
     /// The manifest says something that is not allowed.
-    pub(crate) fn new(
+    pub fn new(
         id: &PluginId,
         manifest: Option<(&Path, &str)>,
         overlay: Option<&Overlay>,
@@ -85,7 +109,20 @@ impl Settings {
             priority = overlay.priority.or(priority);
             preempt = overlay.preempt.or(preempt);
         }
+        let nothing = Overlay::default();
+        let granted = overlay.unwrap_or(&nothing);
+        let asked_limits = manifest.limits.over(Limits::default());
+        let limits = asked_limits.at_most(&granted.limits.over(Limits::unbounded()));
+        let asked = Asked {
+            local: manifest.capabilities.local,
+            files: manifest.capabilities.files.0,
+        };
         Ok(Self {
+            capped: capped(&asked_limits, &limits),
+            limits,
+            capabilities: Capabilities::intersect(id.as_str(), &asked, &granted.capabilities),
+            asked,
+            state: manifest.state.resolve(&granted.state),
             spec: PluginSpec {
                 id: id.clone(),
                 version: manifest
@@ -95,9 +132,56 @@ impl Settings {
                 preempt: preempt.unwrap_or(false),
             },
             config: Arc::new(config),
-            limits: manifest.limits.resolve(),
         })
     }
+}
+
+impl Settings {
+    /// Its version.
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        self.spec.version
+    }
+
+    /// Values for `config`.
+    #[must_use]
+    pub fn config(&self) -> Arc<BTreeMap<String, String>> {
+        Arc::clone(&self.config)
+    }
+
+    /// What it may use.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What it asks to reach outside its sandbox, as `local`, `files.<name> (read)`.
+    #[must_use]
+    pub fn asked_capabilities(&self) -> Vec<String> {
+        let folders = self.asked.files.iter();
+        let folders = folders.map(|(name, access)| format!("files.{name} ({})", access.as_str()));
+        let local = self.asked.local.then(|| "local".to_owned());
+        folders.chain(local).collect()
+    }
+
+    /// What is asked for and not granted, in words.
+    pub(crate) fn refused(&self) -> Vec<String> {
+        let refused = self.capabilities.refused.iter();
+        refused
+            .map(|refusal| format!("{}: {}", refusal.capability, refusal.reason))
+            .collect()
+    }
+}
+
+fn capped(asked: &Limits, granted: &Limits) -> Vec<Capped> {
+    let both = asked.named().into_iter().zip(granted.named());
+    let smaller = both.filter(|((_, asked), (_, granted))| granted < asked);
+    let reduced = smaller.map(|((key, asked), (_, granted))| Capped {
+        key,
+        asked,
+        granted,
+    });
+    reduced.collect()
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -110,9 +194,13 @@ struct Manifest {
     #[serde(default)]
     config: BTreeMap<String, Value>,
     #[serde(default)]
-    limits: LimitsAsked,
+    limits: LimitTable,
+    #[serde(default)]
+    capabilities: CapabilitiesAsked,
     #[serde(default)]
     election: Election,
+    #[serde(default)]
+    state: StateTable,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -122,67 +210,34 @@ struct Election {
     preempt: Option<bool>,
 }
 
+/// `[capabilities]`: what the plugin asks to reach outside its sandbox.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LimitsAsked {
-    memory_mib: Option<Within<1, 1024>>,
-    cpu_ms: Option<Within<1, 10_000>>,
-    setup_cpu_ms: Option<Within<1, 60_000>>,
-    mailbox: Option<Within<1, 65_536>>,
-    messages_per_second: Option<Within<1, 100_000>>,
-    message_burst: Option<Within<1, 100_000>>,
-    payload_kib_per_second: Option<Within<1, 1_048_576>>,
-    payload_burst_kib: Option<Within<64, 1_048_576>>,
-    log_kib_per_second: Option<Within<1, 65_536>>,
+struct CapabilitiesAsked {
+    #[serde(default)]
+    local: bool,
+    #[serde(default)]
+    files: Folders,
 }
 
-impl LimitsAsked {
-    fn resolve(self) -> Limits {
-        let mut limits = Limits::default();
-        let millis = |asked: u32| Duration::from_millis(u64::from(asked));
-        if let Some(Within(mib)) = self.memory_mib {
-            limits.memory_bytes = (mib as usize) << 20;
-        }
-        if let Some(Within(asked)) = self.cpu_ms {
-            limits.cpu = millis(asked);
-        }
-        if let Some(Within(asked)) = self.setup_cpu_ms {
-            limits.setup_cpu = millis(asked);
-        }
-        if let Some(Within(messages)) = self.mailbox {
-            limits.mailbox = messages as usize;
-        }
-        if let Some(Within(rate)) = self.messages_per_second {
-            limits.messages_per_second = rate;
-        }
-        if let Some(Within(burst)) = self.message_burst {
-            limits.message_burst = burst;
-        }
-        if let Some(Within(kib)) = self.payload_kib_per_second {
-            limits.payload_bytes_per_second = kib << 10;
-        }
-        if let Some(Within(kib)) = self.payload_burst_kib {
-            limits.payload_burst_bytes = kib << 10;
-        }
-        if let Some(Within(kib)) = self.log_kib_per_second {
-            limits.log_bytes_per_second = kib << 10;
-        }
-        limits
-    }
-}
+/// The folders asked for, by name.
+#[derive(Debug, Default)]
+struct Folders(BTreeMap<String, Access>);
 
-/// A number between two bounds, both included.
-#[derive(Clone, Copy, Debug)]
-struct Within<const MIN: u32, const MAX: u32>(u32);
-
-impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Within<MIN, MAX> {
+impl<'de> Deserialize<'de> for Folders {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let number = i64::deserialize(deserializer)?;
-        match u32::try_from(number) {
-            Ok(number) if (MIN..=MAX).contains(&number) => Ok(Self(number)),
-            Ok(_) | Err(_) => Err(D::Error::custom(format!(
-                "{number} is not allowed; use {MIN} to {MAX}"
+        let folders = BTreeMap::<String, Access>::deserialize(deserializer)?;
+        if folders.len() > FOLDERS_MAX {
+            let count = folders.len();
+            return Err(D::Error::custom(format!(
+                "{count} folders are too many; use at most {FOLDERS_MAX}"
+            )));
+        }
+        match folders.keys().find(|name| !is_folder_name(name)) {
+            Some(name) => Err(D::Error::custom(format!(
+                "{name:?} cannot name a folder; use 1 to 32 of a-z, 0-9, - and _"
             ))),
+            None => Ok(Self(folders)),
         }
     }
 }
@@ -286,6 +341,8 @@ fn parse(id: &PluginId, file: &Path, text: &str) -> Result<Manifest, ManifestErr
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn settings(text: &str) -> Result<Settings, ManifestError> {
@@ -321,6 +378,7 @@ mod tests {
             priority: Some(9),
             preempt: Some(false),
             config: BTreeMap::from([("a".into(), "2".into())]),
+            ..Overlay::default()
         };
         let text = "[config]\na = 1\nb = 1\n[election]\npriority = 1\npreempt = true\n";
         let manifest = Some((Path::new("plugin.toml"), text));
@@ -331,6 +389,56 @@ mod tests {
         let bare = Settings::new(&id, None, None).expect("valid");
         assert_eq!(bare.spec.version, VERSION_WITHOUT_MANIFEST);
         assert_eq!(bare.limits, Limits::default());
+    }
+
+    #[test]
+    fn the_operator_caps_what_is_asked_for() {
+        let id = PluginId::new("app").expect("valid");
+        let overlay = Overlay {
+            limits: toml::from_str("memory_mib = 32\ncpu_ms = 1000\nmailbox = 10\n")
+                .expect("valid"),
+            ..Overlay::default()
+        };
+        let text = "[limits]\nmemory_mib = 128\ncpu_ms = 50\n";
+        let manifest = Some((Path::new("plugin.toml"), text));
+        let settings = Settings::new(&id, manifest, Some(&overlay)).expect("valid");
+        assert_eq!(settings.limits.memory_bytes, 32 << 20);
+        assert_eq!(
+            settings.limits.cpu,
+            Duration::from_millis(50),
+            "a cap gives nothing"
+        );
+        assert_eq!(settings.limits.mailbox, 10, "the default is capped too");
+        let capped: Vec<_> = settings
+            .capped
+            .iter()
+            .map(|c| (c.key, c.asked, c.granted))
+            .collect();
+        assert_eq!(capped, [("memory_mib", 128, 32), ("mailbox", 256, 10)]);
+    }
+
+    #[test]
+    fn state_and_capabilities_are_read() {
+        let text = "[state]\ninterval_ms = 200\nquota_kib = 2048\npersist = true\n\
+            [capabilities]\nlocal = true\n[capabilities.files]\nmusic = \"read-write\"\n";
+        let settings = settings(text).expect("valid");
+        assert_eq!(settings.state.interval, Duration::from_millis(200));
+        assert_eq!(
+            (settings.state.quota, settings.state.persist),
+            (2 << 20, true)
+        );
+        assert!(settings.capabilities.files.is_empty());
+        let refused: Vec<_> = settings
+            .capabilities
+            .refused
+            .iter()
+            .map(|r| &r.capability[..])
+            .collect();
+        assert_eq!(refused, ["files.music", "local"]);
+        assert_eq!(
+            self::settings("").expect("valid").state,
+            StateConfig::default()
+        );
     }
 
     #[test]
@@ -353,6 +461,38 @@ mod tests {
             ),
             ("[election]\npriority = 99999\n", 2, &["priority"]),
             ("[config\n", 1, &[]),
+            (
+                "[state]\ninterval_ms = 10\n",
+                2,
+                &["interval_ms", "50 to 3600000"],
+            ),
+            (
+                "[state]\nquota_kib = 20000\n",
+                2,
+                &["quota_kib", "1 to 16384"],
+            ),
+            ("[state]\npersist = 1\n", 2, &["persist", "boolean"]),
+            ("[state]\nperist = true\n", 2, &["perist", "persist"]),
+            (
+                "[capabilities]\nnetwork = true\n",
+                2,
+                &["network", "local", "files"],
+            ),
+            (
+                "[capabilities]\nlocal = \"yes\"\n",
+                2,
+                &["local", "boolean"],
+            ),
+            (
+                "[capabilities.files]\nmusic = \"all\"\n",
+                2,
+                &["music", "read-write"],
+            ),
+            (
+                "[capabilities]\nfiles = { \"../etc\" = \"read\" }\n",
+                2,
+                &["files", "../etc", "a-z"],
+            ),
         ] {
             let error = settings(text).expect_err(text);
             assert_eq!(error.line, line, "{error}");

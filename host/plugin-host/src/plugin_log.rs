@@ -129,7 +129,7 @@ impl PluginLog {
 }
 
 /// Escapes control characters and cuts what is too long.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let text = text.trim_end_matches(['\n', '\r']);
     let mut line = String::with_capacity(text.len().min(LINE_BYTES_MAX));
     for c in text.chars() {

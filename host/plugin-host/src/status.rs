@@ -1,10 +1,16 @@
 //! What the host shows of a plugin, and what it tells the daemon.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use consort_proto::{PluginCommand, PluginId, PluginSpec, SendQuota, Version};
+use consort_proto::{PluginCommand, PluginId, PluginSpec, SendQuota, StateConfig, Version};
 
-use crate::ClockReading;
+use crate::allowance::Limits;
+use crate::capabilities::Capabilities;
+use crate::log_ring::LogRing;
+use crate::manifest::Capped;
+use crate::{ClockReading, Level};
 
 /// Group time, asked by plugin threads.
 pub trait GroupClock: Send + Sync {
@@ -24,6 +30,13 @@ pub enum HostEvent {
         id: PluginId,
         /// Its quota, which its host enforces at the call.
         quota: SendQuota,
+    },
+    /// How the plugin's state is kept; before the first [`HostEvent::Up`] and when it changes.
+    State {
+        /// Which plugin.
+        id: PluginId,
+        /// What its manifest asks for. The host checks writes against it at the call.
+        config: StateConfig,
     },
     /// The instance was lost; the next one is on its way.
     Faulted(PluginId),
@@ -56,15 +69,46 @@ pub struct PluginHostStatus {
     pub last_fault: Option<String>,
     /// Messages that were dropped because the plugin was too slow or not running.
     pub dropped_messages: u64,
+    /// What it asks to reach outside its sandbox and does not get, each with the reason.
+    pub refused_capabilities: Vec<String>,
+}
+
+/// What holds for a plugin's generation that counts.
+#[derive(Clone, Debug)]
+pub struct PluginDetails {
+    /// Its file.
+    pub file: PathBuf,
+    /// Its version and rank in elections.
+    pub spec: PluginSpec,
+    /// Values for `config`.
+    pub config: Arc<BTreeMap<String, String>>,
+    /// What it may use.
+    pub limits: Limits,
+    /// The limits that the operator's cap made smaller.
+    pub capped: Vec<Capped>,
+    /// What it may reach outside its sandbox.
+    pub capabilities: Capabilities,
+    /// What its replicated state may take.
+    pub state: StateConfig,
+    /// The interfaces of the contract that it offers.
+    pub exports: Vec<String>,
+    /// The interfaces that it names, WASI's too.
+    pub imports: Vec<String>,
 }
 
 /// A plugin's status, written by its thread and read by anyone.
 #[derive(Clone)]
-pub(crate) struct Board(Arc<Mutex<PluginHostStatus>>);
+pub(crate) struct Board(Arc<Shared>);
+
+struct Shared {
+    status: Mutex<PluginHostStatus>,
+    details: Mutex<Option<Arc<PluginDetails>>>,
+    log: LogRing,
+}
 
 impl Board {
     pub(crate) fn new(id: PluginId, state: &'static str) -> Self {
-        Self(Arc::new(Mutex::new(PluginHostStatus {
+        let status = PluginHostStatus {
             id,
             state,
             version: None,
@@ -72,10 +116,32 @@ impl Board {
             hash: None,
             last_fault: None,
             dropped_messages: 0,
-        })))
+            refused_capabilities: Vec::new(),
+        };
+        Self(Arc::new(Shared {
+            status: Mutex::new(status),
+            details: Mutex::new(None),
+            log: LogRing::default(),
+        }))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, PluginHostStatus> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn details(&self) -> MutexGuard<'_, Option<Arc<PluginDetails>>> {
+        self.0
+            .details
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn log(&self) -> &LogRing {
+        &self.0.log
+    }
+
+    /// Says something of the plugin where its own lines are.
+    pub(crate) fn say(&self, text: &str) {
+        self.0.log.push(Level::Warn, true, text);
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use consort_proto::{DeviceId, Leadership, Peer, PluginEvent};
+use consort_proto::{DeviceId, Leadership, Peer, PluginEvent, StateConfig, StateView};
 
 /// What a plugin knows of its group.
 #[derive(Clone, Debug)]
@@ -16,6 +16,7 @@ pub struct View {
     peers: BTreeMap<DeviceId, Peer>,
     tenure: Option<Tenure>,
     broadcasts_held: bool,
+    state: StateView,
 }
 
 /// This device's part in the tenure under way.
@@ -41,6 +42,7 @@ impl View {
     #[must_use]
     pub fn new(this_device: Peer) -> Self {
         Self {
+            state: StateView::new(this_device.device, StateConfig::default()),
             this_device,
             peers: BTreeMap::new(),
             tenure: None,
@@ -85,6 +87,16 @@ impl View {
         self.broadcasts_held
     }
 
+    /// The group's state, with this plugin's own writes laid over it.
+    #[must_use]
+    pub fn state(&self) -> &StateView {
+        &self.state
+    }
+
+    pub(crate) fn state_mut(&mut self) -> &mut StateView {
+        &mut self.state
+    }
+
     /// The demotion that ends the tenure under way, if there is one.
     #[must_use]
     pub fn demotion(&self) -> Option<PluginEvent> {
@@ -95,6 +107,7 @@ impl View {
     }
 
     /// The events that bring a new instance from the empty view to this one: peers, then the role.
+    /// The group's state is no part of them: an instance has it from the start.
     #[must_use]
     pub fn replay(&self) -> Vec<PluginEvent> {
         let mut events: Vec<_> = self
@@ -143,6 +156,17 @@ impl View {
                 Effect::Silent
             }
             PluginEvent::LeaderMessage { .. } | PluginEvent::PeerMessage { .. } => Effect::Callback,
+            PluginEvent::State(update) => {
+                self.state.apply(update);
+                let news = !update.whole && update.changes.iter().any(|change| !change.own);
+                if news {
+                    Effect::Callback
+                } else {
+                    Effect::Silent
+                }
+            }
+            PluginEvent::WritesSuperseded(keys) if keys.is_empty() => Effect::Silent,
+            PluginEvent::WritesSuperseded(_) => Effect::Callback,
         }
     }
 

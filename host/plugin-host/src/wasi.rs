@@ -1,9 +1,11 @@
-//! WASI preview 2 with nothing behind it: no files, no network, no environment.
+//! WASI preview 2 with nothing behind it but the folders that the plugin was granted: no other files,
+//! no network, no environment.
 //!
 //! Clocks, waiting and random numbers are the host's, so that a run can be repeated: clocks follow
 //! group time, waiting moves them on and costs no real time, and each random stream is derived by
 //! hashing from (seed, device, plugin, run, stream). What a guest prints goes to its log.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -14,18 +16,19 @@ use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng;
 use sha2::{Digest, Sha256};
 use wasmtime::component::{HasData, Linker, Resource};
-use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 use wasmtime_wasi::p2::bindings::sync::io::poll;
 use wasmtime_wasi::p2::{
     self, DynPollable, OutputStream, Pollable, StreamResult, bindings::io::poll as async_poll,
 };
+use wasmtime_wasi::{FsPerms, WasiCtx};
 
+use crate::capabilities::{Access, FolderGrant};
 use crate::clock::WasiClock;
 use crate::fault::HostFault;
 use crate::guest::Guest;
-use crate::plugin_log::{SharedLog, Stream};
+use crate::plugin_log::{Level, SharedLog, Stream};
 
 /// The most random bytes that a guest may ask for at once.
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
@@ -54,17 +57,26 @@ impl RandomSource<'_> {
     }
 }
 
-/// A context that holds nothing but clocks, random streams and the log.
-pub(crate) fn context(clock: &WasiClock, random: &RandomSource<'_>, log: &SharedLog) -> WasiCtx {
+/// A context that holds nothing but clocks, random streams, the log and the granted folders. A
+/// folder that cannot be opened is missing, and the plugin's log says so.
+pub(crate) fn context(
+    clock: &WasiClock,
+    random: &RandomSource<'_>,
+    log: &SharedLog,
+    files: &BTreeMap<String, FolderGrant>,
+) -> WasiCtx {
     let mut hash_seed = [0; 16];
     hash_seed.copy_from_slice(&random.derive(b"insecure seed")[..16]);
-    WasiCtx::builder()
+    let mut context = WasiCtx::builder();
+    context
         .wall_clock(clock.clone())
         .monotonic_clock(clock.clone())
         .secure_random(ChaCha12Rng::from_seed(random.derive(b"secure")))
         .insecure_random(ChaCha12Rng::from_seed(random.derive(b"insecure")))
         .insecure_random_seed(u128::from_be_bytes(hash_seed))
         .max_random_size(RANDOM_BYTES_MAX)
+        // The thread is the plugin's own, and a poll of a file must be ready at once.
+        .allow_blocking_current_thread(true)
         .stdout(Captured {
             log: log.clone(),
             stream: Stream::Stdout,
@@ -72,8 +84,19 @@ pub(crate) fn context(clock: &WasiClock, random: &RandomSource<'_>, log: &Shared
         .stderr(Captured {
             log: log.clone(),
             stream: Stream::Stderr,
-        })
-        .build()
+        });
+    for (name, grant) in files {
+        let permissions = match grant.access {
+            Access::Read => FsPerms::ReadOnly,
+            Access::ReadWrite => FsPerms::ReadWrite,
+        };
+        if let Err(error) = context.preopened_dir(&grant.path, format!("/{name}"), permissions) {
+            let path = grant.path.display();
+            let text = format!("the granted folder /{name} ({path}) cannot be opened: {error}");
+            log.lock().write(Level::Warn, &text);
+        }
+    }
+    context.build()
 }
 
 /// Links all of preview 2, since a component that names an interface needs it even when it calls

@@ -195,6 +195,19 @@ impl Settler {
         }
     }
 
+    /// What was acted on is to be acted on again, at once. Says whether there is anything.
+    pub(crate) fn renew(&mut self, id: &PluginId, now: Instant) -> bool {
+        let found = self.seen.get_mut(id).filter(|seen| seen.found.is_some());
+        let Some(seen) = found else {
+            return false;
+        };
+        if seen.acted_on {
+            seen.acted_on = false;
+            seen.since = now.checked_sub(DEBOUNCE).unwrap_or(now);
+        }
+        true
+    }
+
     /// When the next change may be settled.
     pub(crate) fn next_look(&self) -> Option<Instant> {
         let waiting = self.seen.values().filter(|seen| !seen.acted_on);

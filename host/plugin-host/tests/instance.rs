@@ -63,6 +63,7 @@ impl Plugin {
             this_device: this_device(),
             config: Arc::new(config.collect::<BTreeMap<String, String>>()),
             limits: Limits::default(),
+            files: BTreeMap::new(),
             seed: [seed; 32],
             run: 0,
             log: Box::new(lines.clone()),
@@ -284,9 +285,9 @@ fn timers_fire_in_order_and_at_multiples() {
     plugin.deliver(&message(device(2), "wake 3 3000"));
     plugin.deliver(&message(device(2), "cancel 3"));
     plugin.take_lines();
-    plugin.instance.fire_timers(at(1_500)).unwrap();
+    plugin.instance.fire_timers(at(1_500)).1.unwrap();
     assert!(plugin.take_lines().is_empty(), "nothing is due");
-    plugin.instance.fire_timers(at(38_000)).unwrap();
+    plugin.instance.fire_timers(at(38_000)).1.unwrap();
     let fired: Vec<_> = plugin.take_lines();
     let due = |offset: u64| EPOCH_US + offset;
     assert_eq!(
@@ -477,4 +478,45 @@ fn leb128(bytes: &[u8]) -> (usize, &[u8]) {
         }
     }
     (0, &[])
+}
+
+#[test]
+fn an_endless_loop_in_any_callback_is_ended_and_named() {
+    let hostile = code("hostile");
+    let followed = || tenure(device(2), 1);
+    let events = [
+        ("on-peer-added", PluginEvent::PeerAdded(device(2))),
+        (
+            "promote-leader",
+            PluginEvent::PromoteLeader(tenure(this_device(), 1)),
+        ),
+        ("promote-follower", PluginEvent::PromoteFollower(followed())),
+        ("on-peer-message", message(device(2), "")),
+        (
+            "on-leader-message",
+            PluginEvent::LeaderMessage {
+                sender: followed(),
+                payload: b"x".to_vec().into(),
+            },
+        ),
+    ];
+    for (callback, event) in events {
+        let (mut plugin, setup) = Plugin::make(&hostile, &[("always", "loop")], 7);
+        setup.unwrap();
+        let fault = plugin
+            .instance
+            .deliver(&event, at(1_000))
+            .expect_err(callback);
+        assert_eq!(fault.callback, callback);
+        assert!(fault.cause.contains("more than 100 ms of CPU"), "{fault}");
+    }
+    let looping = |when: &'static str| {
+        let (plugin, setup) = Plugin::make(&hostile, &[(when, "loop")], 7);
+        setup.unwrap();
+        plugin.instance
+    };
+    let saved = looping("save").save(at(0)).expect_err("it loops");
+    assert_eq!(saved.callback, "save");
+    let ended = looping("shutdown").shutdown(ShutdownReason::Stop, at(0));
+    assert_eq!(ended.expect_err("it loops").callback, "shutdown");
 }

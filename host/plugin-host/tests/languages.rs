@@ -89,6 +89,7 @@ impl Tour {
             this_device: this_device(),
             config: Arc::new(config.collect::<BTreeMap<String, String>>()),
             limits: Limits::default(),
+            files: BTreeMap::new(),
             seed: [7; 32],
             run: 0,
             log: Box::new(lines.clone()),

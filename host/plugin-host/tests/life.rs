@@ -26,6 +26,7 @@ fn a_plugin_runs_from_its_file_to_its_stop() {
             priority: Some(5),
             preempt: None,
             config,
+            ..Overlay::default()
         },
     );
     world.start();

@@ -194,9 +194,9 @@ fn a_touched_file_is_no_reload() {
 #[test]
 fn a_symlinked_file_and_a_rename_are_followed() {
     let mut world = World::new();
-    let built = world.plugins_dir().parent().unwrap().join("built.wasm");
+    let built = world.plugins_dir().join(".built/app.wasm");
+    std::fs::create_dir_all(built.parent().unwrap()).unwrap();
     std::fs::write(&built, fixture("counter_v1")).unwrap();
-    std::fs::create_dir_all(world.plugins_dir()).unwrap();
     std::os::unix::fs::symlink(&built, world.plugins_dir().join("linked.wasm")).unwrap();
     world.start();
     world.wait_line("linked", "v1: setup");

@@ -3,18 +3,22 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 
 use crate::crypto::{Crypto, Ring};
 use crate::ctx::Ctx;
 use crate::event::{Address, Destination, Transmit};
-use crate::id::{BootId, PublicKey};
+use crate::id::{BootId, GroupKey, PublicKey};
 use crate::keys::{GroupKeys, GroupSecret, StaticSecret};
+use crate::replication::{Parcel, Replica, Setup};
 use crate::session::{Incoming, Sessions, Target};
+use crate::state::{Origin, Scope, StateConfig, StateUpdate, StateView, StateWrite};
 use crate::status::Counters;
 use crate::time::Time;
 use crate::wire::header::Flags;
+use crate::wire::state::Stamp;
 
 /// Two devices without a network between them.
 #[derive(Debug)]
@@ -127,5 +131,104 @@ impl Device {
             }
         }
         delivered
+    }
+}
+
+/// Two replicas of one group's state, and what a plugin reads of the first.
+#[derive(Debug)]
+pub struct Replicas {
+    first: Replica,
+    second: Replica,
+    view: StateView,
+    now: u64,
+    written: u64,
+}
+
+impl Replicas {
+    /// Both hold `keys` values of 100 bytes.
+    #[must_use]
+    pub fn new(keys: u64) -> Self {
+        let id = |id: u8| {
+            Ring.public_key(&StaticSecret::new([id; 32]))
+                .expect("a usable key")
+        };
+        let config = StateConfig {
+            quota: 64 << 20,
+            ..StateConfig::default()
+        };
+        let replica = |i: u8| {
+            Replica::new(Setup {
+                group: GroupKey(1),
+                me: id(i).device_id(),
+                stamp: Stamp(1 << 32),
+                config,
+            })
+        };
+        let first = replica(1);
+        let view = StateView::new(id(1).device_id(), config);
+        let mut replicas = Self {
+            first,
+            second: replica(2),
+            view,
+            now: 1_700_000_000_000_000,
+            written: 0,
+        };
+        for key in 0..keys {
+            replicas.put(key);
+            replicas.merge();
+        }
+        let changes = replicas.first.whole(replicas.now);
+        replicas.view.apply(&StateUpdate {
+            changes,
+            handled: 0,
+            whole: true,
+        });
+        replicas
+    }
+
+    /// Writes a key.
+    pub fn put(&mut self, key: u64) {
+        self.now += 1000;
+        self.written += 1;
+        let mut value = [0; 100];
+        value[..8].copy_from_slice(&self.written.to_be_bytes());
+        let write = StateWrite::Put {
+            scope: Scope::Shared,
+            key: format!("key {key:08}").into(),
+            value: Bytes::copy_from_slice(&value),
+            ttl_ms: None,
+        };
+        let written = self.first.write(self.now, &write);
+        debug_assert_eq!(written, Ok(()));
+        self.first.take_changes();
+    }
+
+    /// Reads a key as a plugin does. Whether it is there.
+    #[must_use]
+    pub fn get(&self, key: &str) -> bool {
+        self.view.get(Origin::Shared, key, self.now).is_some()
+    }
+
+    /// The digest, which a write or merge has changed.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.first.digest()
+    }
+
+    /// Hands what was written to the other replica. Whether both are equal then.
+    pub fn merge(&mut self) -> bool {
+        let sender = self
+            .first
+            .own_marks()
+            .first()
+            .map(|(stream, _)| stream.writer());
+        for parcel in self.first.take_push() {
+            if let (Parcel::Delta(delta), Some(sender)) = (parcel, sender) {
+                let merged = self.second.merge(self.now, sender, &delta);
+                debug_assert_eq!(merged, Ok(true));
+            }
+        }
+        self.second.take_changes();
+        self.first.digest() == self.second.digest()
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::access::Access;
 use crate::crypto::Crypto;
 use crate::event::Address;
@@ -83,4 +85,15 @@ pub struct Stored {
     pub epoch_ceilings: Vec<(GroupKey, u64)>,
     /// Where members were reached before.
     pub addresses: Vec<Address>,
+    /// The state that was kept, by group: what [`crate::StoreRecord::State`] left.
+    pub state: Vec<StoredState>,
+}
+
+/// One group's kept state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredState {
+    /// Which group.
+    pub group: GroupKey,
+    /// Keys and what is under them.
+    pub records: Vec<(Bytes, Bytes)>,
 }

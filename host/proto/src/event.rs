@@ -7,6 +7,7 @@
 use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use crate::access::Access;
 use crate::id::{DeviceId, GroupKey, PluginId, Version};
 use crate::keyring::Keyring;
 use crate::quota::SendQuota;
+use crate::state::{StateConfig, StateUpdate, StateWrite};
 
 /// Where datagrams go to and come from. Opaque to the protocol: it compares addresses and hands
 /// them back, nothing else.
@@ -112,6 +114,10 @@ pub enum PluginEvent {
         /// What it sent.
         payload: Bytes,
     },
+    /// The group's state changed, or this device's own writes were accounted for.
+    State(StateUpdate),
+    /// Leader-state keys that this device wrote as leader and the group did not adopt.
+    WritesSuperseded(Vec<Arc<str>>),
 }
 
 /// What a plugin asks of its group. The host has checked it against the plugin's view and quotas.
@@ -130,6 +136,8 @@ pub enum PluginCommand {
     },
     /// To every member, this device included.
     SendToAll(Bytes),
+    /// Writes to the group's state. Each is accounted for by one [`PluginEvent::State`], in order.
+    Write(StateWrite),
 }
 
 /// A plugin that runs here.
@@ -168,6 +176,13 @@ pub enum Command {
         /// Its quota. The plugin's host refuses what exceeds it; the node drops what exceeds it by
         /// more than a quarter.
         quota: SendQuota,
+    },
+    /// How a plugin's state is kept, from here on. Without it, the defaults hold.
+    PluginState {
+        /// Which plugin.
+        id: PluginId,
+        /// Its settings; out of bounds, the nearest that is allowed counts.
+        config: StateConfig,
     },
     /// A plugin's instance faulted and is being restarted. It keeps a leadership it holds if
     /// [`Command::PluginUp`] follows within 250 ms.
@@ -317,28 +332,76 @@ pub enum RemovalReason {
 }
 
 /// How this device's group time follows from its monotonic clock:
-/// `group = group_at + (now - at) * (1 + rate_ppm / 10^6)`.
+/// `group = group_at + elapsed * (1 + rate) + min(elapsed, slew_us) * slew`, where `elapsed` is the
+/// monotonic time since `at`, and rates are in parts per billion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockView {
     /// Monotonic time of the last change, in microseconds.
     pub at: u64,
     /// Group time then, in microseconds since the Unix epoch.
     pub group_at: u64,
-    /// Slew in parts per million.
-    pub rate_ppm: i32,
-    /// Whether this device follows the group's reference (or is it).
+    /// How much faster group time runs than the monotonic clock, at most 1,000,000 either way.
+    pub rate_ppb: i32,
+    /// How much faster still until `slew_us` have passed, to make an error good; at most 1,000,000
+    /// either way.
+    pub slew_ppb: i32,
+    /// How long the slew lasts, in microseconds.
+    pub slew_us: u64,
+    /// Whether the distance to the group's reference is known: this device is the reference,
+    /// follows it, or has lost it and knows of no other.
     pub synchronised: bool,
-    /// Bound on the error against the reference, in microseconds.
+    /// Bound on the error at `at`, against the reference followed last, in microseconds; the largest
+    /// number if there is none.
     pub error_bound: u64,
+    /// By how much the bound grows with time.
+    pub bound_ppb: u32,
 }
 
 impl ClockView {
+    /// A device's own time, which is nobody else's.
+    #[must_use]
+    pub const fn free_running(now: crate::time::Time, wall: u64) -> Self {
+        Self {
+            at: now.as_micros(),
+            group_at: wall,
+            rate_ppb: 0,
+            slew_ppb: 0,
+            slew_us: 0,
+            synchronised: false,
+            error_bound: u64::MAX,
+            bound_ppb: 0,
+        }
+    }
+
     /// Group time at monotonic time `now`, in microseconds since the Unix epoch.
     #[must_use]
     pub fn group_time(&self, now: crate::time::Time) -> u64 {
         let elapsed = i128::from(now.as_micros()) - i128::from(self.at);
-        let slewed = elapsed + elapsed * i128::from(self.rate_ppm) / 1_000_000;
-        u64::try_from(i128::from(self.group_at) + slewed).unwrap_or(0)
+        let faster = elapsed * i128::from(self.rate_ppb) + self.slewed(elapsed);
+        let group = i128::from(self.group_at) + elapsed + faster / 1_000_000_000;
+        u64::try_from(group).unwrap_or(0)
+    }
+
+    /// Bound on the error at monotonic time `now` against the reference followed last, in
+    /// microseconds; the largest number if there is none.
+    #[must_use]
+    pub fn error_bound_at(&self, now: crate::time::Time) -> u64 {
+        let elapsed = now.as_micros().saturating_sub(self.at);
+        let grown = u128::from(elapsed) * u128::from(self.bound_ppb) / 1_000_000_000;
+        self.error_bound
+            .saturating_add(u64::try_from(grown).unwrap_or(u64::MAX))
+    }
+
+    /// What is still to be slewed at `now`, in microseconds.
+    pub(crate) fn unslewed(&self, now: crate::time::Time) -> i128 {
+        let elapsed = i128::from(now.as_micros()) - i128::from(self.at);
+        let all = i128::from(self.slew_us) * i128::from(self.slew_ppb);
+        (all - self.slewed(elapsed)) / 1_000_000_000
+    }
+
+    /// What the slew adds in `elapsed` microseconds, in billionths of one.
+    fn slewed(&self, elapsed: i128) -> i128 {
+        elapsed.min(self.slew_us.into()) * i128::from(self.slew_ppb)
     }
 }
 
@@ -387,4 +450,13 @@ pub enum StoreRecord {
     /// The group's secrets, in place of those at the start. The node goes by it, and hands it on,
     /// only once it is stored; lost, it would leave the device out of its group.
     Keyring(Keyring),
+    /// Changes to the kept state of one group: all of them or none. Lost, the device has what its
+    /// peers have.
+    State {
+        /// Which group.
+        group: GroupKey,
+        /// Keys and what is under them from here on, both opaque; none deletes. Keys have at most
+        /// 512 bytes.
+        changes: Vec<(Bytes, Option<Bytes>)>,
+    },
 }

@@ -14,14 +14,17 @@ use crate::crypto::{Crypto, Ring};
 use crate::ctx::Ctx;
 use crate::discovery::beacon::{self, Beacon};
 use crate::event::{Address, Destination, Transmit};
-use crate::id::{BootId, PublicKey};
+use crate::id::{BootId, GroupKey, NodeId, PublicKey};
 use crate::keys::{GroupKeys, GroupSecret, Kid, StaticSecret};
 use crate::membership::decode_packet;
+use crate::replication::{Parcel, Replica, Setup};
 use crate::session::{Incoming, Sessions, Target, sign};
+use crate::state::{Scope, StateConfig, StateWrite};
 use crate::status::Counters;
 use crate::time::Time;
 use crate::wire::header::{Flags, Kind, classify};
 use crate::wire::message::{Frames, Message};
+use crate::wire::state::{Stamp, StateVector, Tenure};
 
 /// More from one datagram would be amplification.
 const ANSWERS_MAX: usize = 16;
@@ -81,6 +84,74 @@ pub fn messages(bytes: &[u8]) {
             let _ = decode_packet(&packet);
         }
     }
+}
+
+/// Where the clock of [`state`] begins: late in 2023, in microseconds.
+const STATE_BEGINS: u64 = 1_700_000_000_000_000;
+
+fn replica(id: u8) -> Replica {
+    let key = Ring.public_key(&StaticSecret::new([id; 32]));
+    let mut replica = Replica::new(Setup {
+        group: GroupKey(7),
+        me: key.expect("a usable key").device_id(),
+        stamp: Stamp(1 << 32),
+        config: StateConfig::default(),
+    });
+    for scope in [Scope::Device, Scope::Shared] {
+        let write = StateWrite::Put {
+            scope,
+            key: "k".into(),
+            value: Bytes::from_static(b"v"),
+            ttl_ms: None,
+        };
+        let written = replica.write(STATE_BEGINS, &write);
+        assert_eq!(written, Ok(()));
+    }
+    replica
+}
+
+/// Gives a replica whatever of the frames concerns it; then another one gets what it holds.
+pub fn state(bytes: &[u8]) {
+    let (mut replica, mut other) = (replica(1), replica(2));
+    let mut now = STATE_BEGINS;
+    let sender = NodeId(2);
+    for message in Frames::new(Bytes::copy_from_slice(bytes)).take(STEPS_MAX) {
+        now += 1_000_000;
+        match message {
+            Ok(Message::StateVector(vector)) => {
+                replica.compare(now, &vector);
+                replica.delta_for(&vector, 32 << 10);
+            }
+            Ok(Message::StateDelta(delta)) => drop(replica.merge(now, sender, &delta)),
+            Ok(Message::StateChunk(chunk)) => drop(replica.merge_chunk(now, sender, chunk)),
+            Ok(Message::StateAck(ack)) => drop(replica.push_after(ack.stream, ack.mark)),
+            Ok(Message::TableRequest(request)) => {
+                let leader = NodeId(request.epoch & 7);
+                replica.follow(Some(Tenure {
+                    epoch: request.epoch,
+                    leader,
+                }));
+            }
+            Ok(Message::StateSummary(_)) => replica.set_back(now - 60_000_000),
+            Ok(_) => replica.handle_timeout(now),
+            Err(_) => break,
+        }
+        assert!(replica.is_within_bounds());
+    }
+    let vectors = other.vectors();
+    for parcel in vectors.iter().flat_map(|part| offer(&mut replica, part)) {
+        match parcel {
+            Parcel::Delta(delta) => drop(other.merge(now, sender, &delta)),
+            Parcel::Chunk(chunk) => drop(other.merge_chunk(now, sender, chunk)),
+        }
+    }
+    assert!(other.is_within_bounds());
+    replica.handle_timeout(u64::MAX);
+    assert!(replica.take_push().len() < STEPS_MAX);
+}
+
+fn offer(replica: &mut Replica, theirs: &StateVector) -> Vec<Parcel> {
+    replica.delta_for(theirs, 1 << 20)
 }
 
 /// One of two devices with a session's worth of state.

@@ -4,8 +4,12 @@
 //! Make a [`Node`], then feed it: [`Node::handle_datagram`], [`Node::handle_timeout`],
 //! [`Node::handle_command`], [`Node::handle_stored`]. After each, or after a few that came at once,
 //! drain [`Node::poll_transmit`], [`Node::poll_event`] and [`Node::poll_store`] until they are
-//! empty, then sleep until [`Node::poll_timeout`]. Time is an argument, randomness is one seeded generator: the same inputs
-//! give the same outputs, under the daemon and under the simulator.
+//! empty, then sleep until [`Node::poll_timeout`]. Time is an argument, randomness is one seeded
+//! generator: the same inputs give the same outputs, under the daemon and under the simulator.
+//!
+//! Time never runs back from one input to the next. A driver that knows when a datagram arrived,
+//! which is before it got round to reading it, says so with [`Node::handle_datagram_received`]:
+//! round trips and clocks are reckoned from that time, and nothing else is.
 
 #![forbid(unsafe_code)]
 
@@ -33,15 +37,17 @@ mod node;
 mod pace;
 mod pool;
 mod quota;
+mod replication;
 mod rotation;
 mod session;
+mod state;
 mod status;
 mod time;
 mod window;
 mod wire;
 
 pub use access::{ACCESS_MAX, Access, TooManyDevices};
-pub use config::{NodeConfig, SendRate, Stored};
+pub use config::{NodeConfig, SendRate, Stored, StoredState};
 pub use event::{
     Address, ClockView, Command, Destination, Event, Leadership, Peer, PluginCommand, PluginEvent,
     PluginSpec, RemovalReason, RotateError, RotateStep, StoreRecord, StoreRequest, Transmit,
@@ -53,12 +59,16 @@ pub use id::{
 pub use keyring::{KEYS_MAX, KeyEntry, KeyState, Keyring, ParseKeyringError};
 pub use keys::{GroupKeys, GroupSecret, ParseGroupSecretError, StaticSecret};
 #[doc(hidden)]
-pub use node::Lie;
+pub use node::{FalseEntry, FalseKind, Lie};
 pub use node::{NewNodeError, Node};
 pub use quota::{QuotaMeter, SendQuota};
+pub use state::{
+    Origin, STATE_KEY_MAX, STATE_VALUE_MAX, Scope, StateChange, StateConfig, StateOutcome,
+    StateUpdate, StateView, StateWrite, WriteError,
+};
 pub use status::{
     CloneStatus, Counters, KeyringStatus, MessageCounts, NodeStatus, PeerKeyring, PeerState,
-    PeerStatus, PluginStatus, Role,
+    PeerStatus, PluginStatus, Role, StateStatus,
 };
 pub use time::{Time, micros};
 

@@ -59,6 +59,34 @@ mutants! {
     TieByEpochAlone = "tie-by-epoch-alone",
     /// A leader does not exceed epochs that others were told of.
     ReaffirmationSkipped = "reaffirmation-skipped",
+    /// Leader state beyond its cut stays.
+    CutsIgnored = "cuts-ignored",
+    /// A deletion is forgotten at once.
+    TombstonesForgotten = "tombstones-forgotten",
+    /// The hybrid logical clock does not take over what it sees.
+    ClockUnmoved = "clock-unmoved",
+    /// Others may continue a device's own streams.
+    OwnStreamOpen = "own-stream-open",
+    /// Anyone may push another's entries.
+    PushByAnyone = "push-by-anyone",
+    /// A replica that was away for too long keeps what it has.
+    ResetSkipped = "reset-skipped",
+    /// What a reset replica has written before is taken for superseded.
+    ResetInPlace = "reset-in-place",
+    /// Group time runs at the device's own rate between samples of the reference.
+    DriftIgnored = "drift-ignored",
+    /// The bound on group time's error is that of the last sample, however old.
+    BoundStandsStill = "bound-stands-still",
+    /// Devices on the deny-list are admitted.
+    DenyListIgnored = "deny-list-ignored",
+    /// Under load an address gets as many answers as it sends Inits.
+    BucketsEndless = "buckets-endless",
+    /// A device may begin as many long messages as it likes.
+    ReassemblyUnbounded = "reassembly-unbounded",
+    /// A restricted secret is offered to whoever lacks it.
+    RestrictedToAnyone = "restricted-to-anyone",
+    /// A fresh secret is used before all members hold it.
+    UseUnready = "use-unready",
 }
 
 /// Whether this guard is off.

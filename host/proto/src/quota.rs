@@ -102,6 +102,11 @@ impl Bucket {
         self.level_millionths >= amount.saturating_mul(MILLION)
     }
 
+    /// How much there is.
+    pub(crate) fn level(&self) -> u64 {
+        self.level_millionths / MILLION
+    }
+
     /// Takes `amount`, as far as it is there.
     pub(crate) fn spend(&mut self, amount: u64) {
         let amount = amount.saturating_mul(MILLION);

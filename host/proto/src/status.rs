@@ -145,6 +145,21 @@ pub struct PluginStatus {
     pub term: u64,
     /// How many devices run it, this one included.
     pub members: usize,
+    /// What is known of the group's state.
+    pub state: StateStatus,
+}
+
+/// One group's replicated state on this device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateStatus {
+    /// Keys that have a value.
+    pub keys: u64,
+    /// Bytes of keys and values.
+    pub bytes: u64,
+    /// Whether other members are known to hold much that this device lacks.
+    pub catching_up: bool,
+    /// What other devices sent and was refused, in messages.
+    pub refused: u64,
 }
 
 /// A device's role in a plugin's group.
@@ -182,4 +197,6 @@ pub struct Counters {
     /// Handshakes that members began and that were put off or asked for a cookie, because too many
     /// came at once.
     pub handshakes_put_off: u64,
+    /// State of other devices that was malformed, forged, or of a plugin that does not run here.
+    pub state_refused: u64,
 }

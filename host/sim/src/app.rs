@@ -3,9 +3,11 @@
 //! Its [`View`] is the fold over its events, which is all that a real plugin knows of its group.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use consort_proto::{
-    DeviceId, Leadership, Peer, PluginCommand, PluginEvent, PluginSpec, QuotaMeter, SendQuota, Time,
+    DeviceId, Leadership, Origin, Peer, PluginCommand, PluginEvent, PluginSpec, QuotaMeter,
+    SendQuota, StateConfig, StateOutcome, StateUpdate, StateView, Time, WriteError,
 };
 
 /// What a plugin knows of its group.
@@ -72,7 +74,10 @@ impl View {
                 }
             }
             PluginEvent::BroadcastsHeld(held) => self.held = *held,
-            PluginEvent::LeaderMessage { .. } | PluginEvent::PeerMessage { .. } => {}
+            PluginEvent::LeaderMessage { .. }
+            | PluginEvent::PeerMessage { .. }
+            | PluginEvent::State(_)
+            | PluginEvent::WritesSuperseded(_) => {}
         }
     }
 }
@@ -92,6 +97,8 @@ pub enum Refused {
     UnknownPeer,
     /// More than a message holds.
     TooLarge,
+    /// A write to the group's state, and why.
+    Write(WriteError),
 }
 
 /// Whether a plugin's instance runs.
@@ -114,6 +121,8 @@ pub struct App {
     pub state: AppState,
     /// What it knows.
     pub view: View,
+    /// What it reads of its group's state.
+    pub data: StateView,
     /// How often it was told to lead, over all runs of the device; see [`crate::Sim::reset_counts`].
     pub promotions: u64,
     /// How often it was told to lead no longer.
@@ -124,29 +133,78 @@ pub struct App {
     pub messages: u64,
     quota: SendQuota,
     meter: QuotaMeter,
+    me: DeviceId,
+    config: StateConfig,
+    /// What it was told of its group's state: a fold of its own, for the checkers.
+    told: Told,
+    /// Names the stretch from one time that it knew nothing to the next.
+    session: u64,
     events: VecDeque<(Time, PluginEvent)>,
 }
+
+/// What a plugin was told of its group's state.
+pub(crate) type Told = BTreeMap<(Origin, Arc<str>), StateOutcome>;
 
 /// Events kept per plugin; the oldest go first.
 const EVENTS_MAX: usize = 50_000;
 
 impl App {
-    pub(crate) fn new(spec: PluginSpec) -> Self {
+    pub(crate) fn new(spec: PluginSpec, me: DeviceId) -> Self {
+        let config = StateConfig::default();
         Self {
             spec,
             state: AppState::Down,
             view: View::default(),
+            data: StateView::new(me, config),
             promotions: 0,
             demotions: 0,
             followings: 0,
             messages: 0,
             quota: SendQuota::default(),
             meter: QuotaMeter::new(&SendQuota::default()),
+            me,
+            config,
+            told: Told::new(),
+            session: 0,
             events: VecDeque::new(),
         }
     }
 
-    /// The events it got and when, but for updates of peers; at most the last 50,000.
+    /// It knows nothing from here on, in a session of that number.
+    pub(crate) fn forget(&mut self, session: u64) {
+        self.view = View::default();
+        self.forget_state(session);
+    }
+
+    /// It knows nothing of its group's state from here on.
+    pub(crate) fn forget_state(&mut self, session: u64) {
+        self.data = StateView::new(self.me, self.config);
+        self.told.clear();
+        self.session = session;
+    }
+
+    pub(crate) const fn session(&self) -> u64 {
+        self.session
+    }
+
+    /// What it was told of its group's state, own writes that the node has not taken in left out.
+    pub(crate) const fn told(&self) -> &Told {
+        &self.told
+    }
+
+    /// How its state is kept.
+    #[must_use]
+    pub const fn state_config(&self) -> StateConfig {
+        self.config
+    }
+
+    /// Changes how its state is kept.
+    pub(crate) fn set_state_config(&mut self, config: StateConfig) {
+        self.config = config;
+        self.data.set_config(config);
+    }
+
+    /// The events it got and when, but for updates of peers and state; at most the last 50,000.
     pub fn events(&self) -> impl DoubleEndedIterator<Item = &(Time, PluginEvent)> {
         self.events.iter()
     }
@@ -162,16 +220,36 @@ impl App {
                 self.messages += 1;
             }
             PluginEvent::PeerUpdated(_) => return,
+            PluginEvent::State(update) => return self.take(update),
             PluginEvent::PeerAdded(_)
             | PluginEvent::PeerRemoved(_)
             | PluginEvent::DemoteFollower
             | PluginEvent::TermChanged { .. }
-            | PluginEvent::BroadcastsHeld(_) => {}
+            | PluginEvent::BroadcastsHeld(_)
+            | PluginEvent::WritesSuperseded(_) => {}
         }
         if self.events.len() == EVENTS_MAX {
             self.events.pop_front();
         }
         self.events.push_back((now, event));
+    }
+
+    fn take(&mut self, update: &StateUpdate) {
+        self.data.apply(update);
+        if update.whole {
+            self.told.clear();
+        }
+        for change in &update.changes {
+            let place = (change.origin, Arc::clone(&change.key));
+            match &change.outcome {
+                StateOutcome::Put { .. } | StateOutcome::Counted(_) => {
+                    self.told.insert(place, change.outcome.clone());
+                }
+                StateOutcome::Deleted | StateOutcome::Expired => {
+                    self.told.remove(&place);
+                }
+            }
+        }
     }
 
     /// What it may send.
@@ -186,9 +264,20 @@ impl App {
         self.meter = QuotaMeter::new(&quota);
     }
 
-    /// Checks a command as a plugin's host does, against the plugin's view and its quota.
-    pub(crate) fn check(&mut self, now: Time, command: &PluginCommand) -> Result<(), Refused> {
+    /// Checks a command as a plugin's host does, against the plugin's view and its quota, at group
+    /// time `group_now`.
+    pub(crate) fn check(
+        &mut self,
+        now: Time,
+        group_now: u64,
+        command: &PluginCommand,
+    ) -> Result<(), Refused> {
         self.check_view(command)?;
+        if let PluginCommand::Write(write) = command {
+            let leads = matches!(self.view.role, AppRole::Leader(_));
+            let written = self.data.write(write, leads, group_now);
+            return written.map_err(Refused::Write);
+        }
         let len = payload(command).len();
         if self.meter.take(now.as_micros(), len) {
             Ok(())
@@ -219,7 +308,8 @@ impl App {
                 PluginCommand::Broadcast(_)
                 | PluginCommand::SendToLeader(_)
                 | PluginCommand::Send { .. }
-                | PluginCommand::SendToAll(_),
+                | PluginCommand::SendToAll(_)
+                | PluginCommand::Write(_),
                 AppRole::None | AppRole::Leader(_) | AppRole::Follower(_),
             ) => Ok(()),
         }
@@ -227,8 +317,10 @@ impl App {
 }
 
 /// What a command carries.
-pub(crate) const fn payload(command: &PluginCommand) -> &bytes::Bytes {
+pub(crate) fn payload(command: &PluginCommand) -> &bytes::Bytes {
+    static NOTHING: bytes::Bytes = bytes::Bytes::new();
     match command {
+        PluginCommand::Write(_) => &NOTHING,
         PluginCommand::Broadcast(payload)
         | PluginCommand::SendToLeader(payload)
         | PluginCommand::Send { payload, .. }

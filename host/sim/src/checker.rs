@@ -68,19 +68,19 @@ pub(crate) fn ensure(holds: bool, problem: impl FnOnce() -> String) -> Result<()
 }
 
 #[cfg(test)]
-mod testing {
+pub(crate) mod testing {
     use super::*;
     use crate::app::AppState;
     use bytes::Bytes;
     use consort_proto::{Leadership, Peer, PluginSpec, Version};
 
-    pub(super) fn device(byte: u8) -> DeviceId {
+    pub(crate) fn device(byte: u8) -> DeviceId {
         consort_proto::PublicKey::new([byte; 32])
             .expect("no point of low order")
             .device_id()
     }
 
-    pub(super) fn peer(byte: u8) -> Peer {
+    pub(crate) fn peer(byte: u8) -> Peer {
         Peer {
             device: device(byte),
             name: format!("d{byte}"),
@@ -91,26 +91,27 @@ mod testing {
         }
     }
 
-    pub(super) fn tenure(byte: u8, term: u64) -> Leadership {
+    pub(crate) fn tenure(byte: u8, term: u64) -> Leadership {
         Leadership {
             leader: peer(byte),
             term,
         }
     }
 
-    pub(super) fn app() -> App {
+    pub(crate) fn app() -> App {
         let id = PluginId::new("app").expect("valid");
-        let mut app = App::new(PluginSpec {
+        let spec = PluginSpec {
             id,
             version: Version::default(),
             priority: 0,
             preempt: false,
-        });
+        };
+        let mut app = App::new(spec, device(7));
         app.state = AppState::Up;
         app
     }
 
-    pub(super) fn place(byte: u8) -> Place<'static> {
+    pub(crate) fn place(byte: u8) -> Place<'static> {
         let (node, device) = (usize::from(byte), device(byte));
         Place {
             now: Time::ZERO,
@@ -121,7 +122,7 @@ mod testing {
     }
 
     /// Feeds events to a checker as device 7; the error of the last one.
-    pub(super) fn tell(
+    pub(crate) fn tell(
         checker: &mut dyn Checker,
         app: &mut App,
         events: &[PluginEvent],
@@ -137,7 +138,7 @@ mod testing {
         Ok(())
     }
 
-    pub(super) fn message(number: u64) -> Bytes {
+    pub(crate) fn message(number: u64) -> Bytes {
         crate::message::payload(number, 20)
     }
 }

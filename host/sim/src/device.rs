@@ -50,6 +50,8 @@ pub struct DeviceConfig {
 #[derive(Debug)]
 pub(crate) enum Input {
     Datagram {
+        /// When it arrived, in virtual time.
+        at: Time,
         from: Address,
         payload: Bytes,
     },
@@ -135,6 +137,9 @@ pub(crate) struct Backlog {
     pub(crate) asleep: bool,
 }
 
+/// The kernel's word for when a datagram arrived counts for so long, as with the daemon.
+const RECEIVED_MAX: Duration = Duration::from_secs(1);
+
 /// Datagrams that a socket holds for a process that does not read.
 const SOCKET_BUFFER: usize = 300;
 
@@ -164,7 +169,12 @@ impl Running {
     pub(crate) fn handle(&mut self, now: Time, input: Input) -> Output {
         let local = self.local(now);
         match input {
-            Input::Datagram { from, payload } => self.node.handle_datagram(local, from, &payload),
+            Input::Datagram { at, from, payload } => {
+                let waited = now.since(at) <= RECEIVED_MAX;
+                let received = if waited { self.local(at) } else { local };
+                self.node
+                    .handle_datagram_received(local, received, from, &payload);
+            }
             Input::Timeout => self.node.handle_timeout(local),
             Input::Command(command) => self.node.handle_command(local, command),
             Input::Commands(commands) => {
@@ -219,6 +229,13 @@ pub(crate) struct Device {
     pub(crate) apps: BTreeMap<PluginId, App>,
     pub(crate) members: BTreeSet<DeviceId>,
     pub(crate) clock: Option<ClockView>,
+    /// What its group time may not fall behind, and since when its clocks have their pace.
+    pub(crate) shown: u64,
+    pub(crate) paced: Time,
+    /// The era of its group time.
+    pub(crate) era: u64,
+    /// How often its group time was set back.
+    pub(crate) set_backs: u64,
     /// What came of the last step of a rotation taken here.
     pub(crate) rotated: Option<(RotateStep, Result<u32, RotateError>)>,
     pub(crate) datagrams_sent: u64,
@@ -261,6 +278,7 @@ impl Device {
         self.life += 1;
         self.members.clear();
         self.clock = None;
+        self.shown = 0;
         let node = Node::new(config, self.disk.boot(), now + origin, wall, seed)?;
         self.running = Some(Box::new(Running {
             node,

@@ -6,7 +6,10 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use consort_proto::{Address, GroupKey, Keyring, StaticSecret, StoreRecord, Stored, Time};
+use bytes::Bytes;
+use consort_proto::{
+    Address, GroupKey, Keyring, StaticSecret, StoreRecord, Stored, StoredState, Time,
+};
 
 #[derive(Clone, Debug, Default)]
 struct Content {
@@ -14,6 +17,8 @@ struct Content {
     addresses: Vec<Address>,
     /// In place of the one in the device's settings.
     keyring: Option<Keyring>,
+    /// What the node keeps of each group's state.
+    state: BTreeMap<GroupKey, BTreeMap<Bytes, Bytes>>,
 }
 
 /// One device's disk.
@@ -52,6 +57,7 @@ impl Disk {
             ceilings: BTreeMap::new(),
             addresses: Vec::new(),
             keyring: None,
+            state: BTreeMap::new(),
         };
         Self {
             secret,
@@ -110,7 +116,33 @@ impl Disk {
                 .map(|(g, c)| (*g, *c))
                 .collect(),
             addresses: self.durable.addresses.clone(),
+            state: self.durable.state.iter().map(stored_state).collect(),
         }
+    }
+
+    /// What was kept of the groups' state is gone.
+    pub(crate) fn wipe_state(&mut self) {
+        self.durable.state.clear();
+        let other =
+            |(_, record): &(Time, StoreRecord)| !matches!(record, StoreRecord::State { .. });
+        self.cached.retain(other);
+    }
+
+    /// Damages what was kept of the groups' state: each record becomes what
+    /// `damage` makes of it. How many were damaged.
+    pub(crate) fn damage_state(
+        &mut self,
+        mut damage: impl FnMut(&Bytes) -> Option<Bytes>,
+    ) -> usize {
+        let records = self.durable.state.values_mut().flatten();
+        let mut damaged = 0;
+        for (_, value) in records {
+            if let Some(wrong) = damage(value) {
+                *value = wrong;
+                damaged += 1;
+            }
+        }
+        damaged
     }
 
     /// Takes over another disk's content, as far as it is durable.
@@ -171,6 +203,15 @@ impl Disk {
                 }
                 StoreRecord::Addresses(addresses) => self.durable.addresses = addresses,
                 StoreRecord::Keyring(keyring) => self.durable.keyring = Some(keyring),
+                StoreRecord::State { group, changes } => {
+                    let kept = self.durable.state.entry(group).or_default();
+                    for (key, value) in changes {
+                        match value {
+                            Some(value) => kept.insert(key, value),
+                            None => kept.remove(&key),
+                        };
+                    }
+                }
             }
         }
     }
@@ -185,9 +226,57 @@ impl Disk {
     }
 }
 
+fn stored_state((group, records): (&GroupKey, &BTreeMap<Bytes, Bytes>)) -> StoredState {
+    let records = records.iter();
+    StoredState {
+        group: *group,
+        records: records.map(|(k, v)| (k.clone(), v.clone())).collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kept_state_is_written_record_by_record_and_comes_back() {
+        let mut disk = Disk::new(StaticSecret::new([1; 32]));
+        let changes = |pairs: &[(&'static str, Option<&'static str>)]| StoreRecord::State {
+            group: GroupKey::SYSTEM,
+            changes: pairs
+                .iter()
+                .map(|(key, value)| (Bytes::from(*key), value.map(Bytes::from)))
+                .collect(),
+        };
+        disk.write(
+            Time::from_micros(10),
+            changes(&[("a", Some("1")), ("b", Some("2"))]),
+        );
+        disk.write(
+            Time::from_micros(20),
+            changes(&[("a", None), ("c", Some("3"))]),
+        );
+        disk.write(Time::from_micros(90), changes(&[("b", None)]));
+        assert!(
+            disk.crash(Time::from_micros(50)),
+            "the last record is lost whole"
+        );
+        let kept = |disk: &mut Disk| {
+            let state = disk.boot().state;
+            assert_eq!(state[0].group, GroupKey::SYSTEM);
+            let records = state[0].records.iter();
+            let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+            records.map(|(k, v)| text(k) + &text(v)).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&mut disk), ["b2", "c3"]);
+        let damaged = disk.damage_state(|value| (value == "2").then(|| Bytes::from_static(b"!")));
+        assert_eq!(
+            (damaged, kept(&mut disk)),
+            (1, vec!["b!".into(), "c3".into()])
+        );
+        disk.wipe_state();
+        assert!(disk.boot().state.is_empty());
+    }
 
     fn ceiling(ceiling: u64) -> StoreRecord {
         StoreRecord::EpochCeiling {

@@ -12,6 +12,7 @@ use rand_chacha::ChaCha12Rng;
 
 use crate::checker::{Brackets, Checker, Delivery, Membership, Observation, Place};
 use crate::device::Device;
+use crate::ledger::Ledger;
 use crate::log::Log;
 use crate::network::Network;
 use crate::oracle::Oracle;
@@ -21,17 +22,22 @@ use crate::timeline::{Recorder, Timeline};
 use crate::trace::Trace;
 
 mod build;
+mod clocks;
 mod devices;
 mod drive;
 mod faults;
 mod plugins;
 mod rotation;
 mod scripted;
+mod state;
 mod views;
 mod wards;
 mod watch;
+mod writes;
 
 pub use build::{SimBuilder, spec};
+pub use state::Edit;
+pub use writes::{Kind, Workload};
 
 /// A group of devices in virtual time.
 #[derive(Debug)]
@@ -49,8 +55,12 @@ pub struct Sim {
     brackets: Brackets,
     membership: Membership,
     delivery: Delivery,
+    ledger: Ledger,
+    /// How many sessions of plugins there were.
+    sessions: u64,
     next_message: u64,
     beats: Vec<Beat>,
+    workloads: Vec<writes::Running>,
     recording: Vec<Recorded>,
     /// How many datagrams are kept at least; 0 for none.
     record_max: usize,
@@ -93,6 +103,9 @@ enum Happening {
         sync: bool,
     },
     Beat {
+        index: usize,
+    },
+    Write {
         index: usize,
     },
 }
@@ -294,8 +307,12 @@ impl Sim {
                 .as_ref()
                 .map(consort_proto::GroupSecret::group_id),
         };
-        let checkers: [&mut dyn Checker; 3] =
-            [&mut self.brackets, &mut self.membership, &mut self.delivery];
+        let checkers: [&mut dyn Checker; 4] = [
+            &mut self.brackets,
+            &mut self.membership,
+            &mut self.delivery,
+            &mut self.ledger,
+        ];
         let problem = checkers
             .into_iter()
             .find_map(|checker| checker.observe(&place, seen).err());

@@ -34,6 +34,8 @@ pub struct Summary {
     pub lost: u64,
     /// Deliveries of a message to a plugin that had it already.
     pub duplicates: u64,
+    /// Writes to replicated state that were taken in.
+    pub writes: u64,
     /// UDP payload that each device sent, on average; a datagram to everyone counts once.
     pub bytes_per_node_per_s: u64,
     /// Broken properties.

@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
+use consort_plugin::clock::{self, Timer};
 use consort_plugin::{
-    BoxError, GroupTime, Leadership, Peer, Plugin, clock, group, log, messages, payload,
+    BoxError, GroupTime, Leadership, Peer, Plugin, group, log, messages, payload,
 };
 use serde::{Deserialize, Serialize};
 
 const PERIOD: Duration = Duration::from_secs(1);
-const BEAT: u64 = 1;
+const BEAT: Timer = Timer::new(1);
 
 #[derive(Default)]
 struct Heartbeat {
@@ -40,11 +41,11 @@ impl Plugin for Heartbeat {
         log::info!("promoted leader term={term}");
         let same_tenure = self.handed_over.take().filter(|tenure| tenure.term == term);
         self.tenure = Some(same_tenure.unwrap_or(Tenure { term, sent: 0 }));
-        clock::wake_every(PERIOD, BEAT);
+        clock::every(PERIOD, BEAT);
     }
 
     fn demote_leader(&mut self) {
-        clock::cancel(BEAT);
+        BEAT.cancel();
         self.tenure = None;
         log::info!("demoted leader");
     }
@@ -71,7 +72,7 @@ impl Plugin for Heartbeat {
     }
 
     fn timer(&mut self, token: u64, _due: GroupTime) {
-        let Some(tenure) = self.tenure.as_mut().filter(|_| token == BEAT) else {
+        let Some(tenure) = self.tenure.as_mut().filter(|_| BEAT == token.into()) else {
             return;
         };
         // A leader that re-affirms its leadership gets a larger term without a callback.

@@ -1,32 +1,39 @@
 //! All devices play the same item at the same time.
 //!
-//! The leader decides what plays next and announces it ahead, with its start in group time; every
-//! device, the leader too, switches when that time comes. `plan.rs` holds the decisions, this file
-//! carries events and time to them and their results to the host.
+//! The leader decides what plays next and writes that into leader state, with its start in group
+//! time; every device, the leader too, switches when that time comes. A device that joins reads
+//! what plays and since when, and joins in at the right place; a new leader finds the plan and goes
+//! on. `plan.rs` holds the decisions, this file carries state and time to them and their results to
+//! the host.
 
 mod items;
 mod plan;
 
 use std::time::Duration;
 
+use consort_plugin::clock::{self, Timer};
 use consort_plugin::config::{self, ParseError};
 use consort_plugin::{
-    BoxError, GroupTime, Leadership, Peer, Plugin, clock, log, messages, payload,
+    BoxError, GroupTime, Leadership, Peer, Plugin, leader_state, log, messages, payload, state,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{PERIOD, Plan, Playlist, Showing};
+use crate::items::Items;
+use crate::plan::{PERIOD, Plan, Showing};
+
+/// Under which key of leader state the plan is.
+const PLAN: &str = "plan";
 
 /// Fires when an item starts.
-const SWITCH: u64 = 1;
-/// On the leader: fires when it is time to decide and to announce.
-const ANNOUNCE: u64 = 2;
+const SWITCH: Timer = Timer::new(1);
+/// On the leader: fires when it is time to look whether to decide.
+const LOOK: Timer = Timer::new(2);
 /// Fires when this device is to ask for the next item.
-const SKIP: u64 = 3;
+const SKIP: Timer = Timer::new(3);
 
 #[derive(Default)]
 struct Player {
-    list: Playlist,
+    items: Items,
     leading: bool,
     /// When the item that shows here began.
     shown: Option<GroupTime>,
@@ -41,16 +48,15 @@ enum Request {
     Skip { start: GroupTime },
 }
 
-/// What a version of this plugin hands to the next.
+/// What a version of this plugin hands to the next. The plan itself is the group's.
 #[derive(Serialize, Deserialize)]
 struct Saved {
-    plan: Option<Plan>,
     shown: Option<GroupTime>,
 }
 
 impl Plugin for Player {
     fn setup(&mut self) -> Result<(), BoxError> {
-        self.list.items = config::parse("items")?.unwrap_or_default();
+        self.items = config::parse("items")?.unwrap_or_default();
         self.skip_after = match config::parse("skip_after")? {
             Some(0) => return Err(ParseError::new("skip_after", "0", &"at least 1 second").into()),
             seconds => seconds.map(Duration::from_secs),
@@ -60,35 +66,28 @@ impl Plugin for Player {
 
     fn promote_leader(&mut self, _leadership: Leadership) {
         self.leading = true;
-        clock::wake_every(PERIOD, ANNOUNCE);
-        self.decide_and_announce();
+        clock::every(PERIOD, LOOK);
+        self.decide();
     }
 
     fn demote_leader(&mut self) {
         self.leading = false;
-        clock::cancel(ANNOUNCE);
-    }
-
-    fn promote_follower(&mut self, _leadership: Leadership) {
-        self.list.follow_new_leader();
+        LOOK.cancel();
     }
 
     fn peer_added(&mut self, peer: Peer) {
-        // The newcomer is to know at once what plays.
-        if self.leading && !peer.is_self {
-            self.decide_and_announce();
+        // What the group's state was when this device joined comes without a call of its own.
+        if peer.is_self {
+            self.follow_plan();
         }
     }
 
-    fn leader_message(&mut self, payload: Vec<u8>, sender: Leadership) {
-        match payload::decode(&payload) {
-            Ok(plan) => {
-                if self.list.adopt(plan) {
-                    self.follow_plan();
-                }
-            }
-            Err(error) => log::warn!("refused a plan of {}: {error}", sender.leader.device),
-        }
+    fn state_changed(&mut self, _changes: Vec<state::Change>) {
+        self.follow_plan();
+    }
+
+    fn writes_superseded(&mut self, _keys: Vec<String>) {
+        self.follow_plan();
     }
 
     fn peer_message(&mut self, payload: Vec<u8>, sender: Peer) {
@@ -97,9 +96,10 @@ impl Plugin for Player {
         }
         match payload::decode(&payload) {
             Ok(Request::Skip { start }) => {
-                if let Some(plan) = self.list.skip(start, clock::now()) {
+                let plan = plan().and_then(|p| plan::skip(&self.items, &p, start, clock::now()));
+                if let Some(plan) = plan {
                     log::info!("{} ({}) skips", sender.name, sender.device);
-                    announce_new(&plan);
+                    self.write(&plan);
                 }
             }
             Err(error) => log::warn!("refused a request of {}: {error}", sender.device),
@@ -107,25 +107,20 @@ impl Plugin for Player {
     }
 
     fn timer(&mut self, token: u64, _due: GroupTime) {
-        match token {
+        match Timer::new(token) {
             SWITCH => self.follow_plan(),
-            ANNOUNCE if self.leading => self.decide_and_announce(),
+            LOOK if self.leading => self.decide(),
             SKIP => self.ask_for_next(),
             _ => {}
         }
     }
 
     fn save(&mut self) -> Vec<u8> {
-        let saved = Saved {
-            plan: self.list.plan().cloned(),
-            shown: self.shown,
-        };
-        payload::encode(&saved).unwrap_or_default()
+        payload::encode(&Saved { shown: self.shown }).unwrap_or_default()
     }
 
     fn restore(&mut self, saved: Vec<u8>, _from_version: &str) -> Result<(), BoxError> {
-        let Saved { plan, shown } = payload::decode(&saved)?;
-        self.list.restore(plan);
+        let Saved { shown } = payload::decode(&saved)?;
         self.shown = shown;
         self.follow_plan();
         self.arm_skip();
@@ -134,33 +129,46 @@ impl Plugin for Player {
 }
 
 impl Player {
-    /// Decides what has to be decided by now, and tells everyone, this device included, what holds.
-    fn decide_and_announce(&self) {
-        match (self.list.decide(clock::now()), self.list.plan()) {
-            (Some(plan), _) => announce_new(&plan),
-            (None, Some(plan)) => {
-                announce(plan);
+    /// Decides what has to be decided by now.
+    fn decide(&mut self) {
+        if let Some(plan) = plan::decide(&self.items, plan().as_ref(), clock::now()) {
+            self.write(&plan);
+        }
+    }
+
+    /// Makes a plan the group's. If the host refuses, the next look a second later tries again.
+    fn write(&mut self, plan: &Plan) {
+        match leader_state::put_value(PLAN, plan) {
+            Ok(()) => {
+                let Showing {
+                    item, name, start, ..
+                } = plan.next.as_ref().unwrap_or(&plan.current);
+                log::info!("announced {name} item={item} start={start}");
+                self.follow_plan();
             }
-            (None, None) => {}
+            Err(error) => log::warn!("plan not written: {error}"),
         }
     }
 
     /// Shows what is to play at this moment, and wakes when that changes.
     fn follow_plan(&mut self) {
-        let Some(plan) = self.list.plan() else { return };
+        let Some(plan) = plan() else { return };
         let now = clock::now();
         match plan.next_switch(now) {
-            Some(start) => clock::wake_at(start, SWITCH),
-            None => clock::cancel(SWITCH),
+            Some(start) => {
+                clock::at(start, SWITCH);
+            }
+            None => SWITCH.cancel(),
         }
-        let Some(Showing {
-            item, name, start, ..
-        }) = plan.playing(now)
-        else {
+        let Some(showing) = plan.playing(now) else {
             return;
         };
-        if self.shown != Some(*start) {
-            log::info!("playing {name} item={item} start={start}");
+        if self.shown != Some(showing.start) {
+            let position = showing.position(now).as_millis();
+            let Showing {
+                item, name, start, ..
+            } = showing;
+            log::info!("playing {name} item={item} start={start} position_ms={position}");
             self.shown = Some(*start);
             self.arm_skip();
         }
@@ -168,7 +176,7 @@ impl Player {
 
     fn arm_skip(&self) {
         if let (Some(start), Some(span)) = (self.shown, self.skip_after) {
-            clock::wake_at(start + span, SKIP);
+            clock::at(start + span, SKIP);
         }
     }
 
@@ -180,23 +188,12 @@ impl Player {
     }
 }
 
-/// Announces a plan that was just made.
-fn announce_new(plan: &Plan) {
-    let Showing {
-        item, name, start, ..
-    } = plan.next.as_ref().unwrap_or(&plan.current);
-    if announce(plan) {
-        log::info!("announced {name} item={item} start={start}");
-    }
-}
-
-/// Says whether the host took it. If not, the next look a second later tries again.
-fn announce(plan: &Plan) -> bool {
-    let sent = messages::broadcast_value(plan);
-    if let Err(error) = &sent {
-        log::warn!("plan {} not announced: {error}", plan.number);
-    }
-    sent.is_ok()
+/// The plan that holds.
+fn plan() -> Option<Plan> {
+    leader_state::get_value(PLAN).unwrap_or_else(|error| {
+        log::warn!("refused the plan: {error}");
+        None
+    })
 }
 
 consort_plugin::plugin!(Player);

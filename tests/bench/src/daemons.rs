@@ -18,29 +18,40 @@ use crate::samples::Samples;
 const HEADERS: u64 = 14 + 20 + 8;
 const IDLE_FOR: Duration = Duration::from_secs(60);
 
+/// Settings of every device.
+pub(crate) const IPV4: &str = "[network]\nlisten = [\"0.0.0.0\"]\n";
+
 /// A group, and the network it needs.
-struct Lab {
-    group: Group,
+pub(crate) struct Lab {
+    pub(crate) group: Group,
     switch: Switch,
 }
 
 impl Lab {
     /// None where there can be no namespaces or no firewall; it has been said why.
-    fn new(setting: &Daemons) -> Option<Self> {
+    pub(crate) fn new(setting: &Daemons) -> Option<Self> {
         let switch = Switch::new(setting.nodes.into(), Addresses::Ipv4)?;
         for namespace in switch.namespaces().iter().filter(|_| setting.loss > 0) {
             Firewall::of(namespace)?.lose(setting.loss);
         }
         let group = Group::behind(&switch);
         for device in &group.devices {
-            device.configure("[network]\nlisten = [\"0.0.0.0\"]\n");
+            device.configure(IPV4);
         }
         group.install_heartbeat();
         Some(Self { group, switch })
     }
 
-    fn all(&self) -> Vec<usize> {
+    pub(crate) fn all(&self) -> Vec<usize> {
         self.group.all_but(&[])
+    }
+
+    /// The firewalls of all devices; none where there is no nftables.
+    pub(crate) fn firewalls(&self) -> Option<Vec<Firewall>> {
+        let namespaces = self.switch.namespaces().iter();
+        namespaces
+            .map(|namespace| Firewall::of(namespace))
+            .collect()
     }
 }
 
@@ -48,7 +59,7 @@ fn promoted(line: &Line) -> bool {
     Role::of(line) == Some(Role::Promoted)
 }
 
-fn title(setting: &Daemons, what: &str) -> String {
+pub(crate) fn title(setting: &Daemons, what: &str) -> String {
     format!("{what}, {} devices, {} % loss", setting.nodes, setting.loss)
 }
 
@@ -165,7 +176,7 @@ pub(crate) fn idle(setting: &Daemons) -> Option<()> {
 
 impl Lab {
     /// Bytes of UDP payload that a device has sent.
-    fn sent(&self, place: usize) -> u64 {
+    pub(crate) fn sent(&self, place: usize) -> u64 {
         let namespace = &self.switch.namespaces()[place];
         let output = Command::new("ip")
             .args(["-n", namespace, "-s", "-j", "link", "show", "eth0"])

@@ -6,9 +6,12 @@
 
 #![forbid(unsafe_code)]
 
+mod clock;
 mod daemons;
+mod lights;
 mod samples;
 mod simulated;
+mod state;
 
 use std::process::ExitCode;
 
@@ -34,6 +37,18 @@ enum What {
     ColdStart(Daemons),
     /// Bytes of UDP payload that idle devices send.
     Idle(Daemons),
+    /// How far group times lie apart: idle, across the leader's death, under broadcasts.
+    Clock(Daemons),
+    /// One write of 1 KiB to a quiet group's state → every plugin is called for it.
+    StateWrite(Daemons),
+    /// A device that joins → it holds 1 MiB of state that the group has.
+    StateJoin(Daemons),
+    /// Bytes of UDP payload while 100 keys change each second.
+    StateChurn(Daemons),
+    /// 10,000 additions to a counter, with two partitions and three crashes.
+    StateCount(Daemons),
+    /// Changes of the plugin `lights` on all devices → how far apart.
+    Lights(Daemons),
     /// Two halves that come together → one leader, in virtual time.
     Heal(Simulated),
     /// Changes of leader and removals of members that nothing called for, in virtual time.
@@ -75,6 +90,12 @@ fn main() -> ExitCode {
         What::Remove(setting) => daemons::remove(&setting),
         What::ColdStart(setting) => daemons::cold_start(&setting),
         What::Idle(setting) => daemons::idle(&setting),
+        What::Clock(setting) => clock::clock(&setting),
+        What::StateWrite(setting) => state::write(&setting),
+        What::StateJoin(setting) => state::join(&setting),
+        What::StateChurn(setting) => state::churn(&setting),
+        What::StateCount(setting) => state::count(&setting),
+        What::Lights(setting) => lights::lights(&setting),
         What::Heal(setting) => simulated::heal(&setting),
         What::False(setting) => simulated::false_alarms(&setting),
         What::Replay(setting) => simulated::replay(&setting),

@@ -87,6 +87,20 @@ impl Device {
         fs::copy(from, self.plugin_file(file)).expect("the plugin is copied");
     }
 
+    /// Copies a plugin and its manifest into its plugins folder, over what is there.
+    pub fn install_with(&self, from: &Path, id: &str, manifest: &str) {
+        let folder = self.plugin_file(id);
+        fs::create_dir_all(&folder).expect("a folder for the plugin");
+        fs::write(folder.join("plugin.toml"), manifest).expect("the manifest is written");
+        fs::copy(from, folder.join("plugin.wasm")).expect("the plugin is copied");
+    }
+
+    /// A file in its data folder.
+    #[must_use]
+    pub fn data_file(&self, file: &str) -> PathBuf {
+        self.folder.join("data").join(file)
+    }
+
     /// A command of the program, with this device's settings and in its network.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {

@@ -35,6 +35,11 @@ impl Firewall {
         self.rules(&format!("ip saddr {address} drop"));
     }
 
+    /// Loses everything that comes from any of these IPv4 addresses.
+    pub fn lose_from_all(&self, addresses: &[String]) {
+        self.rules(&format!("ip saddr {{ {} }} drop", addresses.join(", ")));
+    }
+
     /// Lets everything through.
     pub fn open(&self) {
         self.rules("");

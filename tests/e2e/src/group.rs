@@ -99,6 +99,11 @@ impl Group {
         self.install(programs::heartbeat(), "heartbeat.wasm");
     }
 
+    /// Copies a plugin of `plugins/` into every device's plugins folder.
+    pub fn install_plugin(&self, name: &str) {
+        self.install(&programs::plugin(name), &format!("{name}.wasm"));
+    }
+
     /// Starts every daemon and waits until all run.
     #[track_caller]
     pub fn start(&mut self) {

@@ -65,6 +65,21 @@ impl Line {
         }
     }
 
+    /// When the daemon wrote it, by the machine's wall clock, in microseconds since midnight (UTC).
+    /// None for a line that is no JSON.
+    #[must_use]
+    pub fn written_us(&self) -> Option<i64> {
+        let stamp = self.field("timestamp");
+        let (_, time) = stamp.trim_end_matches('Z').split_once('T')?;
+        let (time, fraction) = time.split_once('.').unwrap_or((time, ""));
+        let mut us = 0;
+        for part in time.split(':') {
+            us = us * 60 + part.parse::<i64>().ok()?;
+        }
+        let digits = format!("{fraction:0<6}");
+        Some(us * 1_000_000 + digits.get(..6)?.parse::<i64>().ok()?)
+    }
+
     /// A field as text; empty if it is not there.
     #[must_use]
     pub fn field(&self, key: &str) -> String {
@@ -183,4 +198,21 @@ impl Log {
 
 fn lock(lines: &Mutex<Vec<Line>>) -> MutexGuard<'_, Vec<Line>> {
     lines.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_line_is_read_to_the_microsecond() {
+        let at = |stamp: &str| {
+            let text = format!("{{\"timestamp\":\"{stamp}\",\"message\":\"\"}}");
+            Line::parse(&text).written_us()
+        };
+        assert_eq!(at("2026-01-02T01:02:03.000004Z"), Some(3_723_000_004));
+        assert_eq!(at("2026-01-02T00:00:01.5Z"), Some(1_500_000));
+        assert_eq!(at("2026-01-02T00:00:01Z"), Some(1_000_000));
+        assert_eq!(at("yesterday"), None);
+    }
 }

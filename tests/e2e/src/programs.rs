@@ -48,19 +48,21 @@ pub fn stranger() -> &'static Path {
 #[must_use]
 pub fn heartbeat() -> &'static Path {
     static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
-    PLUGIN.get_or_init(|| {
-        let build = [
-            "build",
-            "--quiet",
-            "--lib",
-            "--package",
-            "consort-heartbeat",
-        ];
-        let into = ["--target", PLUGIN_TARGET, "--profile", PLUGIN_PROFILE];
-        cargo(&[build.as_slice(), &into].concat());
-        let folder = target().join(PLUGIN_TARGET).join(PLUGIN_PROFILE);
-        built(&folder.join("consort_heartbeat.wasm"))
-    })
+    PLUGIN.get_or_init(|| plugin("heartbeat"))
+}
+
+/// A plugin of `plugins/` by its name.
+///
+/// # Panics
+/// It does not build, or there is none of this name.
+#[must_use]
+pub fn plugin(name: &str) -> PathBuf {
+    let package = format!("consort-{name}");
+    let build = ["build", "--quiet", "--lib", "--package", &package];
+    let into = ["--target", PLUGIN_TARGET, "--profile", PLUGIN_PROFILE];
+    cargo(&[build.as_slice(), &into].concat());
+    let folder = target().join(PLUGIN_TARGET).join(PLUGIN_PROFILE);
+    built(&folder.join(format!("consort_{name}.wasm")))
 }
 
 /// A fixture of `tests/guests` by its name.

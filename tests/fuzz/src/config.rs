@@ -14,6 +14,13 @@ mod key;
 #[path = "../../../host/daemon/src/config/kinds.rs"]
 mod kinds;
 
+/// The plugin host's own words, read from its sources too.
+mod plugin {
+    pub(super) use crate::capabilities::{Access, FOLDERS_MAX, is_folder_name};
+    pub(super) use crate::limit_table::LimitTable;
+    pub(super) use crate::state_table::StateTable;
+}
+
 /// Reads a file. What is taken as a text is taken as a table too, and a mistake has a line within
 /// the text.
 pub(crate) fn run(bytes: &[u8]) {

@@ -13,9 +13,30 @@
 #[path = "../../../host/plugin-host/src/allowance.rs"]
 mod allowance;
 mod bytes_of;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the plugin host uses the rest, and hands it on"
+)]
+#[path = "../../../host/plugin-host/src/capabilities.rs"]
+mod capabilities;
 mod config;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the plugin host uses the rest, and hands it on"
+)]
+#[path = "../../../host/plugin-host/src/limit_table.rs"]
+mod limit_table;
 mod manifest;
 mod node;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the plugin host uses the rest, and hands it on"
+)]
+#[path = "../../../host/plugin-host/src/state_table.rs"]
+mod state_table;
 
 use consort_proto::fuzz;
 
@@ -28,6 +49,7 @@ pub const TARGETS: &[Target] = &[
     ("handshake", handshake),
     ("data", data),
     ("messages", messages),
+    ("state", state),
     ("config", config),
     ("manifest", manifest),
     ("node", node),
@@ -59,6 +81,11 @@ pub fn data(bytes: &[u8]) {
 /// Bodies of messages: what is taken is the same after it was written and read again.
 pub fn messages(bytes: &[u8]) {
     fuzz::messages(bytes);
+}
+
+/// What members tell each other of replicated state, whatever it is: a replica keeps to its bounds.
+pub fn state(bytes: &[u8]) {
+    fuzz::state(bytes);
 }
 
 /// A configuration file.

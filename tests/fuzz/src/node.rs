@@ -52,6 +52,7 @@ fn new_node(number: usize) -> Node {
         send_rate: SendRate::default(),
     };
     let stored = Stored {
+        state: Vec::new(),
         secret: StaticSecret::new(seed),
         boot_counter: 1,
         epoch_ceilings: Vec::new(),

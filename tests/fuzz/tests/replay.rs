@@ -68,6 +68,11 @@ fn messages() {
 }
 
 #[test]
+fn state() {
+    replay("state");
+}
+
+#[test]
 fn config() {
     replay("config");
 }

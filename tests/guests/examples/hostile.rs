@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use consort::plugin::types::{Leadership, Peer};
 use consort::plugin::{clock, config, log};
-use exports::consort::plugin::{handover, lifecycle, message_events, peer_events, role, timers};
+use exports::consort::plugin::{
+    handover, lifecycle, message_events, peer_events, role, state_events, timers,
+};
 
 struct Hostile;
 
@@ -35,6 +37,29 @@ fn behave(how: &str) {
         }
         "trap" => core::arch::wasm32::unreachable(),
         "panic" => panic!("this plugin\nis unwell"),
+        "panic-long" => panic!("{}", "\u{1b}[2J\u{7}\r\n".repeat(200_000)),
+        "huge-key" => drop(config::get(&"k".repeat(5 << 20))),
+        "huge-send" => {
+            let sent = consort::plugin::messages::send_to_all(&vec![7; 3 << 20]);
+            log::write(log::Level::Info, &format!("huge-send {sent:?}"));
+        }
+        "long-lines" => (0..100).for_each(|_| {
+            log::write(log::Level::Info, &"\u{1b}]0;owned\u{7}".repeat(1000));
+        }),
+        "timer-flood" => loop {
+            clock::wake_at(u64::MAX, 1);
+            clock::cancel(1);
+        },
+        "message-flood" => {
+            let refused = (0..100_000)
+                .filter(|_| consort::plugin::messages::send_to_all(b"flood").is_err())
+                .count();
+            log::write(
+                log::Level::Info,
+                &format!("message-flood {refused} refused"),
+            );
+        }
+        "reach" => log::write(log::Level::Info, &format!("reach {}", reach().join(" "))),
         "sleep" => std::thread::sleep(Duration::from_secs(3600)),
         "nap" => std::thread::sleep(Duration::from_secs(4)),
         "recurse" => {
@@ -64,6 +89,77 @@ fn behave(how: &str) {
     }
 }
 
+/// What of the device can be reached by way of WASI: nothing, if all is well.
+fn reach() -> Vec<String> {
+    use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+    let mut reached = Vec::new();
+    let mut note = |what: &str, worked: bool| {
+        if worked {
+            reached.push(what.to_owned());
+        }
+    };
+    for path in ["/", ".", "/etc", "/proc", "..", "../..", "/tmp"] {
+        note(path, std::fs::read_dir(path).is_ok());
+    }
+    for path in [
+        "/etc/passwd",
+        "etc/passwd",
+        "/proc/self/environ",
+        "plugin.toml",
+        "/dev/stdin",
+    ] {
+        note(path, std::fs::File::open(path).is_ok());
+    }
+    note(
+        "create",
+        std::fs::File::create("/tmp/consort-plugin-was-here").is_ok(),
+    );
+    note(
+        "create here",
+        std::fs::File::create("consort-plugin-was-here").is_ok(),
+    );
+    note("connect", TcpStream::connect(("127.0.0.1", port())).is_ok());
+    note("listen", TcpListener::bind("127.0.0.1:0").is_ok());
+    note("listen v6", TcpListener::bind("[::1]:0").is_ok());
+    let datagram = UdpSocket::bind("127.0.0.1:0");
+    note(
+        "udp",
+        datagram.is_ok_and(|socket| socket.send_to(b"x", ("127.0.0.1", port())).is_ok()),
+    );
+    note(
+        "name",
+        ("localhost", 80)
+            .to_socket_addrs()
+            .is_ok_and(|mut found| found.next().is_some()),
+    );
+    note("environment", std::env::vars().next().is_some());
+    note("arguments", std::env::args().len() > 0);
+    note(
+        "folder",
+        std::env::current_dir().is_ok_and(|here| std::fs::read_dir(here).is_ok()),
+    );
+    let mut line = String::new();
+    note(
+        "stdin",
+        std::io::stdin()
+            .read_line(&mut line)
+            .is_ok_and(|bytes| bytes > 0),
+    );
+    note("thread", std::thread::Builder::new().spawn(|| {}).is_ok());
+    note(
+        "process",
+        std::process::Command::new("/bin/true").spawn().is_ok(),
+    );
+    reached
+}
+
+/// Where the test listens.
+fn port() -> u16 {
+    config::get("port")
+        .and_then(|port| port.parse().ok())
+        .unwrap_or(9)
+}
+
 fn hash_of_nothing() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new()
@@ -90,6 +186,7 @@ impl lifecycle::Guest for Hostile {
     fn setup() -> Result<(), String> {
         match config::get("setup").as_deref() {
             Some("error") => return Err("the amplifier is missing".into()),
+            Some("error-long") => return Err("\u{1b}[31mno\u{7}\n".repeat(200_000)),
             Some(how) => behave(how),
             None => {}
         }
@@ -139,6 +236,16 @@ impl message_events::Guest for Hostile {
         behave_as("always");
         behave(&String::from_utf8_lossy(&payload));
         log::write(log::Level::Info, "still here");
+    }
+}
+
+impl state_events::Guest for Hostile {
+    fn on_state_changed(_: Vec<state_events::Change>) {
+        behave_as("always");
+    }
+
+    fn on_writes_superseded(_: Vec<String>) {
+        behave_as("always");
     }
 }
 

@@ -9,7 +9,9 @@ wit_bindgen::generate!({ path: "../../wit", world: "plugin" });
 
 use consort::plugin::types::{Leadership, Peer};
 use consort::plugin::{clock, config, group, log, messages};
-use exports::consort::plugin::{handover, lifecycle, message_events, peer_events, role, timers};
+use exports::consort::plugin::{
+    handover, lifecycle, message_events, peer_events, role, state_events, timers,
+};
 
 struct Recorder;
 
@@ -140,6 +142,16 @@ fn act(text: &str) {
 
 fn result(result: Result<(), messages::SendError>) {
     say(&format!("result {result:?}"));
+}
+
+impl state_events::Guest for Recorder {
+    fn on_state_changed(changes: Vec<state_events::Change>) {
+        say(&format!("on-state-changed {changes:?}"));
+    }
+
+    fn on_writes_superseded(keys: Vec<String>) {
+        say(&format!("on-writes-superseded {keys:?}"));
+    }
 }
 
 impl timers::Guest for Recorder {

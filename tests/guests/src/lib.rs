@@ -3,6 +3,8 @@
 //! The plugins are this crate's examples. They are built once per process, into a target folder
 //! of their own, so that the cargo that runs the tests is not in the way.
 
+pub mod bombs;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;

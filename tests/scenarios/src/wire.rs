@@ -109,6 +109,7 @@ pub fn node(number: usize) -> Node {
         send_rate: SendRate::default(),
     };
     let stored = Stored {
+        state: Vec::new(),
         secret: StaticSecret::new(seed),
         boot_counter: 1,
         epoch_ceilings: Vec::new(),

@@ -518,7 +518,7 @@ fn changes_while_the_best_flaps(name: &str, seed: Seed, preempt: bool, period: u
 fn a_flapping_best_device_changes_the_leader_seldom() {
     let name = "a_flapping_best_device_changes_the_leader_seldom";
     scenario(name, 1, |seed| {
-        for (preempt, period, most) in [(false, 60, 9), (true, 60, 9), (true, 95, 38)] {
+        for (preempt, period, most) in [(false, 60, 10), (true, 60, 13), (true, 95, 38)] {
             let changes = changes_while_the_best_flaps(name, seed, preempt, period);
             println!(
                 "a restart every {period} s, preempt {preempt}: {changes} changes of leader an hour"

@@ -7,8 +7,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use consort_proto::Scope;
 use consort_scenarios::{agree, all, all_but, app, group, ms, secs, settle};
-use consort_sim::{Link, Seed, Sim, Toy, scenario};
+use consort_sim::{Edit, Link, Seed, Sim, Toy, scenario};
 
 /// Durations, sorted when they are read.
 #[derive(Default)]
@@ -162,4 +163,42 @@ fn false_changes_at_twenty_percent_loss() {
          {followings} times a follower lost and found it"
     );
     assert!(changes <= 1 + hours / 24, "{changes} in {hours} hours");
+}
+
+/// Bytes that each device sends in a second, on average over `lasting`.
+fn rate(sim: &mut Sim, lasting: Duration, mut each_second: impl FnMut(&mut Sim)) -> u64 {
+    let count = sim.device_count();
+    let sent = |sim: &Sim| -> u64 { (0..count).map(|node| sim.sent(node).1).sum() };
+    let before = sent(sim);
+    for _ in 0..lasting.as_secs() {
+        each_second(sim);
+        sim.run_for(secs(1));
+    }
+    (sent(sim) - before) / count as u64 / lasting.as_secs()
+}
+
+#[test]
+fn traffic_of_a_hundred_keys_that_change_each_second() {
+    let name = "traffic_of_a_hundred_keys_that_change_each_second";
+    let mut sim = formed(name, Seed::of(name, 0), 10, 0.0);
+    sim.run_for(secs(5));
+    let idle = rate(&mut sim, secs(30), |_| {});
+    let busy = rate(&mut sim, secs(30), |sim| {
+        for node in 0..10 {
+            let edits = (0..10).map(|key| Edit::Put {
+                scope: Scope::Shared,
+                key: format!("{node}/{key}").into(),
+                len: 32,
+                ttl: None,
+            });
+            let results = sim.edit_all(node, &app(), edits.collect());
+            assert!(results.iter().all(Result::is_ok), "{results:?}");
+        }
+    });
+    sim.expect_state(&app(), &all(10), secs(10));
+    println!(
+        "10 devices, 100 keys of 32 bytes change each second: {busy} bytes per device and second, \
+         {idle} without"
+    );
+    assert!(busy <= 20_000, "{busy}");
 }

@@ -45,6 +45,7 @@ plugin = [{ id = "app", version = "0.2.0" }]
 
 [[plugin]]
 id = "app"
+state = { interval = "200ms", persist = true, keep_absent = "1h" }
 
 [[plugin]]
 id = "lamp"
@@ -58,6 +59,16 @@ every = "500ms"
 plugin = "lamp"
 every = "1s"
 len = 300
+
+[[writes]]
+every = "200ms"
+keys = 4
+large = 10
+
+[[writes]]
+plugin = "lamp"
+every = "1s"
+kinds = ["leader", "counter"]
 
 [[step]]
 at = "10s"
@@ -175,6 +186,10 @@ start = 4
 at = "56s"
 readdress = 3
 
+[[step]]
+at = "58s"
+lose_state = { node = 2, damaged = true, down = "1s" }
+
 [[expect]]
 at = "70s"
 within = "30s"
@@ -191,7 +206,8 @@ fn a_plan_survives_its_text() {
     let plan = Plan::from_toml(EVERYTHING).expect("it is a plan");
     assert_eq!(plan.seed, Some(Seed(42)));
     assert_eq!(plan.mode, Mode::Liveness);
-    assert_eq!(plan.steps.len(), 29);
+    assert_eq!(plan.steps.len(), 30);
+    assert_eq!(plan.writes.len(), 2);
     let crash = Step {
         at: secs(10),
         action: Action::Crash(Who::Leader),
@@ -213,6 +229,7 @@ fn one_of_everything_ends_in_one_group() {
         assert_eq!(first.summary.simulated, plan.duration);
         assert!(first.summary.leader_changes > 0, "{:?}", first.summary);
         assert!(first.summary.delivered > 100, "{:?}", first.summary);
+        assert!(first.summary.writes > 100, "{:?}", first.summary);
         let second = run_plan(&plan, Seed(seed), RunOptions::default());
         assert_eq!(first.trace_hash, second.trace_hash);
         assert_eq!(first.summary, second.summary);

@@ -54,6 +54,18 @@ const ABSENT: &[(&str, &[&str])] = &[
         &["tokio", "mio", "socket2", "wasmtime", "consort-proto"],
     ),
     (
+        "consort-counter",
+        &["tokio", "mio", "socket2", "wasmtime", "consort-proto"],
+    ),
+    (
+        "consort-lights",
+        &["tokio", "mio", "socket2", "wasmtime", "consort-proto"],
+    ),
+    (
+        "consort-presence",
+        &["tokio", "mio", "socket2", "wasmtime", "consort-proto"],
+    ),
+    (
         "consort-heartbeat",
         &["tokio", "mio", "socket2", "wasmtime", "consort-proto"],
     ),
@@ -67,17 +79,21 @@ const ABSENT: &[(&str, &[&str])] = &[
 const NOT_NAMED: &[(&str, &[&str])] = &[
     // The plugin host names tokio for one trait of wasmtime-wasi's output, not for its runtime.
     ("consort-plugin-host", &["mio", "socket2", "redb", "axum"]),
+    ("consort-counter", &["wit-bindgen"]),
+    ("consort-lights", &["wit-bindgen"]),
+    ("consort-presence", &["wit-bindgen"]),
     ("consort-heartbeat", &["wit-bindgen"]),
     ("consort-playlist", &["wit-bindgen"]),
 ];
 
 /// The machines of the protocol: `node.rs` composes them, none knows another.
-const MACHINES: [&str; 7] = [
+const MACHINES: [&str; 8] = [
     "discovery",
     "session",
     "membership",
     "election",
     "messaging",
+    "replication",
     "clock",
     "liveness",
 ];

@@ -6,6 +6,7 @@
 
 mod config;
 mod demo;
+mod dev;
 mod group;
 mod output;
 mod plugin;
@@ -67,14 +68,19 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Write the project of a plugin.
+    /// Begin a plugin, look at plugins, and reload, disable or enable them.
     Plugin(plugin::Args),
+    /// Run the plugins of a folder while you work on them: what they log, and a reload on each save.
+    Dev(dev::Args),
     /// Run a whole group on this machine and watch it.
     Demo(demo::Args),
     /// Run a whole group in virtual time, with faults, from one seed.
     Sim(sim::Args),
     /// Print the program's version.
     Version(version::Args),
+    /// Compile one plugin from standard input to standard output; for the daemon itself.
+    #[command(hide = true, name = crate::plugins::COMPILE_COMMAND)]
+    Compile,
 }
 
 /// Reads the command line, does what it says, and reports.
@@ -118,10 +124,13 @@ fn dispatch(command: Command) -> Result<(), CliError> {
             let data_dir = place.resolve()?.config.data_dir;
             Ok(event_loop()?.block_on(status::run(&data_dir, json, &mut io::stdout()))?)
         }
-        Command::Plugin(args) => Ok(plugin::run(args)?),
+        Command::Plugin(args) => plugin::run(args),
+        Command::Dev(args) => dev::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Version(args) => version::run(&args),
+        Command::Compile => consort_plugin_host::serve_compiler()
+            .map_err(|error| CliError::Process("compile a plugin", error)),
     }
 }
 

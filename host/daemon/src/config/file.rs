@@ -8,14 +8,16 @@
 use std::collections::BTreeMap;
 
 use consort_proto::PluginId;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use toml::de::{DeTable, DeValue};
 
 use super::key::KeyPath;
 use super::kinds::{
-    Checked, Device, FixedPort, Folder, List, ListenAddress, LogFormat, Name, Pattern, PluginValue,
-    Port, Priority, Seed, Switch, plugin_values,
+    Checked, Device, FixedPort, Folder, FolderAccess, GrantedFolder, List, ListenAddress,
+    LogFormat, Name, Pattern, PluginValue, Port, Priority, Seed, Switch, plugin_values,
 };
+use super::plugin::{FOLDERS_MAX, LimitTable, StateTable, is_folder_name};
 
 /// All settings, each of them optional.
 #[derive(Debug, Default, Deserialize)]
@@ -64,6 +66,43 @@ pub(super) struct PluginSettings {
     pub(super) preempt: Option<Checked<Switch>>,
     #[serde(deserialize_with = "plugin_values")]
     pub(super) config: BTreeMap<String, Checked<PluginValue>>,
+    pub(super) limits: LimitTable,
+    pub(super) state: StateTable,
+    pub(super) capabilities: CapabilitySettings,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct CapabilitySettings {
+    pub(super) local: Option<Checked<Switch>>,
+    #[serde(deserialize_with = "folders")]
+    pub(super) files: BTreeMap<String, FolderSettings>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FolderSettings {
+    pub(super) path: Checked<GrantedFolder>,
+    pub(super) access: Option<Checked<FolderAccess>>,
+}
+
+/// Reads the folders that a plugin is granted, bounded in number and by the form of their names.
+fn folders<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, FolderSettings>, D::Error> {
+    let folders = BTreeMap::<String, FolderSettings>::deserialize(deserializer)?;
+    if folders.len() > FOLDERS_MAX {
+        let count = folders.len();
+        return Err(D::Error::custom(format_args!(
+            "{count} folders, expected at most {FOLDERS_MAX}"
+        )));
+    }
+    match folders.keys().find(|name| !is_folder_name(name)) {
+        Some(name) => Err(D::Error::custom(format_args!(
+            "{name:?} as the name of a folder, expected 1 to 32 of a-z, 0-9, - and _"
+        ))),
+        None => Ok(folders),
+    }
 }
 
 /// A layer's table and, for a text with lines, where in it each value stands.
@@ -266,6 +305,36 @@ mod tests {
                 2,
                 "plugins.a.priority",
                 "-32768 to 32767",
+            ),
+            (
+                "[plugins.a.limits]\nmemory_mib = 5000",
+                2,
+                "plugins.a.limits.memory_mib",
+                "1 to 1024",
+            ),
+            (
+                "[plugins.a.state]\nquota_kib = 20000",
+                2,
+                "plugins.a.state.quota_kib",
+                "1 to 16384",
+            ),
+            (
+                "[plugins.a.capabilities.files.music]\npath = \"music\"",
+                2,
+                "plugins.a.capabilities.files.music.path",
+                "begins with `/`",
+            ),
+            (
+                "[plugins.a.capabilities.files.music]\npath = \"/m\"\naccess = \"all\"",
+                3,
+                "plugins.a.capabilities.files.music.access",
+                "read-write",
+            ),
+            (
+                "[plugins.a.capabilities]\nnetwork = true",
+                2,
+                "plugins.a.capabilities.network",
+                "unknown",
             ),
             (
                 "[plugins.a.config]\nx = [1]",

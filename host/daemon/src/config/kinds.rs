@@ -10,6 +10,7 @@ use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::plugin::Access;
 use consort_proto::{ACCESS_MAX, DeviceId};
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
@@ -148,6 +149,35 @@ impl Kind for Folder {
     fn from_text(text: &str) -> Option<PathBuf> {
         let fits = !text.is_empty() && !text.starts_with('~') && !text.contains('\0');
         fits.then(|| PathBuf::from(text))
+    }
+}
+
+/// A folder that a plugin is granted.
+#[derive(Debug)]
+pub(super) enum GrantedFolder {}
+
+impl Kind for GrantedFolder {
+    type Value = PathBuf;
+    const EXPECTED: &'static str = "the path of a folder that begins with `/`";
+
+    fn from_text(text: &str) -> Option<PathBuf> {
+        let fits = text.starts_with('/') && !text.contains('\0');
+        fits.then(|| PathBuf::from(text))
+    }
+}
+
+/// What a plugin may do with a folder.
+#[derive(Debug)]
+pub(super) enum FolderAccess {}
+
+impl Kind for FolderAccess {
+    type Value = Access;
+    const EXPECTED: &'static str = "\"read\" or \"read-write\"";
+
+    fn from_text(text: &str) -> Option<Access> {
+        [Access::Read, Access::ReadWrite]
+            .into_iter()
+            .find(|access| access.as_str() == text)
     }
 }
 

@@ -13,6 +13,7 @@ use consort_proto::Access;
 use super::file::{self, Mistake, Settings};
 use super::key::KeyPath;
 use super::kinds::{Checked, Kind, LogFormat, NAME_BYTES_MAX};
+use super::plugin::{self, FolderGrant, Granted};
 use super::{Config, ConfigError, DEFAULTS, Network, PluginOverlay};
 
 /// Settings given on the command line.
@@ -453,6 +454,9 @@ fn assemble(settings: Settings) -> Config {
             .into_iter()
             .map(|(key, value)| (key, value.0))
             .collect(),
+        limits: plugin.limits,
+        state: plugin.state,
+        capabilities: granted(plugin.capabilities),
     };
     Config {
         name: required(settings.name.as_ref()),
@@ -479,6 +483,22 @@ fn assemble(settings: Settings) -> Config {
             .into_iter()
             .map(|(id, plugin)| (id, overlay(plugin)))
             .collect(),
+    }
+}
+
+fn granted(capabilities: file::CapabilitySettings) -> Granted {
+    let files = capabilities.files.into_iter().map(|(name, folder)| {
+        let grant = FolderGrant {
+            path: folder.path.0,
+            access: folder
+                .access
+                .map_or(plugin::Access::Read, |access| access.0),
+        };
+        (name, grant)
+    });
+    Granted {
+        local: capabilities.local.is_some_and(|local| local.0),
+        files: files.collect(),
     }
 }
 

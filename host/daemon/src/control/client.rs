@@ -78,6 +78,38 @@ pub async fn ask_rotate(
     ask(data_dir, request.expect("a fixed request is well formed")).await
 }
 
+/// Asks the daemon on this data folder for what it answers at `path`.
+///
+/// # Errors
+/// There is no daemon, or it does not answer as it should.
+pub(crate) async fn get<T: DeserializeOwned>(
+    data_dir: &Path,
+    path: &str,
+) -> Result<T, ClientError> {
+    let request = Request::get(path).body(Full::default());
+    ask(
+        data_dir,
+        request.map_err(|e| ClientError::Answer(e.to_string()))?,
+    )
+    .await
+}
+
+/// Asks the daemon on this data folder to do what `path` names.
+///
+/// # Errors
+/// There is no daemon, or it does not answer as it should.
+pub(crate) async fn post<T: DeserializeOwned>(
+    data_dir: &Path,
+    path: &str,
+) -> Result<T, ClientError> {
+    let request = Request::post(path).body(Full::default());
+    ask(
+        data_dir,
+        request.map_err(|e| ClientError::Answer(e.to_string()))?,
+    )
+    .await
+}
+
 async fn ask<T: DeserializeOwned>(
     data_dir: &Path,
     request: Request<Full<Bytes>>,

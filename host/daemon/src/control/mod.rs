@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 pub mod client;
+pub mod plugins;
 pub mod rotate;
 pub mod server;
 pub mod types;
@@ -22,6 +23,10 @@ const PATH_FILE: &str = "control.path";
 const STATUS_PATH: &str = "/v1/status";
 /// The request for a [`rotate::RotateAnswer`].
 const ROTATE_PATH: &str = "/v1/rotate";
+
+/// Where there are answers about one plugin: `<this>/<id>` for a [`plugins::PluginInspection`],
+/// `<this>/<id>/logs` for a [`plugins::PluginLog`], `<this>/<id>/<order>` for an order.
+pub(crate) const PLUGINS_PATH: &str = "/v1/plugins";
 
 /// The socket's path in the data folder, if it is short enough.
 fn path_in_data_dir(data_dir: &Path) -> Option<PathBuf> {

@@ -14,10 +14,12 @@ use axum::{Json, Router};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 
+use super::plugins::{self, Hosted};
 use super::rotate::{self, Asked};
 use super::types::Status;
 use super::{
-    PATH_FILE, PATH_MAX, ROTATE_PATH, STATUS_PATH, hashed_name, path_in_data_dir, runtime_dirs,
+    PATH_FILE, PATH_MAX, PLUGINS_PATH, ROTATE_PATH, STATUS_PATH, hashed_name, path_in_data_dir,
+    runtime_dirs,
 };
 use crate::storage::make_private_dir;
 
@@ -79,14 +81,15 @@ impl ControlSocket {
 
     /// Answers requests from `latest`, and hands on what is asked of the driver, for as long as it
     /// is polled.
-    pub async fn serve(mut self, latest: Latest, driver: mpsc::Sender<Asked>) {
+    pub async fn serve(mut self, latest: Latest, driver: mpsc::Sender<Asked>, hosted: Hosted) {
         let Some(listener) = self.listener.take() else {
             return;
         };
         let router = Router::new()
             .route(STATUS_PATH, get(status))
             .with_state(latest)
-            .route(ROTATE_PATH, post(rotate::rotate).with_state(driver));
+            .route(ROTATE_PATH, post(rotate::rotate).with_state(driver))
+            .nest(PLUGINS_PATH, of_plugins(hosted));
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the control socket failed");
         }
@@ -99,6 +102,15 @@ impl Drop for ControlSocket {
             remove(file);
         }
     }
+}
+
+/// What there is about one plugin.
+fn of_plugins(hosted: Hosted) -> Router {
+    Router::new()
+        .route("/{id}", get(plugins::inspect))
+        .route("/{id}/logs", get(plugins::logs))
+        .route("/{id}/{order}", post(plugins::order))
+        .with_state(hosted)
 }
 
 async fn status(State(latest): State<Latest>) -> Response {

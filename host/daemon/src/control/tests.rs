@@ -27,7 +27,7 @@ async fn ask(
     assert_eq!(mode & 0o777, 0o600);
     let (_publish, latest) = watch::channel(snapshot.map(Arc::new));
     let (driver, _requests) = mpsc::channel(1);
-    let server = tokio::spawn(socket.serve(latest, driver));
+    let server = tokio::spawn(socket.serve(latest, driver, plugins::Hosted::default()));
     let answer = fetch_status(data_dir).await;
     server.abort();
     let _ = server.await;

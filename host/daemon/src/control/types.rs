@@ -193,6 +193,28 @@ pub struct ClockStatus {
     pub synchronised: bool,
     /// Bound on the error against the reference; null where there is none.
     pub error_bound_us: Option<u64>,
+    /// How group time follows from the monotonic clock, which all daemons of one machine share.
+    pub line: ClockLine,
+}
+
+/// `group_time = group_at_us + elapsed * (1 + rate) + min(elapsed, slew_us) * slew`, where `elapsed`
+/// is the monotonic time since `at_us`, suspend included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockLine {
+    /// Monotonic time of the last change.
+    pub at_us: u64,
+    /// Group time then.
+    pub group_at_us: u64,
+    /// How much faster group time runs, in parts per billion.
+    pub rate_ppb: i32,
+    /// How much faster still while it is slewed.
+    pub slew_ppb: i32,
+    /// For how long after `at_us` it is slewed.
+    pub slew_us: u64,
+    /// Bound on the error then; null where there is none.
+    pub error_bound_us: Option<u64>,
+    /// By how much it grows with time, in parts per billion.
+    pub bound_ppb: u32,
 }
 
 /// Another device.
@@ -293,6 +315,8 @@ pub struct PluginStatus {
     pub last_fault: Option<String>,
     /// Messages lost because its mailbox was full.
     pub dropped_messages: u64,
+    /// What it asks to reach outside its sandbox and does not get, each with the reason.
+    pub refused_capabilities: Vec<String>,
     /// This device's role in the plugin's group.
     pub role: Role,
     /// Who leads, as far as this device knows.
@@ -301,6 +325,21 @@ pub struct PluginStatus {
     pub term: Option<u64>,
     /// How many devices run it, this one included; null before it joined.
     pub members: Option<u64>,
+    /// Its group's replicated state as this device holds it; null before it joined.
+    pub replica: Option<ReplicaStatus>,
+}
+
+/// The replicated state of a plugin's group on this device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    /// Keys that have a value.
+    pub keys: u64,
+    /// Bytes of those keys and their values.
+    pub bytes: u64,
+    /// Whether other members are known to hold much that this device lacks.
+    pub catching_up: bool,
+    /// What other devices sent of it and was refused, in messages.
+    pub refused: u64,
 }
 
 /// This device's role in a plugin's group.
@@ -357,4 +396,6 @@ pub struct Counters {
     pub handshakes_denied: u64,
     /// Handshakes that were put off or asked for a cookie, because too many came at once.
     pub handshakes_put_off: u64,
+    /// Messages with state that were malformed, forged, or of a plugin that does not run here.
+    pub state_refused: u64,
 }

@@ -89,6 +89,7 @@ impl Daemon {
             send_rate: consort_proto::SendRate::default(),
         };
         let stored = Stored {
+            state: Vec::new(),
             secret: StaticSecret::new([key; 32]),
             boot_counter: remembered.boot_counter,
             epoch_ceilings: vec![],
@@ -97,7 +98,7 @@ impl Daemon {
         let wall_us = clock::wall_us();
         let node = Node::new(config, stored, now, wall_us, [key; 32]).expect("a good key");
         let (stored_out, stored) = mpsc::channel(4);
-        let done = Box::new(move |outcome| drop(stored_out.blocking_send(outcome)));
+        let done = Arc::new(move |outcome| drop(stored_out.blocking_send(outcome)));
         let plugins = Arc::new(Recorder::default());
         let publisher = Publisher::new();
         let latest = publisher.subscribe();

@@ -20,6 +20,7 @@ use tokio::net::UdpSocket;
 use crate::clock;
 use crate::config::Network;
 
+mod arrival;
 mod causes;
 pub mod interfaces;
 mod multicast;
@@ -31,6 +32,7 @@ pub mod resolve;
 mod udp;
 mod watch;
 
+use arrival::Arrivals;
 use causes::Causes;
 use interfaces::{Filter, Interface, Interfaces, Survey};
 use multicast::Membership;
@@ -86,6 +88,17 @@ struct Endpoint {
     membership: Option<Membership>,
 }
 
+/// A datagram that was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram<'a> {
+    /// Who sent it.
+    pub from: Address,
+    /// What it holds.
+    pub payload: &'a [u8],
+    /// When it arrived: at the kernel where that says so, else when it was read.
+    pub received: Time,
+}
+
 /// All sockets.
 #[derive(Debug)]
 pub struct Net {
@@ -101,6 +114,9 @@ pub struct Net {
     receive_log: Causes,
     survey_log: Causes,
     buffer: Box<[u8; BUFFER_LEN]>,
+    /// For what the kernel says of a datagram.
+    space: Vec<u8>,
+    arrivals: Arrivals,
     /// The endpoint whose turn it is.
     next: usize,
 }
@@ -122,6 +138,8 @@ impl Net {
             receive_log: Causes::default(),
             survey_log: Causes::default(),
             buffer: Box::new([0; BUFFER_LEN]),
+            space: udp::space(),
+            arrivals: Arrivals::default(),
             next: 0,
         }
     }
@@ -201,27 +219,31 @@ impl Net {
     }
 
     /// The next datagram that is there already, the sockets taking turns.
-    pub fn receive(&mut self) -> Option<(Address, &[u8])> {
+    pub fn receive(&mut self) -> Option<Datagram<'_>> {
         let count = self.endpoints.len();
         let (mut tries, mut dropped) = (0, 0);
         while tries < count && dropped < DROPPED_MAX {
             let endpoint = &self.endpoints[self.next % count];
             self.next = (self.next + 1) % count;
-            let buffer = &mut self.buffer[..];
-            let received = if endpoint.sends {
-                let received = endpoint.socket.try_recv_from(buffer);
-                received.map(|(len, from)| (len, from, None))
-            } else {
-                udp::receive_by(&endpoint.socket, buffer)
-            };
-            match received {
-                Ok((len, from, by)) => {
+            let family = Family::of(endpoint.local);
+            let (buffer, space) = (&mut self.buffer[..], &mut self.space[..]);
+            match udp::receive(&endpoint.socket, family, buffer, space) {
+                Ok(udp::Received {
+                    len,
+                    from,
+                    by,
+                    stamp,
+                }) => {
                     self.counters.datagrams_received += 1;
                     self.counters.bytes_received += len as u64;
                     let mut used = self.survey.usable.values();
                     let is_unused = by.is_some_and(|by| used.all(|i| i.index != by));
                     if len <= MAX_DATAGRAM && !is_unused {
-                        return Some((canonical(from), &self.buffer[..len]));
+                        return Some(Datagram {
+                            from: canonical(from),
+                            payload: &self.buffer[..len],
+                            received: self.arrivals.time(stamp),
+                        });
                     }
                     dropped += 1;
                     self.counters.oversized += u64::from(len > MAX_DATAGRAM);

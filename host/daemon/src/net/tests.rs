@@ -35,8 +35,8 @@ fn to(address: SocketAddr, payload: &'static [u8]) -> Transmit {
 async fn next(net: &mut Net) -> Option<(Address, Vec<u8>)> {
     let wait = async {
         loop {
-            if let Some((from, bytes)) = net.receive() {
-                return (from, bytes.to_vec());
+            if let Some(datagram) = net.receive() {
+                return (datagram.from, datagram.payload.to_vec());
             }
             net.readable().await;
         }
@@ -103,6 +103,31 @@ async fn an_address_in_use_is_named() {
     assert!(matches!(strange, OpenNetError::Listen { .. }), "{strange}");
     let nothing = Net::open(&settings(&[]), clock::now()).expect_err("nothing");
     assert!(matches!(nothing, OpenNetError::Nothing), "{nothing}");
+}
+
+/// The kernel's word for when a datagram arrived, of both families, where there is such a word.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_datagram_arrived_before_it_is_read() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let mut a = open(&settings(&[address]));
+        let mut b = open(&settings(&[address]));
+        // With the first one the distance of the clocks is found.
+        for _ in 0..2 {
+            a.send(&to(first(&b), b"hello"), clock::now());
+            next(&mut b).await.expect("arrives");
+        }
+        let before = clock::now();
+        a.send(&to(first(&b), b"hello"), before);
+        let after = clock::now();
+        std::thread::sleep(Duration::from_millis(30));
+        b.readable().await;
+        let received = b.receive().expect("it is there").received;
+        let early = before - Duration::from_micros(2);
+        let late = after + Duration::from_millis(20);
+        assert!(early <= received, "{before} <= {received}");
+        assert!(received <= late, "{received} <= {after} or soon after");
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,12 @@ use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 #[cfg(target_os = "linux")]
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt, sockopt};
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrLike, recvmsg, setsockopt,
+    sockopt,
+};
+#[cfg(target_os = "linux")]
+use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 #[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd as _;
@@ -110,44 +115,105 @@ pub(super) fn send_to(socket: &UdpSocket, payload: &[u8], to: SocketAddr) -> io:
     SockRef::from(socket).send_to(payload, &to.into())
 }
 
-/// The next datagram of a discovery socket, and the interface it came by, where the system says so:
-/// Linux does for IPv4, on which everything that the machine gets is heard, from interfaces
-/// included that are not to be used.
+/// A datagram as the kernel hands it over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Received {
+    /// Its length.
+    pub(super) len: usize,
+    /// Who sent it.
+    pub(super) from: SocketAddr,
+    /// The interface it came by. Linux says so of a discovery socket for IPv4, on which everything
+    /// that the machine gets is heard, from interfaces included that are not to be used.
+    pub(super) by: Option<u32>,
+    /// When it came in, in microseconds since the Unix epoch by the wall clock then.
+    pub(super) stamp: Option<u64>,
+}
+
+/// Room for what the kernel says of a datagram besides: allocated once, used for each.
+#[cfg(target_os = "linux")]
+pub(super) fn space() -> Vec<u8> {
+    nix::cmsg_space!(nix::libc::in_pktinfo, nix::libc::timespec)
+}
+
+/// Room for what the kernel says of a datagram besides, which is nothing here.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn space() -> Vec<u8> {
+    Vec::new()
+}
+
+/// The next datagram that is there already.
 ///
 /// # Errors
 /// There is none, or the socket failed.
-pub(super) fn receive_by(
+#[cfg(target_os = "linux")]
+pub(super) fn receive(
     socket: &UdpSocket,
+    family: Family,
     buffer: &mut [u8],
-) -> io::Result<(usize, SocketAddr, Option<u32>)> {
-    #[cfg(target_os = "linux")]
-    if socket.local_addr()?.is_ipv4() {
-        return socket.try_io(Interest::READABLE, || receive_v4_by(socket, buffer));
-    }
+    space: &mut [u8],
+) -> io::Result<Received> {
+    socket.try_io(Interest::READABLE, || match family {
+        Family::V4 => {
+            receive_as::<SockaddrIn>(socket, buffer, space, |from| SocketAddr::V4(from.into()))
+        }
+        Family::V6 => {
+            receive_as::<SockaddrIn6>(socket, buffer, space, |from| SocketAddr::V6(from.into()))
+        }
+    })
+}
+
+/// The next datagram that is there already.
+///
+/// # Errors
+/// There is none, or the socket failed.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn receive(
+    socket: &UdpSocket,
+    _: Family,
+    buffer: &mut [u8],
+    _: &mut [u8],
+) -> io::Result<Received> {
     let (len, from) = socket.try_recv_from(buffer)?;
-    Ok((len, from, None))
+    Ok(Received {
+        len,
+        from,
+        by: None,
+        stamp: None,
+    })
 }
 
 #[cfg(target_os = "linux")]
-fn receive_v4_by(
+fn receive_as<A: SockaddrLike>(
     socket: &UdpSocket,
     buffer: &mut [u8],
-) -> io::Result<(usize, SocketAddr, Option<u32>)> {
-    let mut space = nix::cmsg_space!(nix::libc::in_pktinfo);
+    space: &mut [u8],
+    address: impl Fn(A) -> SocketAddr,
+) -> io::Result<Received> {
     let mut parts = [IoSliceMut::new(buffer)];
-    let received = recvmsg::<SockaddrIn>(
-        socket.as_raw_fd(),
-        &mut parts,
-        Some(&mut space),
-        MsgFlags::empty(),
-    )?;
-    let mut told = received.cmsgs()?;
-    let by = told.find_map(|message| match message {
-        ControlMessageOwned::Ipv4PacketInfo(info) => u32::try_from(info.ipi_ifindex).ok(),
-        _ => None,
-    });
+    let flags = MsgFlags::MSG_DONTWAIT;
+    let received = recvmsg::<A>(socket.as_raw_fd(), &mut parts, Some(space), flags)?;
+    let (mut by, mut stamp) = (None, None);
+    for told in received.cmsgs()? {
+        match told {
+            ControlMessageOwned::Ipv4PacketInfo(info) => by = u32::try_from(info.ipi_ifindex).ok(),
+            ControlMessageOwned::ScmTimestampns(time) => stamp = micros(&time),
+            _ => {}
+        }
+    }
     let from = received.address.ok_or(io::ErrorKind::InvalidData)?;
-    Ok((received.bytes, SocketAddr::V4(from.into()), by))
+    Ok(Received {
+        len: received.bytes,
+        from: address(from),
+        by,
+        stamp,
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn micros(time: &TimeSpec) -> Option<u64> {
+    let seconds = u64::try_from(time.tv_sec()).ok()?;
+    let nanos = u64::try_from(time.tv_nsec()).ok()?;
+    seconds.checked_mul(1_000_000)?.checked_add(nanos / 1_000)
 }
 
 fn new_socket(family: Family) -> io::Result<Socket> {
@@ -161,6 +227,11 @@ fn new_socket(family: Family) -> io::Result<Socket> {
     }
     if let Err(error) = socket.set_send_buffer_size(BUFFER_BYTES) {
         tracing::debug!(%error, "the send buffer keeps its size");
+    }
+    // Without stamps a datagram counts as arrived when it is read.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = setsockopt(&socket, sockopt::ReceiveTimestampns, &true) {
+        tracing::debug!(%error, "the kernel does not say when datagrams arrive");
     }
     Ok(socket)
 }

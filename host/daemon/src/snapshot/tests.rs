@@ -79,6 +79,12 @@ pub(crate) fn node_status() -> NodeStatus {
             leader: Some(device_id(1)),
             term: 12,
             members: 2,
+            state: consort_proto::StateStatus {
+                keys: 12,
+                bytes: 3_500,
+                catching_up: true,
+                refused: 1,
+            },
         }],
         clone: None,
         counters: consort_proto::Counters {
@@ -91,11 +97,10 @@ pub(crate) fn node_status() -> NodeStatus {
 /// The snapshot that goes with [`node_status`].
 pub(crate) fn status() -> Status {
     let clock = ClockView {
-        at: 0,
-        group_at: 1_700_000_000_000_000,
-        rate_ppm: 0,
         synchronised: true,
         error_bound: 800,
+        bound_ppb: 20_000,
+        ..ClockView::free_running(Time::ZERO, 1_700_000_000_000_000)
     };
     let origin = Origin {
         started: Time::from_micros(1_000_000),
@@ -123,7 +128,7 @@ fn a_snapshot_says_what_the_node_says() {
     assert_eq!(status.device.uptime_ms, 62_000);
     assert_eq!(status.group.members, 2, "this device and one peer");
     assert_eq!(status.clock.group_time_us, 1_700_000_063_000_000);
-    assert_eq!(status.clock.error_bound_us, Some(800));
+    assert_eq!(status.clock.error_bound_us, Some(800 + 63 * 20));
     let states: Vec<_> = status
         .peers
         .iter()

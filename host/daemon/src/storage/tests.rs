@@ -1,4 +1,4 @@
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use consort_proto::StoreRecord;
@@ -18,7 +18,7 @@ fn write(dir: &Path, records: Vec<StoreRecord>) -> Vec<StoreOutcome> {
     let (storage, _) = Storage::open(dir).expect("opens");
     let (out, outcomes) = mpsc::channel();
     let done = move |stored| out.send(stored).expect("the test listens");
-    let handle = storage.start(Box::new(done)).expect("a thread");
+    let handle = storage.start(Arc::new(done)).expect("a thread");
     for (token, record) in (1..).zip(records) {
         handle
             .submit(StoreRequest {
@@ -61,6 +61,7 @@ fn records_survive_and_every_start_counts() {
             boot_counter: 2,
             epoch_ceilings: vec![(GroupKey(7), 32), (GroupKey(u64::MAX), 3)],
             addresses: vec![udp("[fe80::1%3]:4747")],
+            state: vec![],
         }
     );
 }
@@ -70,10 +71,12 @@ fn a_full_queue_refuses_at_once() {
     let dir = folder();
     let (storage, _) = Storage::open(dir.path()).expect("opens");
     let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
     let done = move |_| {
+        let held = held.lock().expect("one caller");
         let _ = held.recv_timeout(Duration::from_secs(20));
     };
-    let handle = storage.start(Box::new(done)).expect("a thread");
+    let handle = storage.start(Arc::new(done)).expect("a thread");
     let request = |token| StoreRequest {
         token,
         record: StoreRecord::EpochCeiling {

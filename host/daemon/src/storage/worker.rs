@@ -1,12 +1,15 @@
-//! The thread that writes to the store.
+//! The thread that writes to the store, and where requests go.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread::JoinHandle;
 
 use consort_proto::{StoreRecord, StoreRequest};
 
-use super::Storage;
+use super::Records;
+use super::state_keeper::StateKeeper;
+use super::state_worker::StateQueue;
 
 /// Requests that wait at most; beyond that a request fails at once.
 const QUEUE_MAX: usize = 256;
@@ -22,25 +25,28 @@ pub struct StoreOutcome {
     pub result: Result<(), String>,
 }
 
-/// Where outcomes go. Called on the writing thread; may wait.
-pub type Done = Box<dyn Fn(StoreOutcome) + Send>;
+/// Where outcomes go. Called on the writing threads; may wait.
+pub type Done = Arc<dyn Fn(StoreOutcome) + Send + Sync>;
 
-/// Hands requests to the writing thread. Dropping it waits until what is queued is written.
+/// Hands requests to the writing threads. Dropping it waits until what is queued is written.
 #[derive(Debug)]
 pub struct StoreHandle {
     queue: Option<SyncSender<StoreRequest>>,
     thread: Option<JoinHandle<()>>,
+    state: StateQueue,
 }
 
 impl StoreHandle {
-    pub(super) fn start(storage: Storage, done: Done) -> io::Result<Self> {
+    pub(super) fn start(records: Records, keeper: StateKeeper, done: Done) -> io::Result<Self> {
+        let state = StateQueue::start(keeper, Arc::clone(&done))?;
         let (queue, requests) = mpsc::sync_channel(QUEUE_MAX);
         let thread = std::thread::Builder::new()
             .name("storage".to_owned())
-            .spawn(move || work(&storage, &requests, &done))?;
+            .spawn(move || work(&records, &requests, &done))?;
         Ok(Self {
             queue: Some(queue),
             thread: Some(thread),
+            state,
         })
     }
 
@@ -49,6 +55,12 @@ impl StoreHandle {
     /// # Errors
     /// The queue is full or the thread is gone; nothing is written for this request.
     pub fn submit(&self, request: StoreRequest) -> Result<(), String> {
+        let request = match request.record {
+            StoreRecord::State { group, changes } => {
+                return self.state.submit(request.token, group, changes);
+            }
+            record => StoreRequest { record, ..request },
+        };
         let queue = self.queue.as_ref().expect("taken only while dropping");
         queue.try_send(request).map_err(|e| match e {
             TrySendError::Full(_) => format!("{QUEUE_MAX} writes are waiting for the disk"),
@@ -69,7 +81,7 @@ impl Drop for StoreHandle {
 }
 
 /// Writes batch after batch until the queue is closed and empty.
-fn work(storage: &Storage, requests: &Receiver<StoreRequest>, done: &Done) {
+fn work(records: &Records, requests: &Receiver<StoreRequest>, done: &Done) {
     while let Ok(first) = requests.recv() {
         let mut batch = vec![first];
         batch.extend(requests.try_iter().take(BATCH_MAX - 1));
@@ -77,15 +89,17 @@ fn work(storage: &Storage, requests: &Receiver<StoreRequest>, done: &Done) {
         let result = if batch.iter().all(is_keyring) {
             Ok(())
         } else {
-            storage.apply(&batch)
+            records.apply(&batch)
         };
         if let Err(reason) = &result {
             tracing::error!(reason, "writing to the store failed");
         }
         for request in batch {
             let result = match &request.record {
-                StoreRecord::Keyring(keyring) => storage.store_keyring(keyring),
-                StoreRecord::EpochCeiling { .. } | StoreRecord::Addresses(_) => result.clone(),
+                StoreRecord::Keyring(keyring) => records.store_keyring(keyring),
+                StoreRecord::EpochCeiling { .. }
+                | StoreRecord::Addresses(_)
+                | StoreRecord::State { .. } => result.clone(),
             };
             let token = request.token;
             done(StoreOutcome { token, result });

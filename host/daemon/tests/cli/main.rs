@@ -3,6 +3,7 @@
 
 mod access;
 mod daemon;
+mod plugins;
 
 use std::fs;
 use std::io::Write as _;

@@ -5,9 +5,14 @@
 
 mod clock;
 mod config;
+mod counters;
+mod device_state;
 mod group;
+mod leader_state;
 mod log;
 mod messages;
+mod shared_state;
+mod state;
 
 use crate::bindings::consort::plugin::types;
 use crate::guest::Guest;

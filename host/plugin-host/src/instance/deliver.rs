@@ -4,6 +4,7 @@ use consort_proto::PluginEvent;
 use wasmtime::Store;
 
 use super::{Instance, Outcome};
+use crate::bindings::exports::consort::plugin::state_events::Change;
 use crate::code::Exports;
 use crate::guest::Guest;
 use crate::view::Effect;
@@ -43,6 +44,8 @@ fn callback_of(event: &PluginEvent) -> Option<&'static str> {
         PluginEvent::DemoteFollower => Some("demote-follower"),
         PluginEvent::LeaderMessage { .. } => Some("on-leader-message"),
         PluginEvent::PeerMessage { .. } => Some("on-peer-message"),
+        PluginEvent::State(_) => Some("on-state-changed"),
+        PluginEvent::WritesSuperseded(_) => Some("on-writes-superseded"),
         PluginEvent::PeerUpdated(_)
         | PluginEvent::TermChanged { .. }
         | PluginEvent::BroadcastsHeld(_) => None,
@@ -78,7 +81,29 @@ fn call(exports: &Exports, store: &mut Store<Guest>, event: &PluginEvent) -> was
         (PluginEvent::PeerMessage { sender, payload }, _, _, Some(export)) => {
             export.call_on_peer_message(store, payload, &sender.into())
         }
+        (PluginEvent::State(_) | PluginEvent::WritesSuperseded(_), _, _, _) => {
+            call_of_state(exports, store, event)
+        }
         // The plugin left this callback's interface out, or the event has none.
         (_, _, _, _) => Ok(()),
+    }
+}
+
+fn call_of_state(
+    exports: &Exports,
+    store: &mut Store<Guest>,
+    event: &PluginEvent,
+) -> wasmtime::Result<()> {
+    match (event, &exports.state_events) {
+        (PluginEvent::State(update), Some(export)) => {
+            let news = update.changes.iter().filter(|change| !change.own);
+            let news: Vec<Change> = news.map(Change::from).collect();
+            export.call_on_state_changed(store, &news)
+        }
+        (PluginEvent::WritesSuperseded(keys), Some(export)) => {
+            let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+            export.call_on_writes_superseded(store, &keys)
+        }
+        (_, _) => Ok(()),
     }
 }

@@ -15,20 +15,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use consort_proto::{Peer, PluginCommand, PluginId, Version};
+use consort_proto::{Peer, PluginCommand, PluginId, StateView, Version};
 use thiserror::Error;
 use wasmtime::{Store, Trap};
 
 use crate::ClockReading;
 use crate::allowance::Limits;
 use crate::bindings::exports::consort::plugin::lifecycle;
+use crate::capabilities::FolderGrant;
 use crate::clock::GuestClock;
 use crate::code::{Code, Exports};
 use crate::compile::innermost;
 use crate::fault::{Fault, HostFault};
 use crate::guest::Guest;
 use crate::limits;
-use crate::plugin_log::{LogSink, SharedLog};
+use crate::plugin_log::{LogSink, SharedLog, printable};
 use crate::view::View;
 use crate::wasi::{self, RandomSource};
 
@@ -45,6 +46,8 @@ pub struct InstanceSettings {
     pub config: Arc<BTreeMap<String, String>>,
     /// What it may use.
     pub limits: Limits,
+    /// The folders it has, as `/<name>`. With any, a run also depends on what is in them.
+    pub files: BTreeMap<String, FolderGrant>,
     /// With the device, the plugin and `run` it decides all that is random.
     pub seed: [u8; 32],
     /// Counts the instances of this plugin since the seed was made.
@@ -79,7 +82,7 @@ pub enum StartError {
     Refused {
         /// Which of them.
         callback: &'static str,
-        /// The plugin's own words.
+        /// The plugin's own words, without control characters and of a line's length.
         text: String,
     },
     /// It trapped or overran a limit.
@@ -148,6 +151,12 @@ impl Instance {
         })
     }
 
+    /// Tells what the plugin knows of its group's state: what the node told, with the plugin's own
+    /// writes over it. Before [`Instance::setup`], so that it can read there. Causes no callback.
+    pub fn set_state(&mut self, state: StateView) {
+        *self.store.data_mut().view.state_mut() = state;
+    }
+
     /// The first callback.
     ///
     /// # Errors
@@ -159,7 +168,7 @@ impl Instance {
         })?;
         result.map_err(|text| StartError::Refused {
             callback: "setup",
-            text,
+            text: printable(&text),
         })?;
         Ok(outcome)
     }
@@ -171,11 +180,9 @@ impl Instance {
     }
 
     /// Fires the timers that are due, earliest first, up to a batch; [`Instance::next_timer`]
-    /// says whether there are more.
-    ///
-    /// # Errors
-    /// A callback faulted; the instance is dead.
-    pub fn fire_timers(&mut self, reading: ClockReading) -> Result<Outcome, Fault> {
+    /// says whether there are more. What the callbacks left behind counts also if a later one
+    /// faulted and the instance is dead.
+    pub fn fire_timers(&mut self, reading: ClockReading) -> (Outcome, Result<(), Fault>) {
         let now = reading.group_time_us;
         let mut all = Outcome::default();
         for token in self.store.data().timers.due(now, TIMERS_PER_BATCH) {
@@ -183,15 +190,18 @@ impl Instance {
             let Some(due) = self.store.data_mut().timers.take(token, now) else {
                 continue;
             };
-            let outcome = self.callback("on-timer", reading, |exports, store| {
+            let result = self.callback("on-timer", reading, |exports, store| {
                 match &exports.timers {
                     Some(timers) => timers.call_on_timer(store, token, due),
                     None => Ok(()),
                 }
-            })?;
-            all.commands.extend(outcome.commands);
+            });
+            match result {
+                Ok(outcome) => all.commands.extend(outcome.commands),
+                Err(fault) => return (all, Err(fault)),
+            }
         }
-        Ok(all)
+        (all, Ok(()))
     }
 
     /// Whether the plugin hands anything to its successor.
@@ -242,7 +252,7 @@ impl Instance {
             )?;
         result.map_err(|text| StartError::Refused {
             callback: "restore",
-            text,
+            text: printable(&text),
         })?;
         Ok(outcome)
     }
@@ -275,6 +285,12 @@ impl Instance {
         self.callback("shutdown", reading, |exports, store| {
             exports.lifecycle.call_shutdown(store, reason)
         })
+    }
+
+    /// Bytes in all its memories and tables.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.store.data().memory.used()
     }
 
     /// What the plugin knows of its group.
@@ -324,6 +340,7 @@ fn guest(settings: InstanceSettings) -> Guest {
         this_device,
         config,
         limits,
+        files,
         seed,
         run,
         log,
@@ -336,7 +353,7 @@ fn guest(settings: InstanceSettings) -> Guest {
         plugin: &plugin,
         run,
     };
-    let wasi = wasi::context(&clock.wasi(), &random, &log);
+    let wasi = wasi::context(&clock.wasi(), &random, &log, &files);
     Guest::new(config, View::new(this_device), clock, &limits, log, wasi)
 }
 

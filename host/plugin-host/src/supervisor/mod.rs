@@ -2,7 +2,8 @@
 //!
 //! Invariants: only this thread touches the instance; `view` is what the plugin ought to know, so
 //! it is kept up to date whether an instance runs or not, and a new instance is brought up to it
-//! by a replay; what the daemon is told of one plugin comes from this thread alone, so it comes in
+//! by a replay; `view` holds the writes that were sent, and none of a callback that failed, so the
+//! group's state as its plugin sees it outlives any instance; what the daemon is told of one plugin comes from this thread alone, so it comes in
 //! order.
 
 mod life;
@@ -14,7 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use consort_proto::{Peer, PluginCommand, PluginEvent, PluginId, SendQuota};
+use consort_proto::{
+    Peer, PluginCommand, PluginEvent, PluginId, SendQuota, StateConfig, StateView,
+};
 use sha2::{Digest, Sha256};
 use tracing::{debug, info, warn};
 
@@ -24,9 +27,9 @@ use crate::engine::Runtime;
 use crate::folder::ContentHash;
 use crate::mailbox::{Mailbox, Taken, is_message};
 use crate::manifest::Settings;
-use crate::status::{Board, GroupClock, HostEvent};
+use crate::status::{Board, GroupClock, HostEvent, PluginDetails};
 use crate::view::{Effect, View};
-use crate::{ClockReading, Code, Fault, Instance, Outcome, ShutdownReason};
+use crate::{ClockReading, Code, Fault, Instance, Level, Outcome, ShutdownReason};
 
 /// The longest sleep; group time may run a little faster than this machine's clock.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
@@ -71,6 +74,37 @@ pub(crate) struct Candidate {
     pub(crate) hash: ContentHash,
 }
 
+impl Candidate {
+    /// What an observer may want to know of it.
+    pub(crate) fn details(&self) -> PluginDetails {
+        let Settings {
+            spec,
+            config,
+            limits,
+            capped,
+            capabilities,
+            state,
+            ..
+        } = self.settings.clone();
+        PluginDetails {
+            file: self.file.clone(),
+            spec,
+            config,
+            limits,
+            capped,
+            capabilities,
+            state,
+            exports: self.code.exports(),
+            imports: self.code.imports(),
+        }
+    }
+
+    /// How the plugin's state is kept.
+    fn state_config(&self) -> StateConfig {
+        self.settings.state
+    }
+}
+
 /// One plugin's supervisor; [`Supervisor::run`] is the thread's body.
 pub(crate) struct Supervisor {
     id: PluginId,
@@ -82,6 +116,8 @@ pub(crate) struct Supervisor {
     announced: Announced,
     /// As the daemon was told.
     quota: Option<SendQuota>,
+    /// As the daemon was told.
+    state_config: Option<StateConfig>,
     candidate: Option<Arc<Candidate>>,
     generation: u64,
     backoff: Backoff,
@@ -103,6 +139,7 @@ impl Supervisor {
             life: Life::Discovered,
             announced: Announced::Down,
             quota: None,
+            state_config: None,
             candidate: None,
             generation: 0,
             backoff: Backoff::new(seed.finalize().into()),
@@ -160,8 +197,9 @@ impl Supervisor {
                     .next_timer()
                     .is_some_and(|due| due <= reading.group_time_us)
                 {
-                    let result = running.instance.fire_timers(reading);
-                    self.finish(result);
+                    let (outcome, result) = running.instance.fire_timers(reading);
+                    self.send(outcome.commands);
+                    self.finish(result.map(|()| Outcome::default()));
                 }
             }
             Life::BackOff { .. }
@@ -178,6 +216,13 @@ impl Supervisor {
     fn handle_event(&mut self, event: &PluginEvent) {
         if self.view.apply(event) == Effect::Contradiction {
             debug!(plugin = %self.id, ?event, "event does not fit the plugin's view; ignored");
+        }
+        if let PluginEvent::WritesSuperseded(keys) = event {
+            let (count, first) = (keys.len(), keys.first());
+            warn!(
+                plugin = %self.id, count, ?first,
+                "leader state written here was not adopted by the group"
+            );
         }
         if matches!(self.life, Life::Running(_)) {
             self.deliver(event);
@@ -197,7 +242,7 @@ impl Supervisor {
             Control::Refused { file, hash, cause } => {
                 let kept = self.kept();
                 warn!(plugin = %self.id, file = %file.display(), %hash, %cause, "plugin file refused{kept}");
-                self.board.lock().last_fault = Some(cause);
+                self.note_fault(cause);
                 if matches!(self.life, Life::Discovered | Life::Compiling) {
                     self.enter(Life::Rejected);
                 }
@@ -234,7 +279,7 @@ impl Supervisor {
     }
 
     /// Ends an instance in order. A fault in its last callbacks changes nothing any more.
-    fn unload(&self, mut instance: Instance, reason: ShutdownReason) {
+    fn unload(&mut self, mut instance: Instance, reason: ShutdownReason) {
         let result = instance.demote(self.reading()).and_then(|outcome| {
             self.send(outcome.commands);
             instance.shutdown(reason, self.reading())
@@ -251,16 +296,21 @@ impl Supervisor {
         let Some(candidate) = &self.candidate else {
             return;
         };
-        let quota = candidate.settings.limits.quota();
+        let (quota, state) = (candidate.settings.limits.quota(), candidate.state_config());
+        let spec = candidate.settings.spec.clone();
         if self.quota != Some(quota) || self.announced == Announced::Down {
             self.quota = Some(quota);
             let id = self.id.clone();
             (self.surroundings.out)(HostEvent::Quota { id, quota });
         }
-        let spec = &candidate.settings.spec;
+        if self.state_config != Some(state) || self.announced == Announced::Down {
+            self.state_config = Some(state);
+            let (id, config) = (self.id.clone(), state);
+            (self.surroundings.out)(HostEvent::State { id, config });
+        }
         if self.announced != Announced::Up(spec.clone()) {
             self.announced = Announced::Up(spec.clone());
-            (self.surroundings.out)(HostEvent::Up(spec.clone()));
+            (self.surroundings.out)(HostEvent::Up(spec));
         }
     }
 
@@ -271,7 +321,10 @@ impl Supervisor {
         }
     }
 
-    fn send(&self, commands: Vec<PluginCommand>) {
+    /// Hands commands to the daemon. Writes are what the plugin ought to know from here on.
+    fn send(&mut self, commands: Vec<PluginCommand>) {
+        let reading = self.reading();
+        lay_over(self.view.state_mut(), &commands, reading);
         if !commands.is_empty() {
             (self.surroundings.out)(HostEvent::Commands {
                 id: self.id.clone(),
@@ -283,6 +336,9 @@ impl Supervisor {
     /// The one place where the life changes and says so.
     fn enter(&mut self, life: Life) {
         self.board.lock().state = life.name();
+        self.board
+            .log()
+            .push(Level::Info, true, &format!("plugin {}", life.name()));
         // Before the first content of the file was taken there is nothing to name.
         let content = self.candidate.as_ref();
         info!(
@@ -323,6 +379,15 @@ impl Supervisor {
                 self.life.name()
             ),
             None => String::new(),
+        }
+    }
+}
+
+/// Lets reads of `state` see the writes among `commands`, which an instance's own view accepted.
+fn lay_over(state: &mut StateView, commands: &[PluginCommand], reading: ClockReading) {
+    for command in commands {
+        if let PluginCommand::Write(write) = command {
+            state.replay(write, reading.group_time_us);
         }
     }
 }

@@ -40,7 +40,7 @@ impl Supervisor {
                     plugin = %self.id, file = %candidate.file.display(), hash = to, cause = %error,
                     "reload failed; generation {} stays running", self.generation
                 );
-                self.board.lock().last_fault = Some(error.to_string());
+                self.note_fault(error.to_string());
                 self.enter(Life::Running(old));
             }
         }
@@ -66,7 +66,11 @@ impl Supervisor {
     }
 
     /// Everything before the commit.
-    fn prepare(&self, old: &mut Instance, candidate: &Candidate) -> Result<Successor, StartError> {
+    fn prepare(
+        &mut self,
+        old: &mut Instance,
+        candidate: &Candidate,
+    ) -> Result<Successor, StartError> {
         let (mut instance, setup) = self.launch(candidate)?;
         let mut kept_back = setup.commands;
         let mut predecessor_lost = false;
@@ -75,6 +79,7 @@ impl Supervisor {
                 Ok(None) => {}
                 Ok(Some((saved, outcome))) => {
                     self.send(outcome.commands);
+                    instance.set_state(self.state_for(candidate, &kept_back));
                     let from = self.candidate.as_ref().map(|c| c.settings.spec.version);
                     let restored =
                         instance.restore(&saved, from.unwrap_or_default(), self.reading())?;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use consort_proto::PluginId;
+use consort_proto::{PluginCommand, PluginId, StateView};
 use tracing::{debug, warn};
 
 use super::life::{Announced, Life, Running};
-use super::{Candidate, Supervisor};
+use super::{Candidate, Supervisor, lay_over};
+use crate::log_ring::LogRing;
 use crate::plugin_log::{Level, LogSink};
 use crate::status::HostEvent;
 use crate::{Fault, Instance, InstanceSettings, Outcome, StartError};
@@ -35,7 +36,7 @@ impl Supervisor {
                 plugin = %self.id, file = %file.display(), %hash, cause = %error,
                 "new content of the plugin's file refused; the old one stays {}", life.name()
             );
-            self.board.lock().last_fault = Some(error.to_string());
+            self.note_fault(error.to_string());
             return self.enter(life);
         }
         match error {
@@ -45,7 +46,7 @@ impl Supervisor {
             }
             StartError::Contract(_) | StartError::Refused { .. } => {
                 warn!(plugin = %self.id, file = %file.display(), %hash, cause = %error, "plugin rejected");
-                self.board.lock().last_fault = Some(error.to_string());
+                self.note_fault(error.to_string());
                 self.enter(Life::Rejected);
             }
         }
@@ -70,15 +71,30 @@ impl Supervisor {
             this_device: self.view.this_device().clone(),
             config: Arc::clone(&candidate.settings.config),
             limits: candidate.settings.limits.clone(),
+            files: candidate.settings.capabilities.files.clone(),
             seed: self.surroundings.seed,
             run: self.surroundings.runs.fetch_add(1, Ordering::Relaxed),
             log: Box::new(TracingLog {
                 plugin: self.id.clone(),
+                ring: self.board.log().clone(),
             }),
         };
         let mut instance = Instance::new(&candidate.code, settings, self.reading())?;
+        instance.set_state(self.state_for(candidate, &[]));
         let outcome = instance.setup(self.reading())?;
         Ok((instance, outcome))
+    }
+
+    /// What an instance of `candidate` reads that has issued `kept_back` so far.
+    pub(super) fn state_for(
+        &self,
+        candidate: &Candidate,
+        kept_back: &[PluginCommand],
+    ) -> StateView {
+        let mut state = self.view.state().clone();
+        state.set_config(candidate.state_config());
+        lay_over(&mut state, kept_back, self.reading());
+        state
     }
 
     /// Makes `candidate` the content that counts.
@@ -90,22 +106,36 @@ impl Supervisor {
         board.version = Some(candidate.settings.spec.version);
         board.generation = self.generation;
         board.hash = Some(candidate.hash.short());
+        board.refused_capabilities = candidate.settings.refused();
         drop(board);
+        *self.board.details() = Some(Arc::new(candidate.details()));
+        for refused in candidate.settings.refused() {
+            warn!(plugin = %self.id, file = %candidate.file.display(), "capability {refused}");
+        }
+        self.view.state_mut().set_config(candidate.state_config());
         self.candidate = Some(Arc::new(candidate));
     }
 
     /// An instance passed `setup`: it runs from here on, and learns what its plugin ought to know.
-    pub(super) fn activate(&mut self, instance: Instance, setup: Outcome) {
+    pub(super) fn activate(&mut self, mut instance: Instance, setup: Outcome) {
         self.announce_up();
+        self.send(setup.commands);
+        // A predecessor may have written since this one was set up.
+        instance.set_state(self.view.state().clone());
         let running = Running {
             instance: Box::new(instance),
             since: Instant::now(),
         };
         self.enter(Life::Running(running));
-        self.send(setup.commands);
         for event in self.view.replay() {
             self.deliver(&event);
         }
+    }
+
+    /// Keeps why something failed for whoever asks.
+    pub(super) fn note_fault(&self, cause: String) {
+        self.board.say(&cause);
+        self.board.lock().last_fault = Some(cause);
     }
 
     /// The instance is lost.
@@ -118,7 +148,7 @@ impl Supervisor {
         if let Some(backtrace) = &fault.backtrace {
             debug!(plugin = %self.id, backtrace, "where the plugin faulted");
         }
-        self.board.lock().last_fault = Some(fault.to_string());
+        self.note_fault(fault.to_string());
         if matches!(self.announced, Announced::Up(_)) {
             self.announced = Announced::Faulted;
             (self.surroundings.out)(HostEvent::Faulted(self.id.clone()));
@@ -151,14 +181,16 @@ pub(super) fn as_fault(error: StartError) -> Fault {
     }
 }
 
-/// Brings a plugin's lines into the host's log.
+/// Brings a plugin's lines into the host's log, and where they can be asked for.
 struct TracingLog {
     plugin: PluginId,
+    ring: LogRing,
 }
 
 impl LogSink for TracingLog {
     fn line(&mut self, level: Level, text: &str) {
         let plugin = &self.plugin;
+        self.ring.push(level, false, text);
         match level {
             Level::Trace => tracing::trace!(target: "plugin", plugin = %plugin, "{text}"),
             Level::Debug => tracing::debug!(target: "plugin", plugin = %plugin, "{text}"),

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use consort_plugin_host::{
-    ClockReading, GroupClock, HostConfig, HostEvent, Overlay, PluginHost, PluginHostStatus,
+    ClockReading, Compiler, GroupClock, HostConfig, HostEvent, Overlay, PluginHost,
+    PluginHostStatus,
 };
 use consort_proto::{Leadership, Peer, PluginEvent, PluginId, PublicKey};
 use tracing::field::{Field, Visit};
@@ -263,6 +264,7 @@ impl World {
         let config = HostConfig {
             plugins_dir: self.plugins_dir(),
             cache_dir: cache_dir(),
+            compiler: Compiler::InProcess,
             this_device: this_device(),
             overlays: self.overlays.clone(),
             seed: [7; 32],

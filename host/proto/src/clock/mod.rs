@@ -2,28 +2,41 @@
 //!
 //! Group time belongs to an *era*, a random number made with the clock's first reference, from that
 //! device's wall clock. Within an era group time never runs back and never jumps: a follower slews
-//! towards the reference, and a new reference carries on from its own estimate. A device that meets
-//! another era, because it booted alone, takes the other over with one step, or by slewing where
-//! that lies behind by a few milliseconds only.
+//! towards the reference, and a new reference carries on from its own estimate, at the rate that it
+//! found. A device that meets another era, because it booted alone, takes the other over with one
+//! step, or by slewing where that lies behind by a few milliseconds only.
 //!
 //! A follower's samples come with heartbeats: the reference's group time when it sent, and the
-//! round trip of the stamp that the heartbeat returns. Of the last samples the one with the smallest
-//! round trip counts, since queues only ever add to it (the filter of NTP, RFC 5905, section 10).
+//! round trip of the stamp that the heartbeat returns. [`window`] makes an estimate of offset and
+//! rate of them. Between samples a follower runs at the rate; what it is off by is slewed away.
+//!
+//! What is published is a line, [`ClockView`], with a bound on its error against the reference that
+//! was followed last. The bound grows with time at what the rate may be off by, so a reference that
+//! is lost needs nothing to be done: group time runs on at the rate, and the bound tells how good
+//! it still is. A device knows no bound, and says so, before its first sample, after it was the
+//! reference itself and is no longer, and while it follows a device that it has no sample of yet.
+
+mod wall;
+mod window;
+
+#[cfg(test)]
+mod tests;
 
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use crate::event::ClockView;
-use crate::time::{Time, micros};
+pub(crate) use wall::WallClock;
+use window::{Sample, Window, share};
 
-/// Samples kept, and for how long.
-const SAMPLES_MAX: usize = 16;
-const SAMPLES_FOR: Duration = Duration::from_secs(3);
-/// The fastest slew. A watch drifts 20 to 200 ppm; five times that catches up quickly and is still
-/// far below what anyone sees or hears.
-const RATE_PPM_MAX: i64 = 1000;
-/// In how long a remaining error is slewed away where the rate allows.
-const SLEW_OVER_SECS: i64 = 2;
+use crate::event::ClockView;
+use crate::id::NodeId;
+use crate::mutant::{self, Mutant};
+use crate::time::Time;
+
+/// The fastest slew, in parts per billion: a millisecond a second, which nobody sees or hears.
+const SLEW_MAX: i64 = 1_000_000;
+/// In how long an error is slewed away where the rate allows, in microseconds.
+const SLEW_OVER: i64 = 2_000_000;
 /// Another era that lies behind by no more than this is slewed to, in microseconds: devices whose
 /// wall clocks agree start together without starting their plugins anew.
 const BACK_SLEWED_MAX: u64 = 10_000;
@@ -39,12 +52,32 @@ pub(crate) enum Output {
     SetBack(Duration),
 }
 
+/// What a heartbeat of the reference says. Times are in microseconds.
 #[derive(Clone, Copy, Debug)]
-struct Sample {
-    at: Time,
-    /// Group time minus monotonic time.
-    offset: i128,
-    round_trip: u32,
+pub(crate) struct Reading {
+    /// Who sent it.
+    pub(crate) source: NodeId,
+    /// Its era.
+    pub(crate) era: u64,
+    /// Its group time when it sent.
+    pub(crate) group: u64,
+    /// When this device got it, by its own clock.
+    pub(crate) received: Time,
+    /// The time from the stamp that it returns to the receipt, by this device's clock.
+    pub(crate) elapsed: u32,
+    /// For how much of that the reference held the stamp, in group time.
+    pub(crate) held: u32,
+}
+
+/// Whose clock this one goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// Nobody's that it has samples of.
+    Unknown,
+    /// Its own: it is the reference, since then.
+    Own(Time),
+    /// That of the device it has samples of, be it lost or not.
+    Other(NodeId),
 }
 
 /// See the module's documentation.
@@ -52,37 +85,58 @@ struct Sample {
 pub(crate) struct GroupClock {
     era: u64,
     view: ClockView,
-    samples: VecDeque<Sample>,
+    source: Source,
+    window: Window,
     outputs: VecDeque<Output>,
 }
 
 impl GroupClock {
     pub(crate) fn new(now: Time, wall: u64, era: u64) -> Self {
-        let view = ClockView {
-            at: now.as_micros(),
-            group_at: wall,
-            rate_ppm: 0,
-            synchronised: false,
-            error_bound: u64::MAX,
-        };
+        let view = ClockView::free_running(now, wall);
         Self {
             era,
             view,
-            samples: VecDeque::new(),
+            source: Source::Unknown,
+            window: Window::new(0),
             outputs: VecDeque::from([Output::Changed(view)]),
         }
     }
 
-    /// This device is the reference from here on: its own estimate carries on, unslewed.
+    /// This device is the reference from here on: its own estimate carries on, at its rate.
     pub(crate) fn lead(&mut self, now: Time) {
-        self.samples.clear();
-        self.set(now, self.view.group_time(now), 0, Some(0));
+        self.source = Source::Own(now);
+        self.window = Window::new(i64::from(self.view.rate_ppb));
+        self.set(ClockView {
+            synchronised: true,
+            error_bound: 0,
+            bound_ppb: 0,
+            ..self.line(now)
+        });
     }
 
-    /// No reference is known.
-    pub(crate) fn lose(&mut self, now: Time) {
-        self.samples.clear();
-        self.set(now, self.view.group_time(now), 0, None);
+    /// This device is the reference no longer: how far it is from the next one is not known.
+    pub(crate) fn stand_down(&mut self, now: Time) {
+        if let Source::Own(_) = self.source {
+            self.forget_source(now);
+        }
+    }
+
+    /// Another device is the reference from here on.
+    pub(crate) fn follow(&mut self, now: Time, reference: NodeId) {
+        if self.source != Source::Other(reference) {
+            self.forget_source(now);
+        }
+    }
+
+    fn forget_source(&mut self, now: Time) {
+        self.source = Source::Unknown;
+        self.window = Window::new(i64::from(self.view.rate_ppb));
+        self.set(ClockView {
+            synchronised: false,
+            error_bound: u64::MAX,
+            bound_ppb: 0,
+            ..self.line(now)
+        });
     }
 
     /// Era and group time at `now`, for a heartbeat.
@@ -90,40 +144,60 @@ impl GroupClock {
         (self.era, self.view.group_time(now))
     }
 
-    /// The reference's group time was `theirs` half a round trip of `round_trip` microseconds ago.
-    pub(crate) fn sample(&mut self, now: Time, era: u64, theirs: u64, round_trip: u32) {
-        let at_receipt = theirs.saturating_add(u64::from(round_trip / 2));
-        if era != self.era {
-            self.adopt(now, era, at_receipt, round_trip);
-            return;
+    /// How much of group time passes in `us` microseconds of this device.
+    pub(crate) fn group_span(&self, us: u32) -> u32 {
+        let span = i128::from(us) + share(us.into(), self.view.rate_ppb.into());
+        u32::try_from(span).unwrap_or(u32::MAX)
+    }
+
+    /// The device whose clock this one goes by; `own` if it is this one.
+    pub(crate) fn reference(&self, own: NodeId) -> Option<NodeId> {
+        match self.source {
+            Source::Unknown => None,
+            Source::Own(_) => Some(own),
+            Source::Other(other) => Some(other),
         }
-        let offset = i128::from(at_receipt) - i128::from(now.as_micros());
-        self.samples
-            .retain(|sample| now.since(sample.at) < SAMPLES_FOR);
-        self.samples.truncate(SAMPLES_MAX - 1);
-        self.samples.push_front(Sample {
-            at: now,
-            offset,
-            round_trip,
-        });
-        let Some(best) = self.samples.iter().min_by_key(|sample| sample.round_trip) else {
-            return;
-        };
-        let (best_offset, bound) = (best.offset, u64::from(best.round_trip / 2));
-        let group = self.view.group_time(now);
-        let error = best_offset + i128::from(now.as_micros()) - i128::from(group);
-        let error = i64::try_from(error).unwrap_or(i64::MAX);
-        let rate = if error.abs() <= CLOSE_ENOUGH {
-            0
+    }
+
+    /// Since when this device is the reference, or goes by samples of another one.
+    pub(crate) fn since(&self) -> Option<Time> {
+        match self.source {
+            Source::Own(since) => Some(since),
+            Source::Unknown | Source::Other(_) => self.window.oldest(),
+        }
+    }
+
+    /// A heartbeat of the reference told its group time.
+    pub(crate) fn sample(&mut self, now: Time, reading: &Reading) {
+        let same_era = reading.era == self.era;
+        if self.source != Source::Other(reading.source) || !same_era {
+            self.source = Source::Other(reading.source);
+            let rate = if same_era { self.view.rate_ppb } else { 0 };
+            self.window = Window::new(rate.into());
+        }
+        let sample = self.interval(reading);
+        self.window.push(sample);
+        if same_era {
+            self.steer(now);
         } else {
-            (error / SLEW_OVER_SECS).clamp(-RATE_PPM_MAX, RATE_PPM_MAX)
-        };
-        self.set(
-            now,
-            group,
-            rate as i32,
-            Some(bound.saturating_add(error.unsigned_abs())),
-        );
+            self.adopt(now, reading.era);
+        }
+    }
+
+    /// The reading was under way for between nothing and the round trip. The stamp was held for a
+    /// time by the reference's clock, which this device's clock knows with an uncertainty.
+    fn interval(&self, reading: &Reading) -> Sample {
+        let rate = self.window.rate();
+        let held = i128::from(reading.held) - share(reading.held.into(), rate.best);
+        let off = share(reading.held.into(), rate.uncertainty());
+        let round_trip = (i128::from(reading.elapsed) - held).max(0);
+        let middle = i128::from(reading.group) + round_trip / 2;
+        let half = (round_trip + off) / 2 + 2;
+        Sample {
+            at: reading.received,
+            offset: middle - i128::from(reading.received.as_micros()),
+            half: u64::try_from(half).unwrap_or(u64::MAX),
+        }
     }
 
     pub(crate) fn poll(&mut self) -> Option<Output> {
@@ -131,16 +205,25 @@ impl GroupClock {
     }
 
     /// Another era was found: one step.
-    fn adopt(&mut self, now: Time, era: u64, group: u64, round_trip: u32) {
-        let before = self.view.group_time(now);
+    fn adopt(&mut self, now: Time, era: u64) {
         self.era = era;
-        self.samples.clear();
+        let before = self.view.group_time(now);
+        let Some(best) = self.window.best(now) else {
+            return;
+        };
+        let group = best.offset + i128::from(now.as_micros());
+        let group = u64::try_from(group.max(0)).unwrap_or(u64::MAX);
         if (1..=BACK_SLEWED_MAX).contains(&before.saturating_sub(group)) {
-            let bound = u64::from(round_trip / 2) + (before - group);
-            self.set(now, before, 0, Some(bound));
+            self.steer(now);
             return;
         }
-        self.set(now, group, 0, Some(u64::from(round_trip / 2)));
+        self.set(ClockView {
+            at: now.as_micros(),
+            group_at: group,
+            slew_ppb: 0,
+            slew_us: 0,
+            ..self.bounded(best.half, 0)
+        });
         if group < before {
             let by = Duration::from_micros(before - group);
             tracing::warn!(
@@ -157,110 +240,82 @@ impl GroupClock {
         }
     }
 
-    fn set(&mut self, now: Time, group: u64, rate_ppm: i32, bound: Option<u64>) {
-        let view = ClockView {
+    /// Turns the line towards the estimate, unless it leads there already.
+    fn steer(&mut self, now: Time) {
+        let Some(best) = self.window.best(now) else {
+            return;
+        };
+        let group = self.view.group_time(now);
+        let error = best.offset + i128::from(now.as_micros()) - i128::from(group);
+        let error = i64::try_from(error).unwrap_or(i64::MAX);
+        let next = ClockView {
+            ..self.bounded(best.half, error.unsigned_abs())
+        };
+        let on_its_way = i128::from(error) - self.view.unslewed(now);
+        let stated = self.view.error_bound_at(now);
+        let better = next.error_bound.saturating_add(next.error_bound / 4 + 10) < stated;
+        let keeps = on_its_way.unsigned_abs() <= CLOSE_ENOUGH.unsigned_abs().into()
+            && next.rate_ppb == self.view.rate_ppb
+            && next.bound_ppb == self.view.bound_ppb
+            && next.synchronised == self.view.synchronised
+            && next.error_bound <= stated
+            && !better;
+        if keeps {
+            return;
+        }
+        let (slew, lasts) = slew(error);
+        self.set(ClockView {
             at: now.as_micros(),
             group_at: group,
-            rate_ppm,
-            synchronised: bound.is_some(),
-            error_bound: bound.unwrap_or(u64::MAX),
+            slew_ppb: slew,
+            slew_us: lasts,
+            ..next
+        });
+    }
+
+    /// The line as it is, from `now` on and without a slew.
+    fn line(&self, now: Time) -> ClockView {
+        ClockView {
+            at: now.as_micros(),
+            group_at: self.view.group_time(now),
+            slew_ppb: 0,
+            slew_us: 0,
+            ..self.view
+        }
+    }
+
+    /// A view with the rate that was found, whose error is no more than `half` and `error`
+    /// microseconds together.
+    fn bounded(&self, half: u64, error: u64) -> ClockView {
+        let rate = self.window.rate();
+        let growth = if mutant::is(Mutant::BoundStandsStill) {
+            0
+        } else {
+            rate.uncertainty()
         };
-        let line = |view: &ClockView| (view.rate_ppm, view.synchronised, view.error_bound);
-        let changed = line(&view) != line(&self.view) || group != self.view.group_time(now);
-        // The same line keeps its origin, else this device's rounding would differ from that of
-        // whoever was told of the line.
-        if changed {
-            self.view = view;
-            self.outputs.push_back(Output::Changed(view));
+        ClockView {
+            rate_ppb: i32::try_from(rate.best).unwrap_or(0),
+            synchronised: true,
+            // One more for what rounding takes.
+            error_bound: half.saturating_add(error).saturating_add(1),
+            bound_ppb: u32::try_from(growth).unwrap_or(u32::MAX),
+            ..self.view
         }
+    }
+
+    fn set(&mut self, view: ClockView) {
+        self.view = view;
+        self.outputs.push_back(Output::Changed(view));
     }
 }
 
-/// The device's wall clock, from its value at one time and the monotonic clock.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct WallClock {
-    at: Time,
-    wall: u64,
-}
-
-impl WallClock {
-    pub(crate) fn new(at: Time, wall: u64) -> Self {
-        Self { at, wall }
+/// How to slew an error away: at what rate, in parts per billion, and for how many microseconds.
+fn slew(error: i64) -> (i32, u64) {
+    if error.abs() <= CLOSE_ENOUGH {
+        return (0, 0);
     }
-
-    /// Microseconds since the Unix epoch.
-    pub(crate) fn now(&self, now: Time) -> u64 {
-        self.wall.saturating_add(micros(now.since(self.at)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(ms: u64) -> Time {
-        Time::from_micros(ms * 1000)
-    }
-
-    #[test]
-    fn a_follower_slews_to_the_quickest_sample_and_never_steps_back() {
-        let mut clock = GroupClock::new(at(0), 1_000_000_000, 7);
-        let truth = |now: Time| 1_000_000_500 + now.as_micros();
-        let mut last = 0;
-        for tick in 0..200 {
-            let now = at(tick * 250);
-            let late = if tick % 3 == 0 { 100 } else { 20_000 };
-            clock.sample(now, 7, truth(now) - u64::from(late) / 2, late);
-            let group = clock.view.group_time(now);
-            assert!(group >= last, "ran back at tick {tick}");
-            last = group;
-        }
-        let now = at(200 * 250);
-        let error = clock.view.group_time(now).abs_diff(truth(now));
-        assert!(error <= 10, "still off by {error} µs");
-        assert!(clock.view.synchronised);
-    }
-
-    #[test]
-    fn another_era_is_taken_over_with_one_step() {
-        let mut clock = GroupClock::new(at(0), 2_000_000_000, 7);
-        clock.poll();
-        clock.sample(at(10), 8, 1_000_000_000, 200);
-        assert_eq!(clock.view.group_time(at(10)), 1_000_000_100);
-        assert!(matches!(clock.poll(), Some(Output::Changed(_))));
-        assert!(matches!(clock.poll(), Some(Output::SetBack(_))));
-        assert_eq!(clock.reading(at(10)).0, 8);
-    }
-
-    #[test]
-    fn an_era_a_few_milliseconds_behind_is_slewed_to() {
-        let mut clock = GroupClock::new(at(0), 2_000_000_000, 7);
-        clock.sample(at(0), 8, 2_000_000_000 - 5_000, 200);
-        assert_eq!(clock.reading(at(0)), (8, 2_000_000_000));
-        let mut last = 0;
-        for tick in 1..80 {
-            let now = at(tick * 250);
-            clock.sample(now, 8, 1_999_995_000 + now.as_micros(), 200);
-            let group = clock.view.group_time(now);
-            assert!(group >= last);
-            last = group;
-        }
-        assert!(last.abs_diff(1_999_995_100 + 79 * 250_000) <= 10, "{last}");
-        assert!(
-            !clock
-                .outputs
-                .iter()
-                .any(|output| matches!(output, Output::SetBack(_)))
-        );
-    }
-
-    #[test]
-    fn a_new_reference_carries_on() {
-        let mut clock = GroupClock::new(at(0), 1_000_000, 7);
-        clock.sample(at(0), 9, 5_000_000_000, 100);
-        let before = clock.view.group_time(at(1000));
-        clock.lead(at(1000));
-        assert_eq!(clock.view.group_time(at(1000)), before);
-        assert_eq!(clock.reading(at(1000)).0, 9);
-    }
+    let rate = error.saturating_mul(1_000_000_000 / SLEW_OVER);
+    let rate = rate.clamp(-SLEW_MAX, SLEW_MAX);
+    let lasts = i128::from(error) * 1_000_000_000 / i128::from(rate);
+    (rate as i32, u64::try_from(lasts).unwrap_or(u64::MAX))
 }

@@ -112,6 +112,16 @@ pub(crate) struct Candidate {
     pub(crate) preempts: bool,
     /// Ranks last for now.
     pub(crate) flapping: bool,
+    /// Lacks much of the group's state: others of its priority lead rather.
+    pub(crate) incomplete: bool,
+}
+
+impl Candidate {
+    /// Whether the other differs in nothing but how much of the state it has.
+    pub(crate) fn is_like(self, other: Self) -> bool {
+        let incomplete = other.incomplete;
+        Self { incomplete, ..self } == other
+    }
 }
 
 /// What outlives an election of a group on this device.

@@ -8,6 +8,26 @@ use crate::time::{Time, micros};
 /// Round trips longer than this are answers to forgotten probes.
 const ROUND_TRIP_MAX: u32 = 30_000_000;
 
+/// The peer's clock may show more time than this device's between two instants, by one part in
+/// this: 2000 ppm.
+const CLOCKS_APART: u32 = 500;
+
+/// A stamp that came back. Times are in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Echo {
+    /// From the stamp to the receipt, by this device's clock.
+    pub(crate) elapsed: u32,
+    /// How long the peer held it, by the peer's clock.
+    pub(crate) held: u32,
+}
+
+impl Echo {
+    /// The round trip; nothing where the two clocks disagree by more than that.
+    pub(crate) fn round_trip(self) -> u32 {
+        self.elapsed.saturating_sub(self.held)
+    }
+}
+
 /// See the module's documentation.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Timing {
@@ -37,19 +57,22 @@ impl Timing {
         Some((sent, u32::try_from(micros(now.since(at))).ok()?))
     }
 
-    /// This device's stamp came back after the peer held it for `held` microseconds. Returns the
-    /// round trip of this sample in microseconds.
-    pub(crate) fn echoed(&mut self, now: Time, sent: u32, held: u32) -> Option<u32> {
-        let sample = stamp(now).wrapping_sub(sent).checked_sub(held)?;
-        if sample > ROUND_TRIP_MAX {
+    /// This device's stamp came back after the peer held it for `held` microseconds.
+    pub(crate) fn echoed(&mut self, received: Time, sent: u32, held: u32) -> Option<Echo> {
+        let elapsed = stamp(received).wrapping_sub(sent);
+        let too_long = elapsed.saturating_sub(held) > ROUND_TRIP_MAX;
+        let too_short = held.saturating_sub(elapsed) > held / CLOCKS_APART;
+        if too_long || too_short {
             return None;
         }
+        let echo = Echo { elapsed, held };
+        let sample = echo.round_trip();
         let smoothed = match self.round_trip {
             Some(before) => (u64::from(before) * 7 + u64::from(sample)).div_ceil(8) as u32,
             None => sample,
         };
         self.round_trip = Some(smoothed);
-        Some(sample)
+        Some(echo)
     }
 
     /// The peer's wall clock was `theirs` when it answered; `ours` is this device's at receipt.
@@ -86,10 +109,22 @@ mod tests {
         let after_wrap = Time::from_micros(u64::from(u32::MAX) + 900);
         assert_eq!(
             timing.echoed(after_wrap, stamp(before_wrap), 600),
-            Some(400)
+            Some(Echo {
+                elapsed: 1000,
+                held: 600
+            })
         );
         assert_eq!(timing.round_trip(), Some(400));
         assert_eq!(timing.echoed(after_wrap, stamp(before_wrap), 5000), None);
+    }
+
+    #[test]
+    fn a_slow_clock_shows_less_than_the_peer_held() {
+        let mut timing = Timing::default();
+        let (sent, received) = (Time::from_micros(0), Time::from_micros(249_900));
+        let echo = timing.echoed(received, stamp(sent), 250_000);
+        assert_eq!(echo.map(Echo::round_trip), Some(0));
+        assert_eq!(timing.echoed(received, stamp(sent), 251_000), None);
     }
 
     #[test]

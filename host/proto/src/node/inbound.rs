@@ -5,13 +5,14 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::bulletin::claimed;
-use super::{Node, ctx};
+use super::{Life, Node, ctx};
+use crate::clock;
 use crate::ctx::Ctx;
 use crate::discovery::beacon;
 use crate::election::Input;
 use crate::event::Address;
 use crate::id::{NodeId, PublicKey};
-use crate::liveness::stamp;
+use crate::liveness::{Echo, stamp};
 use crate::mutant::{self, Mutant};
 use crate::session::Incoming;
 use crate::time::Time;
@@ -30,6 +31,28 @@ const MOVED_AFTER: Duration = Duration::from_secs(15);
 const STRANGERS_PERIOD: Duration = Duration::from_secs(60);
 
 impl Node {
+    /// A datagram arrived. It is untrusted: whatever it holds, it is used, or counted and dropped.
+    pub fn handle_datagram(&mut self, now: Time, from: Address, datagram: &[u8]) {
+        self.handle_datagram_received(now, now, from, datagram);
+    }
+
+    /// A datagram arrived at `received`, and waited until `now`. Only round trips and clocks are
+    /// reckoned from the former: to everything else the datagram comes at `now`.
+    pub fn handle_datagram_received(
+        &mut self,
+        now: Time,
+        received: Time,
+        from: Address,
+        datagram: &[u8],
+    ) {
+        self.begin(now);
+        self.received = received.min(self.now);
+        if self.life != Life::Left {
+            self.take_datagram(from, datagram);
+        }
+        self.settle();
+    }
+
     pub(super) fn take_datagram(&mut self, from: Address, datagram: &[u8]) {
         if self.sessions.is_none() {
             return;
@@ -190,6 +213,12 @@ impl Node {
             Message::KeyringOffer(offer) => self.take_keyring_offer(from, &offer),
             Message::CloneNotice(notice) => self.take_clone_notice(from, notice),
             Message::CloneSeen(seen) => self.take_clone_seen(seen),
+            Message::StateSummary(_)
+            | Message::StateVector(_)
+            | Message::StateDelta(_)
+            | Message::StateChunk(_)
+            | Message::StateAck(_)
+            | Message::TableRequest(_) => self.take_state(from, message),
         }
     }
 
@@ -208,22 +237,23 @@ impl Node {
     }
 
     fn take_pong(&mut self, from: NodeId, pong: &Pong) {
-        let (now, ours) = (self.now, self.wall.now(self.now));
+        let (received, ours) = (self.received, self.wall.now(self.received));
         let timing = self.liveness.timing_mut(from);
-        let sample = timing.echoed(now, pong.echo, 0);
+        let sample = timing.echoed(received, pong.echo, 0).map(Echo::round_trip);
         if let Some(sample) = sample {
             timing.wall(sample, pong.wall, ours);
+            self.liveness.measured(from);
         }
-        self.take_bulletin(from, &pong.bulletin, asked(now, sample));
+        self.take_bulletin(from, &pong.bulletin, asked(received, sample));
         self.refresh_visibility(from);
     }
 
     fn take_heartbeat(&mut self, from: NodeId, heartbeat: &Heartbeat) {
-        let now = self.now;
+        let (now, received) = (self.now, self.received);
         let timing = self.liveness.timing_mut(from);
-        let sample = heartbeat
+        let echo = heartbeat
             .echo
-            .and_then(|(sent, held)| timing.echoed(now, sent, held));
+            .and_then(|(sent, held)| timing.echoed(received, sent, held));
         let is_current = self.take_bulletin(from, &heartbeat.bulletin, None);
         self.refresh_visibility(from);
         let bulletin = self.bulletin_for(from);
@@ -234,20 +264,28 @@ impl Node {
         };
         self.send(from, &Message::HeartbeatAck(ack));
         let reference = self.followed(crate::id::GroupKey::SYSTEM);
-        if let (Some((era, theirs)), Some(sample), true) = (heartbeat.clock, sample, is_current)
+        if let (Some((era, group)), Some(echo), true) = (heartbeat.clock, echo, is_current)
             && reference.is_some_and(|(leader, _)| leader == from)
         {
-            self.clock.sample(now, era, theirs, sample);
+            let reading = clock::Reading {
+                source: from,
+                era,
+                group,
+                received,
+                elapsed: echo.elapsed,
+                held: echo.held,
+            };
+            self.clock.sample(now, &reading);
         }
     }
 
     fn take_ack(&mut self, from: NodeId, ack: &HeartbeatAck) {
-        let now = self.now;
+        let received = self.received;
         self.liveness.attended(from);
         let timing = self.liveness.timing_mut(from);
-        timing.stamped(now, ack.sent);
-        let sample = timing.echoed(now, ack.echo, 0);
-        self.take_bulletin(from, &ack.bulletin, asked(now, sample));
+        timing.stamped(received, ack.sent);
+        let sample = timing.echoed(received, ack.echo, 0).map(Echo::round_trip);
+        self.take_bulletin(from, &ack.bulletin, asked(received, sample));
         self.refresh_visibility(from);
     }
 
@@ -417,6 +455,8 @@ impl Node {
     pub(super) fn heartbeat_for(&mut self, to: NodeId, reference: Option<(u64, u64)>) -> Heartbeat {
         let now: Time = self.now;
         let echo = self.liveness.timing_mut(to).take_echo(now);
+        // The recipient's clock and this one's differ in pace; group time's is known to both.
+        let echo = echo.map(|(sent, held)| (sent, self.clock.group_span(held)));
         let bulletin = self.bulletin_for(to);
         Heartbeat {
             sent: stamp(now),
@@ -428,6 +468,6 @@ impl Node {
 }
 
 /// When this device sent what came back after a round trip of `sample` microseconds.
-fn asked(now: Time, sample: Option<u32>) -> Option<Time> {
-    sample.map(|sample| now - Duration::from_micros(u64::from(sample)))
+fn asked(received: Time, sample: Option<u32>) -> Option<Time> {
+    sample.map(|sample| received - Duration::from_micros(u64::from(sample)))
 }

@@ -8,6 +8,7 @@ use crate::id::{DeviceId, GroupKey};
 use crate::time::Time;
 use crate::wire::message::Message;
 use crate::wire::part::{Class, GroupRef, Head, Part, Relayed};
+use crate::wire::state::{Class as EntryClass, StateDelta, StreamId, Tenure, WireEntry};
 
 /// Something that a member should not be believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +38,49 @@ pub enum Lie {
         /// What it did not say.
         payload: Bytes,
     },
+    /// An entry of replicated state.
+    Entry(FalseEntry),
+    /// A part of a long message to the plugin of one device.
+    Part {
+        /// In which group.
+        group: GroupKey,
+        /// Which message.
+        seq: u64,
+        /// Whether the first or the second half of it.
+        second: bool,
+    },
 }
+
+/// An entry of replicated state that its writer never wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FalseEntry {
+    /// In which group.
+    pub group: GroupKey,
+    /// Whose it is said to be.
+    pub writer: DeviceId,
+    /// Where.
+    pub kind: FalseKind,
+    /// Whether it is pushed, as only its writer does.
+    pub direct: bool,
+    /// Under which key.
+    pub key: String,
+    /// What.
+    pub value: Bytes,
+}
+
+/// Of which kind of state a [`FalseEntry`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FalseKind {
+    /// The writer's own, next after what is known.
+    Device,
+    /// Shared, next after what is known.
+    Shared,
+    /// The leader's, next after what is known of the tenure in this epoch.
+    Leader(u64),
+}
+
+/// The bytes of each half of a long message that is made up.
+const HALF: usize = 1100;
 
 impl Node {
     /// Sends a plaintext of any bytes over the session with a device. Returns whether there is one.
@@ -70,6 +113,18 @@ impl Node {
                     Message::Record(record)
                 })
             }
+            Lie::Entry(entry) => self.forge_entry(entry).map(Message::StateDelta),
+            Lie::Part { group, seq, second } => Some(Message::Part(Part {
+                head: Head {
+                    group: GroupRef::Key(group),
+                    class: Class::Direct,
+                    epoch: 0,
+                    seq,
+                },
+                total: 2 * HALF as u32,
+                index: u8::from(second),
+                chunk: Bytes::from_static(&[7; HALF]),
+            })),
             Lie::Relayed {
                 leader,
                 group,
@@ -99,5 +154,52 @@ impl Node {
         let mut plaintext = Vec::new();
         message.encode(&mut plaintext);
         self.say_bytes(now, to, &plaintext)
+    }
+
+    fn forge_entry(&self, entry: FalseEntry) -> Option<StateDelta> {
+        let writer = entry.writer.node();
+        let wanted = |stream: &StreamId| match (stream, entry.kind) {
+            (StreamId::Device { writer: of, .. }, FalseKind::Device)
+            | (StreamId::Shared { writer: of, .. }, FalseKind::Shared) => *of == writer,
+            (StreamId::Leader(tenure), FalseKind::Leader(epoch)) => {
+                (tenure.epoch, tenure.leader) == (epoch, writer)
+            }
+            _ => false,
+        };
+        let known = self.known_stream(wanted);
+        let (stream, from) = match (known, entry.kind) {
+            (Some(known), _) => known,
+            (None, FalseKind::Leader(epoch)) => {
+                let tenure = Tenure {
+                    epoch,
+                    leader: writer,
+                };
+                (StreamId::Leader(tenure), 0)
+            }
+            (None, FalseKind::Device | FalseKind::Shared) => return None,
+        };
+        let at = match entry.kind {
+            FalseKind::Shared => (self.clock.reading(self.now).1 / 1000) << 16,
+            FalseKind::Device | FalseKind::Leader(_) => self.clock.reading(self.now).1,
+        };
+        Some(StateDelta {
+            group: entry.group,
+            stream,
+            device: (entry.kind == FalseKind::Device).then_some(entry.writer),
+            direct: entry.direct,
+            more: false,
+            from,
+            to: from + 1,
+            tenure: None,
+            relied: 0,
+            entries: vec![WireEntry {
+                n: from + 1,
+                class: EntryClass::Value,
+                key: entry.key,
+                at,
+                expires_at: 0,
+                value: entry.value,
+            }],
+        })
     }
 }

@@ -84,7 +84,9 @@ impl Node {
         }
         match output {
             election::Output::Promoted { .. } => self.clock.lead(self.now),
-            election::Output::Demoted | election::Output::LostLeader => self.clock.lose(self.now),
+            election::Output::Demoted => self.clock.stand_down(self.now),
+            election::Output::Followed { leader, .. } => self.clock.follow(self.now, leader),
+            // Group time runs on at the rate it has.
             _ => {}
         }
     }

@@ -11,6 +11,7 @@ mod bulletin;
 mod clones;
 mod contacts;
 mod fanout;
+mod group_clock;
 mod inbound;
 mod insider;
 mod leadership;
@@ -20,6 +21,7 @@ mod plugins;
 mod roster;
 mod rotate;
 mod snapshot;
+mod state;
 mod traffic;
 mod views;
 mod wake;
@@ -52,9 +54,10 @@ use crate::wire::message::{Goodbye, Message};
 use batch::Batch;
 use clones::Clones;
 use fanout::Reminder;
-pub use insider::Lie;
+pub use insider::{FalseEntry, FalseKind, Lie};
 use plugins::{Plugin, Slots};
 use roster::Roster;
+use state::States;
 
 /// How long a device listens before it claims a leadership after its start.
 const DISCOVERY_ROUND: Duration = Duration::from_secs(2);
@@ -161,6 +164,8 @@ pub struct Node {
     rng: ChaCha12Rng,
     started: Time,
     now: Time,
+    /// When the datagram at hand arrived, at or before `now`.
+    received: Time,
     life: Life,
 
     sessions: Option<Sessions>,
@@ -175,6 +180,7 @@ pub struct Node {
     batch: Batch,
     clock: GroupClock,
     wall: WallClock,
+    states: States,
 
     roster: Roster,
     plugins: BTreeMap<PluginId, Plugin>,
@@ -261,6 +267,12 @@ impl Node {
             batch: Batch::default(),
             clock: GroupClock::new(now, wall, rng.next_u64()),
             wall: WallClock::new(now, wall),
+            states: States::new(
+                identity.device,
+                stored.boot_counter,
+                identity.boot,
+                stored.state,
+            ),
             roster: Roster::default(),
             plugins: BTreeMap::new(),
             pasts: pasts(stored.epoch_ceilings),
@@ -283,6 +295,7 @@ impl Node {
             deadline: (now, "start"),
             started: now,
             now,
+            received: now,
             life: Life::Running,
             config,
             identity,
@@ -300,15 +313,6 @@ impl Node {
     #[must_use]
     pub fn device(&self) -> DeviceId {
         self.identity.device
-    }
-
-    /// A datagram arrived. It is untrusted: whatever it holds, it is used, or counted and dropped.
-    pub fn handle_datagram(&mut self, now: Time, from: Address, datagram: &[u8]) {
-        self.begin(now);
-        if self.life != Life::Left {
-            self.take_datagram(from, datagram);
-        }
-        self.settle();
     }
 
     /// The time that [`Node::poll_timeout`] named has come. Harmless when early.
@@ -330,6 +334,7 @@ impl Node {
         match command {
             Command::PluginUp(spec) => self.plugin_up(spec),
             Command::PluginQuota { id, quota } => self.set_quota(id, &quota),
+            Command::PluginState { id, config } => self.set_state_config(id, config),
             Command::PluginFaulted(id) => self.plugin_faulted(&id),
             Command::PluginDown(id) => self.plugin_down(&id),
             Command::Plugin { id, command } => self.plugin_acts(&id, command),
@@ -366,6 +371,9 @@ impl Node {
         }
         if self.rotating.is_stored_by(token) {
             self.keyring_stored(result);
+        } else if self.state_stored(token, &result) {
+            // The store tells of a lasting failure once; this comes again and again.
+            tracing::debug!(token, ?result, "state kept, or not");
         } else if let Err(reason) = result {
             tracing::warn!(
                 token,
@@ -424,6 +432,7 @@ impl Node {
         }
         self.membership.handle_timeout(now);
         self.time_rotation();
+        self.time_state();
         self.liveness.handle_timeout(now);
         for election in self.elections.values_mut() {
             election.handle(now, Input::Timeout);
@@ -477,6 +486,11 @@ impl Node {
         for election in self.elections.values_mut() {
             election.handle(self.now, Input::Leave(Departure::Stop));
         }
+        let groups: Vec<GroupKey> = self.elections.keys().copied().collect();
+        for group in groups {
+            self.push_all(group);
+        }
+        self.flush_last_state();
         self.settle_elections();
         self.membership.leave(self.now);
         self.repeat(Message::Goodbye(Goodbye {}));
@@ -491,6 +505,7 @@ impl Node {
                 | self.settle_liveness()
                 | self.settle_elections()
                 | self.settle_messages()
+                | self.settle_state()
                 | self.settle_clock()
                 | self.settle_rotation();
             if !moved {
@@ -532,6 +547,7 @@ impl Node {
             consider(self.next_plugin_timeout(), "plugin fault");
             consider(self.next_beat(), "heartbeat");
             consider(self.next_rotation(), "rotation");
+            consider(self.next_state_timeout(), "state");
         }
         (next.0.max(self.now), next.1)
     }

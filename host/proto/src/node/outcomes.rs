@@ -7,7 +7,6 @@ use rand::Rng as _;
 
 use super::roster::Standing;
 use super::{Node, PENDING_MAX, ctx};
-use crate::clock;
 use crate::ctx::Ctx;
 use crate::discovery;
 use crate::election::Input;
@@ -16,6 +15,7 @@ use crate::id::NodeId;
 use crate::liveness;
 use crate::membership;
 use crate::mutant::{self, Mutant};
+use crate::pace::is_large;
 use crate::wire::message::{DownNotice, Message, Ping, Query, RecordRequest, WhoIs};
 
 /// How many members are asked about a silent leader, or for an unknown member.
@@ -87,7 +87,11 @@ impl Node {
             }
         }
         self.update_interval();
-        self.seek(node);
+        // A device that starts in a large group is told of all members at once, most of which are
+        // about to dial it. The chores seek those who do not.
+        if !is_large(self.membership.active_count()) {
+            self.seek(node);
+        }
         self.refresh_visibility(node);
     }
 
@@ -110,6 +114,8 @@ impl Node {
     fn update_interval(&mut self) {
         let interval = self.interval();
         self.liveness.set_interval(interval);
+        self.liveness
+            .set_thrifty(is_large(self.membership.active_count()));
         for election in self.elections.values_mut() {
             election.handle(self.now, Input::Interval(interval));
         }
@@ -229,18 +235,6 @@ impl Node {
         }
     }
 
-    pub(super) fn settle_clock(&mut self) -> bool {
-        let mut moved = false;
-        while let Some(output) = self.clock.poll() {
-            moved = true;
-            self.events.push_back(match output {
-                clock::Output::Changed(view) => Event::Clock(view),
-                clock::Output::SetBack(by) => Event::ClockSetBack { by },
-            });
-        }
-        moved
-    }
-
     /// Whether a device is part of the plugins' view. It stays until [`Node::member_gone`].
     pub(super) fn refresh_visibility(&mut self, node: NodeId) {
         let active = self.membership.is_active(node) && self.admits(node);
@@ -315,6 +309,7 @@ impl Node {
         self.renew_sessions();
         self.share_opinions();
         self.update_peers();
+        self.state_chores();
     }
 
     /// Members move: every now and then their addresses are looked at anew.

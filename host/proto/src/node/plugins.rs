@@ -7,6 +7,7 @@ use super::Node;
 use crate::election::{self, Candidate, Departure, Input};
 use crate::event::{Event, Leadership, Peer, PluginEvent, PluginSpec};
 use crate::id::{GroupKey, NodeId, PluginId};
+use crate::pace::silence;
 use crate::time::Time;
 use crate::wire::message::{Loss, Losses, Message, NAME_MAX, PLUGINS_MAX, Record, RecordPlugin};
 use crate::wire::part::SLOT_NONE;
@@ -33,7 +34,9 @@ pub(super) struct Plugin {
     faulted_at: Option<Time>,
     /// The other members of its group, as the plugin was told.
     pub(super) peers: BTreeMap<NodeId, Peer>,
-    leadership: Option<Leadership>,
+    pub(super) leadership: Option<Leadership>,
+    /// The leader that was followed last, if it is lost.
+    lost_leader: Option<NodeId>,
 }
 
 impl Plugin {
@@ -102,7 +105,8 @@ impl Node {
                 let changed = plugin.spec != spec;
                 plugin.spec = spec;
                 let own = candidate(&plugin.spec);
-                self.tell_election(group, Input::Own(own));
+                let incomplete = self.is_catching_up(group);
+                self.tell_election(group, Input::Own(Candidate { incomplete, ..own }));
                 self.tell_election(group, Input::Fit(true));
                 if changed {
                     self.record_changed();
@@ -125,6 +129,7 @@ impl Node {
             faulted_at: before.and_then(|plugin| plugin.faulted_at),
             peers: BTreeMap::new(),
             leadership: None,
+            lost_leader: None,
         };
         self.plugins.insert(id.clone(), plugin);
         if self.own_record_size() > RECORD_MAX {
@@ -132,6 +137,7 @@ impl Node {
             tracing::warn!(plugin = %id, "this device's plugins do not fit its record: this one takes no part in its group");
             return;
         }
+        self.state_up(&id, group);
         let this = self.this_peer();
         self.tell(&id, PluginEvent::PeerAdded(this));
         self.open_election(group, own);
@@ -182,6 +188,7 @@ impl Node {
             return;
         }
         let group = plugin.group;
+        self.push_all(group);
         self.tell_election(group, Input::Leave(departure));
         self.settle_elections();
         if let Some(election) = self.elections.remove(&group) {
@@ -191,6 +198,11 @@ impl Node {
             return;
         };
         plugin.health = Health::Down;
+        plugin.lost_leader = None;
+        self.state_down(group);
+        let Some(plugin) = self.plugins.get_mut(id) else {
+            return;
+        };
         for peer in core::mem::take(&mut plugin.peers).into_values() {
             self.tell(id, PluginEvent::PeerRemoved(peer));
         }
@@ -235,6 +247,7 @@ impl Node {
             priority: plugin.spec.priority,
             preempts: plugin.spec.preempt,
             flapping: self.is_flapping(plugin.group),
+            incomplete: self.is_catching_up(plugin.group),
             slot: self
                 .slots
                 .of(plugin.group)
@@ -311,12 +324,36 @@ impl Node {
         }
     }
 
+    /// This device ranks otherwise in a group from here on.
+    pub(super) fn rank_changed(&mut self, group: GroupKey) {
+        if let Some(plugin) = self.plugin_of(group) {
+            let own = Candidate {
+                incomplete: self.is_catching_up(group),
+                ..candidate(&plugin.spec)
+            };
+            self.tell_election(group, Input::Own(own));
+            self.record_changed();
+        }
+    }
+
+    /// The leader that was followed last, if it has been silent since it was lost.
+    pub(super) fn lost_leader(&self, group: GroupKey) -> Option<NodeId> {
+        let lost = self.plugin_of(group)?.lost_leader?;
+        let key = self.roster.get(lost)?.key;
+        let heard = self.sessions.as_ref()?.last_heard(&key);
+        let silent = heard.is_none_or(|at| self.now.since(at) > silence(self.interval()));
+        silent.then_some(lost)
+    }
+
     pub(super) fn plugin_of(&self, group: GroupKey) -> Option<&Plugin> {
         let takes_part = |plugin: &&Plugin| plugin.health != Health::Down && plugin.group == group;
         self.plugins.values().find(takes_part)
     }
 
     pub(super) fn tell_role(&mut self, group: GroupKey, output: election::Output) {
+        let Some(output) = self.state_role(group, output) else {
+            return;
+        };
         let Some(plugin) = self.plugin_of(group) else {
             return;
         };
@@ -359,7 +396,11 @@ impl Node {
         };
         tracing::debug!(plugin = %id, ?event, "role");
         if let Some(plugin) = self.plugins.get_mut(&id) {
-            plugin.leadership = now_leads;
+            let before = core::mem::replace(&mut plugin.leadership, now_leads);
+            plugin.lost_leader = match event {
+                PluginEvent::DemoteFollower => before.map(|told| told.leader.device.node()),
+                _ => None,
+            };
         }
         self.tell(&id, event);
     }
@@ -378,5 +419,6 @@ fn candidate(spec: &PluginSpec) -> Candidate {
         priority: spec.priority,
         preempts: spec.preempt,
         flapping: false,
+        incomplete: false,
     }
 }

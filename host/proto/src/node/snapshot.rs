@@ -152,6 +152,7 @@ impl Node {
             leader,
             term,
             members: members(plugin),
+            state: self.state_status(plugin.group),
         })
     }
 }

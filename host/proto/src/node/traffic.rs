@@ -111,9 +111,13 @@ impl Node {
         }
     }
 
-    /// A plugin sends. Its host has checked what can be checked in place; what has changed since
+    /// A plugin acts. Its host has checked what can be checked in place; what has changed since
     /// then loses the message, as the network may.
     pub(super) fn plugin_acts(&mut self, id: &PluginId, command: PluginCommand) {
+        let command = match command {
+            PluginCommand::Write(write) => return self.plugin_writes(id, &write),
+            command => command,
+        };
         let Some(plugin) = self.plugins.get(id) else {
             return;
         };
@@ -156,6 +160,7 @@ impl Node {
                 self.send_app(group, Class::ToAll, 0, &everyone, &payload);
                 self.tell_self(id, payload);
             }
+            PluginCommand::Write(_) => {}
         }
     }
 
@@ -177,7 +182,10 @@ impl Node {
         let (PluginCommand::Broadcast(payload)
         | PluginCommand::SendToLeader(payload)
         | PluginCommand::Send { payload, .. }
-        | PluginCommand::SendToAll(payload)) = command;
+        | PluginCommand::SendToAll(payload)) = command
+        else {
+            return true;
+        };
         let len = payload.len();
         if len > crate::MAX_PAYLOAD {
             tracing::warn!(plugin = %id, len, "a plugin's message above the limit was dropped");

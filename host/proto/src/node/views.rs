@@ -38,6 +38,7 @@ impl Node {
                 priority: offer.priority,
                 preempts: offer.preempts,
                 flapping: offer.flapping,
+                incomplete: offer.incomplete,
             });
             let known = plugin.peers.contains_key(&node);
             (plugin.spec.id.clone(), plugin.group, candidate, known)
@@ -59,13 +60,17 @@ impl Node {
         let Some(peer) = self.peer(node) else { return };
         if let Some(plugin) = self.plugins.get_mut(id) {
             plugin.peers.insert(node, peer.clone());
+            let group = plugin.group;
+            self.state_present(group, node, true);
         }
         self.tell(id, PluginEvent::PeerAdded(peer));
     }
 
     fn remove_peer(&mut self, id: &PluginId, node: NodeId) {
         let plugin = self.plugins.get_mut(id);
-        if let Some(peer) = plugin.and_then(|plugin| plugin.peers.remove(&node)) {
+        let removed = plugin.and_then(|plugin| Some((plugin.group, plugin.peers.remove(&node)?)));
+        if let Some((group, peer)) = removed {
+            self.state_present(group, node, false);
             self.tell(id, PluginEvent::PeerRemoved(peer));
         }
     }

@@ -16,6 +16,10 @@ use crate::id::{BootId, GroupKey, NodeId, PluginId, PublicKey, Version};
 use crate::wire::header::Flags;
 use crate::wire::keyring::{KeyringOffer, KeyringState};
 use crate::wire::part::{Ask, Branch, Notice, Part, Reader, Relayed, SLOT_NONE};
+use crate::wire::state::{
+    ENTRIES_MAX, SUMMARY_MAX, StateAck, StateChunk, StateDelta, StateSummary, StateVector,
+    TableRequest,
+};
 
 /// Bytes that precede each body: kind and big-endian length.
 pub(crate) const FRAME_HEADER: usize = 3;
@@ -59,6 +63,12 @@ pub(crate) enum Message {
     CloneNotice(CloneNotice),
     CloneSeen(CloneSeen),
     Losses(Losses),
+    StateSummary(StateSummary),
+    StateVector(StateVector),
+    StateDelta(StateDelta),
+    StateChunk(StateChunk),
+    StateAck(StateAck),
+    TableRequest(TableRequest),
 }
 
 /// A leader's claim to one group, as its own device tells it.
@@ -162,6 +172,8 @@ pub(crate) struct RecordPlugin {
     pub(crate) preempts: bool,
     /// Ranks last for now: it keeps losing the leadership, or faulted twice within a minute.
     pub(crate) flapping: bool,
+    /// Lacks much of the group's state.
+    pub(crate) incomplete: bool,
     /// Stands for the plugin's group in this device's messages; never another group's within a
     /// boot. 31 if it has none.
     pub(crate) slot: u8,
@@ -321,6 +333,12 @@ impl Message {
             Self::CloneNotice(_) => 24,
             Self::CloneSeen(_) => 25,
             Self::Losses(_) => 26,
+            Self::StateSummary(_) => 27,
+            Self::StateVector(_) => 28,
+            Self::StateDelta(_) => 29,
+            Self::StateChunk(_) => 30,
+            Self::StateAck(_) => 31,
+            Self::TableRequest(_) => 32,
         }
     }
 
@@ -354,6 +372,12 @@ impl Message {
             Self::CloneNotice(body) => pack(body, out),
             Self::CloneSeen(body) => pack(body, out),
             Self::Losses(body) => pack(body, out),
+            Self::StateSummary(body) => pack(body, out),
+            Self::StateVector(body) => pack(body, out),
+            Self::StateDelta(body) => pack(body, out),
+            Self::StateChunk(body) => pack(body, out),
+            Self::StateAck(body) => pack(body, out),
+            Self::TableRequest(body) => pack(body, out),
         }
         let length = u16::try_from(out.len() - start - FRAME_HEADER).unwrap_or(u16::MAX);
         out[start + 1..start + FRAME_HEADER].copy_from_slice(&length.to_be_bytes());
@@ -386,6 +410,12 @@ impl Message {
             24 => Self::CloneNotice(unpack(kind, &body)?),
             25 => Self::CloneSeen(unpack(kind, &body)?),
             26 => Self::Losses(unpack(kind, &body)?),
+            27 => Self::StateSummary(unpack(kind, &body)?),
+            28 => Self::StateVector(unpack(kind, &body)?),
+            29 => Self::StateDelta(unpack(kind, &body)?),
+            30 => Self::StateChunk(unpack(kind, &body)?),
+            31 => Self::StateAck(unpack(kind, &body)?),
+            32 => Self::TableRequest(unpack(kind, &body)?),
             unknown => return Err(DecodeError::UnknownKind(unknown)),
         };
         if message.within_bounds() {
@@ -410,6 +440,9 @@ impl Message {
             Self::Losses(losses) => losses.losses.len() <= LIST_MAX,
             Self::KeyringState(state) => state.within_bounds(),
             Self::KeyringOffer(offer) => offer.within_bounds(),
+            Self::StateSummary(summary) => summary.groups.len() <= SUMMARY_MAX,
+            Self::StateVector(vector) => vector.within_bounds(),
+            Self::StateDelta(delta) => delta.entries.len() <= ENTRIES_MAX,
             Self::Membership(_)
             | Self::RecordRequest(_)
             | Self::Query(_)
@@ -424,7 +457,10 @@ impl Message {
             | Self::Notice(_)
             | Self::Ask(_)
             | Self::CloneNotice(_)
-            | Self::CloneSeen(_) => true,
+            | Self::CloneSeen(_)
+            | Self::StateChunk(_)
+            | Self::StateAck(_)
+            | Self::TableRequest(_) => true,
         }
     }
 }

@@ -4,3 +4,4 @@ pub(crate) mod header;
 pub(crate) mod keyring;
 pub(crate) mod message;
 pub(crate) mod part;
+pub(crate) mod state;

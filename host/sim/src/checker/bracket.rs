@@ -73,7 +73,10 @@ impl Brackets {
                     "broadcasts are held or freed at one who does not lead".into()
                 })
             }
-            PluginEvent::LeaderMessage { .. } | PluginEvent::PeerMessage { .. } => Ok(()),
+            PluginEvent::LeaderMessage { .. }
+            | PluginEvent::PeerMessage { .. }
+            | PluginEvent::State(_)
+            | PluginEvent::WritesSuperseded(_) => Ok(()),
         }
     }
 

@@ -64,6 +64,9 @@ impl Delivery {
         app: &App,
         command: &PluginCommand,
     ) -> Result<(), String> {
+        if matches!(command, PluginCommand::Write(_)) {
+            return Ok(());
+        }
         let number = message::number(payload(command))
             .ok_or("the scenario sends a payload that carries no number: use Sim::payload")?;
         let leader = app.view.leader();
@@ -74,6 +77,7 @@ impl Delivery {
             PluginCommand::SendToLeader(_) => Way::One(leader.ok_or("nobody leads")?.0),
             PluginCommand::Send { to, .. } => Way::One(*to),
             PluginCommand::SendToAll(_) => Way::All,
+            PluginCommand::Write(_) => return Ok(()),
         };
         let report = MessageReport {
             sent: place.now,
@@ -83,6 +87,7 @@ impl Delivery {
                     app.view.peers.len() as u64
                 }
                 PluginCommand::SendToLeader(_) | PluginCommand::Send { .. } => 1,
+                PluginCommand::Write(_) => 0,
             },
             from: place.device,
             group: (place.group.copied(), app.spec.group()),

@@ -6,7 +6,10 @@ use consort_proto::{PluginId, Version};
 
 use super::error::PlanError;
 use super::span::show;
-use super::{Action, DevicePlan, Expect, Mode, PLAN_VERSION, Plan, PluginPlan, Step, Who};
+use super::{
+    Action, DevicePlan, Expect, Mode, PLAN_VERSION, Plan, PluginPlan, StatePlan, Step, Who,
+    WritesPlan,
+};
 use crate::network::Link;
 
 const NODES_MAX: usize = 2000;
@@ -64,6 +67,9 @@ pub(super) fn plan(plan: &Plan) -> Checked {
             let key = format!("{key}.every");
             return Err(PlanError::value(key, show(beat.every), "at least 1ms"));
         }
+    }
+    for (i, writes) in plan.writes.iter().enumerate() {
+        self::writes(plan, &format!("writes[{i}]"), writes)?;
     }
     if plan.steps.len() > STEPS_MAX {
         let allowed = format!("at most {STEPS_MAX} steps");
@@ -167,6 +173,9 @@ fn plugins(key: &str, plugins: &[PluginPlan]) -> Checked {
             ));
         }
         version(&format!("{key}[{i}].version"), &plugin.version)?;
+        if let Some(kept) = &plugin.state {
+            state(&format!("{key}[{i}].state"), kept)?;
+        }
         if plugins[..i].iter().any(|other| other.id == plugin.id) {
             let key = format!("{key}[{i}].id");
             return Err(PlanError::value(
@@ -174,6 +183,52 @@ fn plugins(key: &str, plugins: &[PluginPlan]) -> Checked {
                 &plugin.id,
                 "each plugin at most once",
             ));
+        }
+    }
+    Ok(())
+}
+
+fn state(key: &str, state: &StatePlan) -> Checked {
+    let (secs, ms) = (Duration::from_secs, Duration::from_millis);
+    let interval = state.interval.unwrap_or_else(|| secs(1));
+    if !(ms(50)..=secs(3600)).contains(&interval) {
+        let key = format!("{key}.interval");
+        return Err(PlanError::value(key, show(interval), "50ms to 1h"));
+    }
+    let keep = state.keep_absent.unwrap_or_else(|| secs(86_400));
+    if !(secs(1)..=secs(30 * 86_400)).contains(&keep) {
+        let key = format!("{key}.keep_absent");
+        return Err(PlanError::value(key, show(keep), "1s to 30d"));
+    }
+    Ok(())
+}
+
+fn writes(plan: &Plan, key: &str, writes: &WritesPlan) -> Checked {
+    plugin_known(plan, key, writes.plugin.as_ref())?;
+    if writes.every < Duration::from_millis(1) {
+        let key = format!("{key}.every");
+        return Err(PlanError::value(key, show(writes.every), "at least 1ms"));
+    }
+    if writes.kinds.is_empty() {
+        let key = format!("{key}.kinds");
+        return Err(PlanError::value(key, "[]", "at least one kind"));
+    }
+    let numbers = [
+        ("keys", writes.keys as usize, 1, 10_000),
+        (
+            "len",
+            writes.len,
+            crate::message::PAYLOAD_MIN,
+            consort_proto::STATE_VALUE_MAX,
+        ),
+        ("large", writes.large as usize, 0, 1000),
+        ("expiring", writes.expiring as usize, 0, 100),
+        ("deleting", writes.deleting as usize, 0, 100),
+    ];
+    for (name, number, least, most) in numbers {
+        if !(least..=most).contains(&number) {
+            let key = format!("{key}.{name}");
+            return Err(PlanError::value(key, number, format!("{least} to {most}")));
         }
     }
     Ok(())
@@ -199,6 +254,7 @@ fn step(plan: &Plan, key: &str, step: &Step) -> Checked {
         Action::DiskFull(who) => self::who(plan, &format!("{key}.disk_full"), who),
         Action::DiskFree(who) => self::who(plan, &format!("{key}.disk_free"), who),
         Action::Readdress(who) => self::who(plan, &format!("{key}.readdress"), who),
+        Action::Rotate(rotate) => self::who(plan, &format!("{key}.rotate.node"), &rotate.node),
         Action::Partition(sides) => sides
             .iter()
             .flatten()
@@ -218,6 +274,7 @@ fn step(plan: &Plan, key: &str, step: &Step) -> Checked {
         Action::CrashAtWrite(crash) => {
             self::who(plan, &format!("{key}.crash_at_write.node"), &crash.node)
         }
+        Action::LoseState(lose) => self::who(plan, &format!("{key}.lose_state.node"), &lose.node),
         Action::ClockJump(jump) => self::who(plan, &format!("{key}.clock_jump.node"), &jump.node),
         Action::ClockDrift(change) => {
             drift(&format!("{key}.clock_drift.ppm"), change.ppm)?;

@@ -16,13 +16,16 @@ mod check;
 mod error;
 mod run;
 pub(crate) mod span;
+mod state;
 mod step;
 
 pub use error::PlanError;
 pub use run::{Outcome, RunOptions, Violation, run_plan};
+pub use state::{LoseState, StatePlan, WritesPlan};
 pub use step::{
     Action, ClockDrift, ClockJump, CloneOf, CrashAtWrite, Flap, Flood, FloodKind, LinkChange, Pair,
-    PluginDown, PluginFault, PluginUp, Replay, Restart, SendOne, Step, Stranger, True, Who,
+    PluginDown, PluginFault, PluginUp, Replay, Restart, Rotate, RotateWord, SendOne, Step,
+    Stranger, True, Who,
 };
 
 /// The version of the form.
@@ -71,6 +74,9 @@ pub struct Plan {
     /// Steady traffic.
     #[serde(default, rename = "beat", skip_serializing_if = "Vec::is_empty")]
     pub beats: Vec<BeatPlan>,
+    /// Steady writes to replicated state.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub writes: Vec<WritesPlan>,
     /// What happens, in any order.
     #[serde(default, rename = "step", skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
@@ -185,6 +191,9 @@ pub struct PluginPlan {
     /// Whether a device takes over from a leader of lower priority. Default: false.
     #[serde(default)]
     pub preempt: bool,
+    /// How its state is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<StatePlan>,
 }
 
 impl PluginPlan {
@@ -196,6 +205,7 @@ impl PluginPlan {
             version: default_version(),
             priority: 0,
             preempt: false,
+            state: None,
         }
     }
 }
@@ -262,6 +272,7 @@ impl Plan {
             devices: Vec::new(),
             plugins: Vec::new(),
             beats: Vec::new(),
+            writes: Vec::new(),
             steps: Vec::new(),
             expectations: Vec::new(),
         }

@@ -98,6 +98,7 @@ fn summarise(plan: &Plan, sim: &Sim, timeline: &Timeline, violations: usize) -> 
     let bytes: u64 = (0..plan.nodes).map(|node| sim.sent(node).1).sum();
     let per_node = bytes as f64 / plan.nodes as f64 / simulated.as_secs_f64().max(1e-6);
     let deliveries = sim.deliveries();
+    let (writes, refused) = sim.writes();
     let times = summary::healing_times(timeline);
     Summary {
         seed: sim.seed(),
@@ -111,6 +112,7 @@ fn summarise(plan: &Plan, sim: &Sim, timeline: &Timeline, violations: usize) -> 
         delivered: deliveries.made,
         lost: deliveries.lost,
         duplicates: deliveries.repeated,
+        writes: (writes - refused) as u64,
         bytes_per_node_per_s: per_node.round() as u64,
         violations,
     }
@@ -170,6 +172,8 @@ enum Act {
     ExpectBegins(usize),
     ExpectEnds(usize),
     Calm,
+    /// Between the end of the faults and the end of a run that must come to rest.
+    StopWrites,
     /// The last seconds of a run that must come to rest.
     Probe(u32),
     Verdict,
@@ -236,6 +240,7 @@ impl<'a> Runner<'a> {
         }
         if let Some(calm) = plan.calm_at() {
             self.plan_at(calm, Act::Calm);
+            self.plan_at((calm + plan.duration) / 2, Act::StopWrites);
             let first = plan.duration.saturating_sub(PROBE_EVERY * (PROBES + 10));
             for probe in 0..PROBES {
                 self.plan_at(first + PROBE_EVERY * probe, Act::Probe(probe));
@@ -245,6 +250,10 @@ impl<'a> Runner<'a> {
         for beat in &plan.beats {
             let plugin = self.plugin(beat.plugin.as_ref());
             self.sim.start_beat(&plugin, beat.every, beat.len);
+        }
+        for writes in &plan.writes {
+            let plugin = self.plugin(writes.plugin.as_ref());
+            self.sim.start_writes(&plugin, writes.workload());
         }
     }
 
@@ -318,6 +327,11 @@ fn build(plan: &Plan, seed: Seed, options: RunOptions) -> Sim {
     let mut sim = builder.build();
     for device in &plan.devices {
         install(&mut sim, plan, device);
+    }
+    for plugin in plan.plugins_or_default() {
+        if let Some(state) = &plugin.state {
+            sim.set_state_config(&spec(&plugin), state.config());
+        }
     }
     sim
 }

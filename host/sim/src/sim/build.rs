@@ -218,8 +218,11 @@ impl SimBuilder {
             brackets: Brackets::default(),
             membership: Membership::default(),
             delivery: Delivery::default(),
+            ledger: crate::ledger::Ledger::default(),
+            sessions: 0,
             next_message: 0,
             beats: Vec::new(),
+            workloads: Vec::new(),
             recording: Vec::new(),
             record_max: self.record_max,
             gentle: self.gentle,
@@ -270,6 +273,9 @@ impl Sim {
     ) -> usize {
         let node = self.devices.len();
         let address = SimBuilder::address(node);
+        if self.by_id.contains_key(&id) {
+            self.ledger.doubt(id);
+        }
         self.by_address.insert(address, node);
         self.by_id.entry(id).or_insert(node);
         self.recorder.add_lane(&config.name);
@@ -286,10 +292,14 @@ impl Sim {
                 .collect(),
             apps: plugins
                 .iter()
-                .map(|spec| (spec.id.clone(), App::new(spec.clone())))
+                .map(|spec| (spec.id.clone(), App::new(spec.clone(), id)))
                 .collect(),
             members: BTreeSet::new(),
             clock: None,
+            shown: 0,
+            paced: Time::ZERO,
+            era: 0,
+            set_backs: 0,
             rotated: None,
             datagrams_sent: 0,
             bytes_sent: 0,

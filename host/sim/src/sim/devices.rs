@@ -42,6 +42,7 @@ impl Sim {
         let now = self.now;
         let device = &mut self.devices[node];
         device.config.drift_ppm = ppm;
+        device.paced = now;
         if let Some(running) = &mut device.running {
             running.clock.set_drift(now, ppm);
             // What was planned for the old rate may come too late.
@@ -95,6 +96,7 @@ impl Sim {
         let copy = self.add_as(config, &plugins, disk, id);
         self.oracle.doubt(node);
         self.oracle.doubt(copy);
+        self.ledger.doubt(id);
         self.note(&format!("n{copy} is a copy of n{node}"));
         let label = format!("copy of n{node}");
         self.recorder

@@ -31,7 +31,8 @@ impl Sim {
                 }
             }
             Happening::Deliver { to, from, payload } => {
-                self.input(to, Input::Datagram { from, payload });
+                let at = self.now;
+                self.input(to, Input::Datagram { at, from, payload });
             }
             Happening::Wake { node, life } => {
                 if self.devices[node].life == life {
@@ -50,6 +51,7 @@ impl Sim {
                 }
             }
             Happening::Beat { index } => self.beat(index),
+            Happening::Write { index } => self.workload(index),
         }
     }
 
@@ -63,13 +65,13 @@ impl Sim {
             backlog.keep(input);
             return;
         }
-        if let Input::Datagram { from, payload } = &input {
-            let sender = match self.by_address.get(from) {
+        if let Input::Datagram { from, payload, .. } = &input {
+            self.stats.arrived += 1;
+            let sender = || match self.by_address.get(from) {
                 Some(index) => format!("n{index}"),
                 None => from.to_string(),
             };
-            self.stats.arrived += 1;
-            self.trace.datagram(now, &sender, node, payload);
+            self.trace.datagram(now, sender, node, payload);
         }
         let output = self.log.during(|| running.handle(now, input));
         self.dispose(node, output);
@@ -169,27 +171,18 @@ impl Sim {
     }
 
     fn events(&mut self, node: usize, events: Vec<Event>) {
-        let (mut runs_back, mut set_back) = (None, false);
+        let mut set_back = false;
         for event in events {
             match event {
                 Event::Plugin { id, event } => self.told(node, &id, event),
                 Event::Clock(view) => {
-                    let device = &mut self.devices[node];
-                    let local = device
-                        .running
-                        .as_ref()
-                        .map(|running| running.local(self.now));
-                    if let (Some(local), Some(old)) = (local, device.clock) {
-                        let (before, after) = (old.group_time(local), view.group_time(local));
-                        if after + 1 < before {
-                            runs_back = Some(before - after);
-                        }
-                    }
-                    device.clock = Some(view);
+                    self.mind_step(node, &view);
+                    self.follow_line(node, view);
                     self.trace.detail(self.now, node, &format!("{view:?}"));
                 }
                 Event::ClockSetBack { by } => {
                     set_back = true;
+                    self.devices[node].set_backs += 1;
                     self.note(&format!("n{node} sets group time back by {by:?}"));
                 }
                 Event::MemberAdded(device) => {
@@ -230,13 +223,7 @@ impl Sim {
                 }
             }
         }
-        if let Some(by) = runs_back
-            && !set_back
-        {
-            self.fail(&format!(
-                "n{node}: group time runs back by {by} µs without a word"
-            ));
-        }
+        self.check_line(node, set_back);
     }
 
     fn store(&mut self, node: usize, request: StoreRequest) {
@@ -245,8 +232,14 @@ impl Sim {
             record,
             sync,
         } = request;
+        let what = match &record {
+            StoreRecord::State { group, changes } => {
+                format!("{} records of the state of {group:?}", changes.len())
+            }
+            record => format!("{record:?}"),
+        };
         self.trace
-            .detail(self.now, node, &format!("stores {record:?} sync={sync}"));
+            .detail(self.now, node, &format!("stores {what} sync={sync}"));
         let takes = if sync { WRITE_SYNCED } else { WRITE_CACHED };
         let jitter = self.rng.random_range(0..=consort_proto::micros(takes));
         let at = self.now + takes + Duration::from_micros(jitter);
@@ -350,6 +343,7 @@ impl Sim {
         self.input(
             to,
             Input::Datagram {
+                at: self.now,
                 from,
                 payload: payload.into(),
             },

@@ -6,7 +6,7 @@ use consort_proto::{Access, Command, PluginSpec, StoreRecord, Time};
 use rand::RngExt;
 
 use super::Sim;
-use crate::app::{AppState, View};
+use crate::app::AppState;
 use crate::checker::Observation;
 use crate::device::{Backlog, Input};
 use crate::network::Link;
@@ -60,11 +60,13 @@ impl Sim {
         for spec in specs {
             self.plugin_up(node, spec);
         }
+        self.resume_writes(node);
     }
 
     /// Kills a device: nothing is said, what was not on the disk is lost.
     pub fn crash(&mut self, node: usize) {
         let now = self.now;
+        self.secure_writes();
         self.recorder
             .mark(now, FaultKind::Process, "crash", &[node]);
         if self.devices[node].disk.crash(now) {
@@ -93,6 +95,7 @@ impl Sim {
     /// device is down when [`Sim::is_up`] says so.
     pub fn leave(&mut self, node: usize) {
         self.note(&format!("n{node} is told to leave"));
+        self.secure_writes();
         if let Some(running) = &mut self.devices[node].running {
             running.leaving = true;
             self.oracle.touch(self.now, node);
@@ -114,6 +117,7 @@ impl Sim {
     /// Ends the process of a device.
     pub(super) fn stop(&mut self, node: usize, why: &str) {
         self.note(&format!("n{node} {why}"));
+        self.keep_writes(node);
         self.changes += 1;
         self.recorder.state(self.now, node, None);
         self.oracle.touch(self.now, node);
@@ -124,7 +128,7 @@ impl Sim {
         device.clock = None;
         for app in device.apps.values_mut() {
             app.state = AppState::Down;
-            app.view = View::default();
+            app.forget(0);
         }
     }
 
@@ -250,6 +254,7 @@ impl Sim {
     /// does. The other one must be down.
     pub fn copy_disk(&mut self, from: usize, to: usize) {
         self.note(&format!("the disk of n{from} is copied to n{to}"));
+        self.ledger.doubt(self.devices[to].id);
         let image = self.devices[from].disk.clone();
         self.devices[to].disk.restore(image);
     }
@@ -257,6 +262,7 @@ impl Sim {
     /// Sets the boot counter on a device's disk, as restoring an old image of it does.
     pub fn set_boot_counter(&mut self, node: usize, boots: u64) {
         self.note(&format!("n{node} is to have been started {boots} times"));
+        self.ledger.doubt(self.devices[node].id);
         self.devices[node].disk.set_boot_counter(boots);
     }
 

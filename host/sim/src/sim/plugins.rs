@@ -6,7 +6,7 @@ use bytes::Bytes;
 use consort_proto::{Command, PluginCommand, PluginEvent, PluginId, PluginSpec, SendQuota};
 
 use super::{Beat, Happening, Sim};
-use crate::app::{App, AppRole, AppState, Refused, View};
+use crate::app::{App, AppRole, AppState, Refused};
 use crate::checker::Observation;
 use crate::device::Input;
 use crate::message;
@@ -16,7 +16,7 @@ impl Sim {
     /// Gives a device a plugin that comes up with it from its next start on.
     pub fn add_plugin(&mut self, node: usize, spec: PluginSpec) {
         let device = &mut self.devices[node];
-        let app = App::new(spec.clone());
+        let app = App::new(spec.clone(), device.id);
         device.apps.entry(spec.id.clone()).or_insert(app);
         device.installed.insert(spec.id.clone(), spec);
     }
@@ -25,25 +25,33 @@ impl Sim {
     /// with another version.
     pub fn plugin_up(&mut self, node: usize, spec: PluginSpec) {
         self.note(&format!("n{node} {} {} is up", spec.id, spec.version));
+        let session = self.next_session();
         let device = &mut self.devices[node];
         device.installed.insert(spec.id.clone(), spec.clone());
         let app = device
             .apps
             .entry(spec.id.clone())
-            .or_insert_with(|| App::new(spec.clone()));
+            .or_insert_with(|| App::new(spec.clone(), device.id));
         // One that faulted for so long that it was taken out of its group is a new one.
+        let other = app.spec.group() != spec.group();
         let fresh = app.state == AppState::Down || app.view.peers.is_empty();
+        if fresh {
+            app.forget(session);
+        } else if other {
+            app.forget_state(session);
+        }
         app.state = AppState::Up;
         app.spec = spec.clone();
         self.oracle.touch(self.now, node);
-        let quota = app.quota();
+        let (quota, config) = (app.quota(), app.state_config());
         app.set_quota(quota);
         if fresh {
-            app.view = View::default();
             self.observe(node, &Observation::PluginStarted { plugin: &spec.id });
         }
         let id = spec.id.clone();
         self.input(node, Input::Command(Command::PluginQuota { id, quota }));
+        let id = spec.id.clone();
+        self.input(node, Input::Command(Command::PluginState { id, config }));
         self.input(node, Input::Command(Command::PluginUp(spec)));
     }
 
@@ -61,6 +69,7 @@ impl Sim {
     /// A plugin's instance faulted; [`Sim::plugin_up`] brings it back.
     pub fn plugin_fault(&mut self, node: usize, plugin: &PluginSpec) {
         self.note(&format!("n{node} {} faults", plugin.id));
+        self.secure_writes();
         self.recorder
             .mark(self.now, FaultKind::Plugin, "plugin faults", &[node]);
         self.set_state(node, &plugin.id, AppState::Faulted);
@@ -73,6 +82,7 @@ impl Sim {
     /// A plugin is gone for now: unloaded or quarantined.
     pub fn plugin_down(&mut self, node: usize, plugin: &PluginSpec) {
         self.note(&format!("n{node} {} goes down", plugin.id));
+        self.secure_writes();
         self.devices[node].installed.remove(&plugin.id);
         self.recorder
             .mark(self.now, FaultKind::Plugin, "plugin goes down", &[node]);
@@ -110,7 +120,7 @@ impl Sim {
     }
 
     /// What a plugin's host does with a command: checks it, and shows it to the checkers.
-    fn checked(
+    pub(super) fn checked(
         &mut self,
         node: usize,
         plugin: &PluginSpec,
@@ -123,7 +133,9 @@ impl Sim {
             .apps
             .remove(&plugin.id)
             .ok_or(Refused::NotRunning)?;
-        let checked = app.check(self.now, &command);
+        let group_now = self.group_time(node);
+        let group_now = group_now.map_or_else(|| self.wall(node), |(time, _)| time);
+        let checked = app.check(self.now, group_now, &command);
         if checked.is_ok() {
             self.observe(
                 node,
@@ -277,7 +289,8 @@ impl Sim {
                     | Refused::NotLeader
                     | Refused::NoLeader
                     | Refused::UnknownPeer
-                    | Refused::TooLarge,
+                    | Refused::TooLarge
+                    | Refused::Write(_),
                 ) => {}
             }
         }
@@ -340,7 +353,12 @@ impl Sim {
             PluginEvent::DemoteLeader
             | PluginEvent::DemoteFollower
             | PluginEvent::TermChanged { .. }
-            | PluginEvent::BroadcastsHeld(_) => format!("{event:?}"),
+            | PluginEvent::BroadcastsHeld(_)
+            | PluginEvent::WritesSuperseded(_) => format!("{event:?}"),
+            PluginEvent::State(update) => {
+                let line = format!("{plugin}: {}", super::state::describe(update));
+                return self.trace.detail(self.now, node, &line);
+            }
             PluginEvent::PeerUpdated(peer) => {
                 let name = self.named(peer.device);
                 let line = format!("{plugin}: {name} {} {}", peer.clock_delta, peer.round_trip);

@@ -17,7 +17,8 @@ impl Sim {
         device.installed.clear();
         device.apps.clear();
         for spec in plugins {
-            device.apps.insert(spec.id.clone(), App::new(spec.clone()));
+            let app = App::new(spec.clone(), device.id);
+            device.apps.insert(spec.id.clone(), app);
             device.installed.insert(spec.id.clone(), spec);
         }
     }

@@ -131,7 +131,9 @@ impl Sim {
             | PluginEvent::TermChanged { .. }
             | PluginEvent::BroadcastsHeld(_)
             | PluginEvent::LeaderMessage { .. }
-            | PluginEvent::PeerMessage { .. } => Ok(()),
+            | PluginEvent::PeerMessage { .. }
+            | PluginEvent::State(_)
+            | PluginEvent::WritesSuperseded(_) => Ok(()),
         }
     }
 }

@@ -42,6 +42,7 @@ impl Sim {
         if self.now >= self.next_look {
             self.next_look = self.now + PERIOD;
             self.look();
+            self.secure_writes();
         }
     }
 
@@ -103,6 +104,7 @@ impl Sim {
     }
 
     fn look(&mut self) {
+        self.look_at_clocks();
         let mut problem = None;
         for index in 0..self.oracle.parts.len() {
             if !self.oracle.parts[index].clean {

@@ -9,8 +9,9 @@ use crate::network::{Burst, Link};
 use crate::oracle;
 use crate::plan::{
     Action, BeatPlan, ClockDrift, ClockJump, CloneOf, CrashAtWrite, CryptoChoice, DevicePlan, Flap,
-    Flood, FloodKind, LinkChange, Mode, Pair, Plan, PluginDown, PluginFault, PluginPlan, PluginUp,
-    Replay, Restart, SendOne, Step, Stranger, True, Who,
+    Flood, FloodKind, LinkChange, LoseState, Mode, Pair, Plan, PluginDown, PluginFault, PluginPlan,
+    PluginUp, Replay, Restart, Rotate, RotateWord, SendOne, StatePlan, Step, Stranger, True, Who,
+    WritesPlan,
 };
 use crate::seed::Seed;
 
@@ -22,15 +23,17 @@ pub fn draw(seed: Seed) -> Plan {
     plan.name = "swarm".to_owned();
     plan.seed = Some(seed);
     Draw {
+        seed,
         rng,
         plan,
         begin: Duration::ZERO,
         end: Duration::ZERO,
     }
-    .all()
+    .all(seed)
 }
 
 struct Draw {
+    seed: Seed,
     rng: ChaCha12Rng,
     plan: Plan,
     /// When faults may begin and must have begun.
@@ -43,7 +46,7 @@ const fn ms(ms: u64) -> Duration {
 }
 
 impl Draw {
-    fn all(mut self) -> Plan {
+    fn all(mut self, seed: Seed) -> Plan {
         self.plan.nodes = match self.rng.random_range(0..100) {
             0..20 => 2,
             20..83 => self.rng.random_range(3..=6),
@@ -73,6 +76,19 @@ impl Draw {
         self.beats();
         for _ in 0..self.rng.random_range(0..12) {
             self.fault();
+        }
+        // Drawn apart, so that plans without state are what they were before.
+        self.rng = self.seed.stream("swarm state", 0);
+        if self.chance(60) {
+            self.state();
+        }
+        // From a stream of its own: what else a seed decides does not depend on it.
+        self.rng = seed.stream("swarm", 1);
+        if self.chance(30) {
+            self.rotations();
+        }
+        if self.chance(15) {
+            self.preemption();
         }
         self.plan.steps.sort_by_key(|step| step.at);
         self.plan
@@ -198,6 +214,38 @@ impl Draw {
         }
     }
 
+    /// Replicated state: who writes how much, and what disks make of it.
+    fn state(&mut self) {
+        let mut persists = false;
+        for index in 0..self.plan.plugins.len() {
+            let persist = self.chance(40);
+            persists |= persist;
+            let short = self.chance(30);
+            self.plan.plugins[index].state = Some(StatePlan {
+                interval: short.then(|| ms(self.rng.random_range(50..1_000))),
+                persist,
+                ..StatePlan::default()
+            });
+            let mut writes = WritesPlan::new(ms(self.rng.random_range(30..1_500)));
+            writes.plugin = Some(self.plan.plugins[index].id.clone());
+            writes.keys = self.rng.random_range(1..=12);
+            writes.len = self.rng.random_range(16..=600);
+            writes.kinds.retain(|_| self.rng.random_range(0..5) > 0);
+            if !writes.kinds.is_empty() {
+                self.plan.writes.push(writes);
+            }
+        }
+        if persists && self.chance(25) {
+            let lose = LoseState {
+                node: self.who(),
+                damaged: self.rng.random_bool(0.5),
+                down: ms(self.rng.random_range(1..5_000)),
+            };
+            let at = self.at();
+            self.push(at, Action::LoseState(lose));
+        }
+    }
+
     fn at(&mut self) -> Duration {
         let (begin, end) = (self.begin.as_millis() as u64, self.end.as_millis() as u64);
         ms(self.rng.random_range(begin..end))
@@ -312,6 +360,54 @@ impl Draw {
                 self.push(at, Action::Flap(flap));
             }
         }
+    }
+
+    /// The first two steps of one or two rotations, so that the secret that all began with is
+    /// still accepted at the end: what a device that missed a third step may do is in the
+    /// scenarios of rotation.
+    fn rotations(&mut self) {
+        for _ in 0..self.rng.random_range(1..=2) {
+            let node = self.who();
+            let at = self.at();
+            for step in [RotateWord::Install, RotateWord::Use] {
+                let after = ms(self.rng.random_range(0..8_000));
+                let rotate = Rotate {
+                    node: node.clone(),
+                    step,
+                    force: self.chance(20),
+                };
+                let at = if step == RotateWord::Use {
+                    at + after
+                } else {
+                    at
+                };
+                self.push(at.min(self.end), Action::Rotate(rotate));
+            }
+        }
+    }
+
+    /// Some have opted to take over, once they have been members for a minute without a change.
+    fn preemption(&mut self) {
+        for plugin in &mut self.plan.plugins {
+            plugin.preempt = true;
+        }
+        let own = self.plan.devices.iter_mut();
+        for plugin in own.filter_map(|device| device.plugins.as_mut()).flatten() {
+            plugin.preempt = true;
+        }
+        for index in 0..self.plan.nodes {
+            let priority = self.rng.random_range(-5..=5);
+            let mut known = self.plan.devices.iter_mut();
+            match known.find(|device| device.index == index) {
+                Some(device) => device.priority = Some(priority),
+                None => {
+                    let mut device = DevicePlan::new(index);
+                    device.priority = Some(priority);
+                    self.plan.devices.push(device);
+                }
+            }
+        }
+        self.plan.duration += ms(70_000);
     }
 
     fn plugin(&mut self, at: Duration) {
@@ -442,6 +538,9 @@ mod tests {
             "disk_full",
             "disk_free",
             "crash_at_write",
+            "lose_state",
+            "persist = true",
+            "[[writes]]",
             "clock_jump",
             "clock_drift",
             "clone",
@@ -453,6 +552,9 @@ mod tests {
             "plugin_up",
             "send",
             "readdress",
+            "step = \"install\"",
+            "step = \"use\"",
+            "preempt = true",
             "liveness",
             "safety",
             "torn = true",

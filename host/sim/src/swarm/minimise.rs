@@ -101,6 +101,9 @@ impl Search {
         for count in (0..self.best.plan.beats.len()).rev() {
             self.change(|plan| drop(plan.beats.remove(count)));
         }
+        for count in (0..self.best.plan.writes.len()).rev() {
+            self.change(|plan| drop(plan.writes.remove(count)));
+        }
         for count in (0..self.best.plan.devices.len()).rev() {
             self.change(|plan| drop(plan.devices.remove(count)));
         }

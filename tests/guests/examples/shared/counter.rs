@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use consort::plugin::types::{Leadership, Peer};
 use consort::plugin::{log, messages};
 use exports::consort::plugin::{
-    handover, lifecycle, message_events, peer_events, role, timers,
+    handover, lifecycle, message_events, peer_events, role, state_events, timers,
 };
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -62,6 +62,12 @@ impl message_events::Guest for Counter {
     fn on_peer_message(_: Vec<u8>, _: Peer) {
         say(&format!("count {}", COUNT.fetch_add(1, Ordering::Relaxed) + 1));
     }
+}
+
+impl state_events::Guest for Counter {
+    fn on_state_changed(_: Vec<state_events::Change>) {}
+
+    fn on_writes_superseded(_: Vec<String>) {}
 }
 
 impl timers::Guest for Counter {

@@ -23,9 +23,18 @@ use tokio::sync::mpsc;
 use super::{DemoError, plugins};
 use crate::secrets;
 
+/// The plugins that the devices run.
+#[derive(Debug)]
+pub(in crate::cli) enum Plugins<'a> {
+    /// Each device has its copy of this folder.
+    Copied(&'a Path),
+    /// All devices watch this folder.
+    Shared(&'a Path),
+}
+
 /// All devices and their folder. Fields are dropped in order: processes before files.
 #[derive(Debug)]
-pub(super) struct Fleet {
+pub(in crate::cli) struct Fleet {
     devices: Vec<Device>,
     root: TempDir,
 }
@@ -49,7 +58,7 @@ struct Process {
 
 /// What comes from the devices.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(in crate::cli) enum Heard {
     /// A line, of standard output or standard error.
     Line {
         device: usize,
@@ -71,10 +80,10 @@ const REAP_MAX: Duration = Duration::from_secs(2);
 
 impl Fleet {
     /// Prepares the folders of `nodes` devices in one group. Nothing runs yet. Returns the ids of
-    /// the plugins too.
-    pub(super) fn prepare(
+    /// the plugins that were copied, too.
+    pub(in crate::cli) fn prepare(
         nodes: usize,
-        plugins_from: &Path,
+        plugins: &Plugins<'_>,
     ) -> Result<(Self, Vec<String>), DemoError> {
         let failed = |what| move |source| DemoError::Prepare { what, source };
         let root = tempfile::Builder::new()
@@ -89,9 +98,16 @@ impl Fleet {
             let name = format!("device-{}", index + 1);
             let folder = root.path().join(&name);
             fs::create_dir(&folder).map_err(failed("make a folder"))?;
-            plugin_ids = plugins::copy(plugins_from, &folder.join("plugins"))?;
+            let plugins_dir = match plugins {
+                Plugins::Copied(from) => {
+                    let own = folder.join("plugins");
+                    plugin_ids = plugins::copy(from, &own)?;
+                    own
+                }
+                Plugins::Shared(of_all) => (*of_all).to_owned(),
+            };
             let config = folder.join("consort.toml");
-            fs::write(&config, settings(&name, *port, &ports))
+            fs::write(&config, settings(&name, &plugins_dir, *port, &ports))
                 .map_err(failed("write the settings"))?;
             let id = identity(&folder.join("data"), &secret)?;
             devices.push(Device {
@@ -105,7 +121,10 @@ impl Fleet {
     }
 
     /// Starts `program` as each device and hands over what they say.
-    pub(super) fn start(&mut self, program: &Path) -> Result<mpsc::Receiver<Heard>, DemoError> {
+    pub(in crate::cli) fn start(
+        &mut self,
+        program: &Path,
+    ) -> Result<mpsc::Receiver<Heard>, DemoError> {
         let (lines, heard) = mpsc::channel(LINES_MAX);
         for (index, device) in self.devices.iter_mut().enumerate() {
             let mut child =
@@ -136,7 +155,7 @@ impl Fleet {
         Ok(heard)
     }
 
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(in crate::cli) fn names(&self) -> Vec<String> {
         self.devices
             .iter()
             .map(|device| device.name.clone())
@@ -145,21 +164,21 @@ impl Fleet {
 
     /// The temporary folder that holds everything.
     #[cfg(test)]
-    pub(super) fn root(&self) -> &Path {
+    pub(in crate::cli) fn root(&self) -> &Path {
         self.root.path()
     }
 
-    pub(super) fn ids(&self) -> Vec<DeviceId> {
+    pub(in crate::cli) fn ids(&self) -> Vec<DeviceId> {
         self.devices.iter().map(|device| device.id).collect()
     }
 
     /// The process of a device, if it runs.
-    pub(super) fn pid(&self, device: usize) -> Option<u32> {
+    pub(in crate::cli) fn pid(&self, device: usize) -> Option<u32> {
         self.devices[device].process.as_ref()?.child.id()
     }
 
     /// Kills a device without any warning (SIGKILL).
-    pub(super) fn kill(&mut self, device: usize) -> Result<(), DemoError> {
+    pub(in crate::cli) fn kill(&mut self, device: usize) -> Result<(), DemoError> {
         let Some(process) = &mut self.devices[device].process else {
             return Ok(());
         };
@@ -174,14 +193,14 @@ impl Fleet {
     }
 
     /// How a device ended by itself; none if it was killed here.
-    pub(super) async fn ended(&mut self, device: usize) -> Option<ExitStatus> {
+    pub(in crate::cli) async fn ended(&mut self, device: usize) -> Option<ExitStatus> {
         let process = self.devices[device].process.as_mut()?;
         let status = process.child.wait().await.ok()?;
         (!process.killed).then_some(status)
     }
 
     /// Stops all devices in order, kills those that do not, and removes every file.
-    pub(super) async fn stop(mut self) -> Result<(), DemoError> {
+    pub(in crate::cli) async fn stop(mut self) -> Result<(), DemoError> {
         for device in &mut self.devices {
             if let Some(process) = &mut device.process {
                 process.stdin = None;
@@ -262,13 +281,14 @@ fn free_ports(count: usize) -> io::Result<Vec<u16>> {
         .collect()
 }
 
-fn settings(name: &str, port: u16, ports: &[u16]) -> String {
+fn settings(name: &str, plugins_dir: &Path, port: u16, ports: &[u16]) -> String {
+    let plugins_dir = toml::Value::from(plugins_dir.to_string_lossy().into_owned());
     let others = ports.iter().filter(|other| **other != port);
     let seeds: Vec<String> = others
         .map(|other| format!("\"127.0.0.1:{other}\""))
         .collect();
     format!(
-        "name = \"{name}\"\ndata_dir = \"data\"\nplugins_dir = \"plugins\"\n\n\
+        "name = \"{name}\"\ndata_dir = \"data\"\nplugins_dir = {plugins_dir}\n\n\
          [network]\nlisten = [\"127.0.0.1\"]\nport = {port}\nmulticast = false\n\
          broadcast = false\nseeds = [{}]\n",
         seeds.join(", ")

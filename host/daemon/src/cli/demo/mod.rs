@@ -4,7 +4,7 @@
 //! ([`tally`]) and tells the story ([`narrate`]). It takes no part in the group: everything it
 //! knows, it knows from the devices' logs.
 
-mod fleet;
+pub(super) mod fleet;
 mod log_line;
 mod narrate;
 mod plugins;
@@ -21,7 +21,7 @@ use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use self::fleet::{Fleet, Heard};
+use self::fleet::{Fleet, Heard, Plugins};
 use self::log_line::LogLine;
 use self::narrate::Narrator;
 use self::tally::{Summary, Tally};
@@ -159,7 +159,7 @@ async fn prepare_and_show(
 ) -> Result<Outcome, DemoError> {
     // From here on a signal is an orderly end, so that it can leave no file behind.
     let stop = Stop::new()?;
-    let (fleet, plugin_ids) = Fleet::prepare(usize::from(args.nodes), plugins)?;
+    let (fleet, plugin_ids) = Fleet::prepare(usize::from(args.nodes), &Plugins::Copied(plugins))?;
     let mut narrator = Narrator::new(fleet.names(), args.json);
     narrator.plain(&format!(
         "{} devices on this machine for {}, running {} from {}{}",
@@ -204,11 +204,11 @@ async fn show(
     })
 }
 
-/// The signals that end the demonstration early, in order.
-struct Stop([Signal; 3]);
+/// The signals that end a command with devices early, in order.
+pub(super) struct Stop([Signal; 3]);
 
 impl Stop {
-    fn new() -> Result<Self, DemoError> {
+    pub(super) fn new() -> Result<Self, DemoError> {
         let listen = |kind| {
             signal(kind).map_err(|source| DemoError::Prepare {
                 what: "listen for signals",
@@ -224,7 +224,7 @@ impl Stop {
         Ok(Self([interrupt?, terminate?, hangup?]))
     }
 
-    async fn requested(&mut self) {
+    pub(super) async fn requested(&mut self) {
         let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
             _ = interrupt.recv() => {}
@@ -354,7 +354,7 @@ fn listed(folders: &[PathBuf]) -> String {
 const DURATION_MIN: Duration = Duration::from_secs(1);
 const DURATION_MAX: Duration = Duration::from_secs(3600);
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write it as 30s or 1m30s"))?;
     if (DURATION_MIN..=DURATION_MAX).contains(&duration) {

@@ -65,7 +65,8 @@ impl Stand {
     }
 
     fn fleet(&self, nodes: usize) -> (Fleet, PathBuf) {
-        let (fleet, plugins) = Fleet::prepare(nodes, &self.plugins).expect("prepared");
+        let (fleet, plugins) =
+            Fleet::prepare(nodes, &Plugins::Copied(&self.plugins)).expect("prepared");
         assert_eq!(plugins, ["heartbeat"]);
         let ids: Vec<String> = fleet.ids().iter().map(ToString::to_string).collect();
         fs::write(self.folder.path().join("ids"), ids.join("\n") + "\n").expect("written");

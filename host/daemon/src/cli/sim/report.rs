@@ -21,6 +21,7 @@ pub(super) struct Report {
     delivered: u64,
     lost: u64,
     duplicates: u64,
+    writes: u64,
     bytes_per_node_per_s: u64,
     violations: usize,
 }
@@ -42,6 +43,7 @@ impl Report {
             delivered: summary.delivered,
             lost: summary.lost,
             duplicates: summary.duplicates,
+            writes: summary.writes,
             bytes_per_node_per_s: summary.bytes_per_node_per_s,
             violations: summary.violations,
         }
@@ -75,6 +77,7 @@ impl fmt::Display for Report {
             "messages          {} due, {} delivered, {} lost, {} delivered twice",
             self.sent, self.delivered, self.lost, self.duplicates
         )?;
+        writeln!(f, "state writes      {}", self.writes)?;
         write!(
             f,
             "traffic           {} bytes per device and second",

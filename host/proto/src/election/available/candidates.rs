@@ -70,7 +70,7 @@ impl Candidates {
             None => self.others.remove(&node),
         };
         match candidate.filter(|candidate| candidate.preempts && !candidate.flapping) {
-            Some(candidate) if before == Some(candidate) => {}
+            Some(candidate) if before.is_some_and(|before| before.is_like(candidate)) => {}
             Some(_) => {
                 self.preempting.insert(node, now);
             }
@@ -116,8 +116,14 @@ impl Candidates {
 }
 
 /// Smaller claims earlier.
-fn order(node: NodeId, candidate: Candidate) -> (bool, Reverse<i16>, NodeId) {
-    (candidate.flapping, Reverse(candidate.priority), node)
+fn order(node: NodeId, candidate: Candidate) -> (bool, Reverse<i16>, bool, NodeId) {
+    let Candidate {
+        flapping,
+        priority,
+        incomplete,
+        preempts: _,
+    } = candidate;
+    (flapping, Reverse(priority), incomplete, node)
 }
 
 #[cfg(test)]
@@ -129,6 +135,7 @@ mod tests {
             priority,
             preempts,
             flapping,
+            incomplete: false,
         }
     }
 
@@ -137,13 +144,20 @@ mod tests {
     }
 
     #[test]
-    fn rank_goes_by_flapping_then_priority_then_id() {
+    fn rank_goes_by_flapping_then_priority_then_state_then_id() {
         let mut all = Candidates::new(NodeId(5), candidate(0, false, false));
         all.set(at(0), NodeId(1), Some(candidate(9, false, true)));
         all.set(at(0), NodeId(2), Some(candidate(0, false, false)));
         all.set(at(0), NodeId(9), Some(candidate(1, false, false)));
         assert_eq!((all.rank(None), all.rank(Some(NodeId(9)))), (2, 1));
         assert_eq!(all.best_other(), Some(NodeId(9)));
+        let incomplete = Candidate {
+            incomplete: true,
+            ..candidate(0, false, false)
+        };
+        all.set(at(0), NodeId(2), Some(incomplete));
+        assert_eq!(all.rank(None), 1, "ahead of one that lacks state");
+        all.set(at(0), NodeId(2), Some(candidate(0, false, false)));
         all.set_flapping(true);
         assert_eq!(
             all.rank(None),

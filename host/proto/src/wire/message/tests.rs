@@ -22,6 +22,7 @@ fn record(plugins: usize) -> Record {
         priority: -5,
         preempts: n.is_multiple_of(3),
         flapping: n.is_multiple_of(2),
+        incomplete: n.is_multiple_of(3),
         slot: n as u8,
     };
     Record {

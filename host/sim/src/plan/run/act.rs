@@ -8,7 +8,9 @@ use bytes::Bytes;
 use consort_proto::{Address, PluginSpec, Time};
 use rand::{Rng, RngExt};
 
-use super::super::{Action, Flap, FloodKind, LinkChange, Pair, PluginUp, Replay, SendOne, Who};
+use super::super::{
+    Action, Flap, FloodKind, LinkChange, LoseState, Pair, PluginUp, Replay, SendOne, Who,
+};
 use super::{Act, Runner, calm_link};
 use crate::app::AppState;
 use crate::network::Link;
@@ -48,6 +50,7 @@ impl Runner<'_> {
             Act::ExpectBegins(index) => self.expect_begins(index),
             Act::ExpectEnds(index) => self.expect_ends(index),
             Act::Calm => self.calm(),
+            Act::StopWrites => self.sim.stop_writes(),
             Act::Probe(number) => self.probe(number),
             Act::Verdict => self.verdict(),
         }
@@ -79,10 +82,15 @@ impl Runner<'_> {
             }
             Action::Link(change) => self.change_links(&change),
             Action::Flap(flap) => self.flap(index, true, now + flap.lasting),
+            Action::Rotate(rotate) => self.each_going(&rotate.node, |runner, node| {
+                let step = rotate.step.into();
+                runner.sim.begin_rotate(node, step, rotate.force);
+            }),
             Action::Readdress(who) => self.each(&who, |runner, node| runner.sim.readdress(node)),
             Action::DiskFull(_)
             | Action::DiskFree(_)
             | Action::CrashAtWrite(_)
+            | Action::LoseState(_)
             | Action::ClockJump(_)
             | Action::ClockDrift(_) => self.machine(action),
             Action::Clone(_) | Action::Stranger(_) | Action::Flood(_) | Action::Replay(_) => {
@@ -109,6 +117,7 @@ impl Runner<'_> {
                     .sim
                     .crash_at_write(node, crash.write, crash.torn, crash.down);
             }),
+            Action::LoseState(lose) => self.lose_state(&lose),
             Action::ClockJump(jump) => {
                 self.each(&jump.node, |runner, node| {
                     runner.sim.jump_clock(node, jump.by)
@@ -121,6 +130,19 @@ impl Runner<'_> {
             }
             _ => {}
         }
+    }
+
+    fn lose_state(&mut self, lose: &LoseState) {
+        let back = self.sim.now() + lose.down;
+        self.each(&lose.node, |runner, node| {
+            runner.sim.kill(node);
+            if lose.damaged {
+                runner.sim.corrupt_state(node);
+            } else {
+                runner.sim.wipe_state(node);
+            }
+            runner.plan_time(back, Act::Start(node));
+        });
     }
 
     /// Others on the network.
@@ -451,7 +473,8 @@ impl Runner<'_> {
         }
     }
 
-    /// At the end of a run that must come to rest: messages reach everyone.
+    /// At the end of a run that must come to rest: messages reach everyone, and replicas are equal
+    /// and hold what they must.
     fn verdict(&mut self) {
         for (spec, members) in self.sim.clean_groups() {
             let sent: Vec<u64> = self
@@ -460,7 +483,7 @@ impl Runner<'_> {
                 .filter(|(of, to, _)| of.group() == spec.group() && *to == members)
                 .map(|(_, _, message)| *message)
                 .collect();
-            for node in members {
+            for node in members.iter().copied() {
                 let got = sent
                     .iter()
                     .filter(|m| self.sim.receivers(**m).contains(&node))
@@ -473,6 +496,7 @@ impl Runner<'_> {
                     ));
                 }
             }
+            self.sim.judge_state(&spec, &members);
         }
     }
 }

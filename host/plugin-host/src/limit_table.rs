@@ -1,0 +1,80 @@
+//! The table `[limits]`: in a manifest what a plugin asks for, in the operator's settings what it
+//! gets at most.
+
+use std::time::Duration;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+use crate::allowance::Limits;
+
+/// `[limits]`; what is not in it stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitTable {
+    memory_mib: Option<Within<1, 1024>>,
+    cpu_ms: Option<Within<1, 10_000>>,
+    setup_cpu_ms: Option<Within<1, 60_000>>,
+    mailbox: Option<Within<1, 65_536>>,
+    messages_per_second: Option<Within<1, 100_000>>,
+    message_burst: Option<Within<1, 100_000>>,
+    payload_kib_per_second: Option<Within<1, 1_048_576>>,
+    payload_burst_kib: Option<Within<64, 1_048_576>>,
+    log_kib_per_second: Option<Within<1, 65_536>>,
+}
+
+impl LimitTable {
+    /// `limits` with this table's values in their place.
+    #[must_use]
+    pub fn over(&self, limits: Limits) -> Limits {
+        let millis = |asked: u32| Duration::from_millis(u64::from(asked));
+        let number = |value: Option<u32>, otherwise: u32| value.unwrap_or(otherwise);
+        let kib = |value: Option<u32>, otherwise: u32| value.map_or(otherwise, |kib| kib << 10);
+        Limits {
+            memory_bytes: self
+                .memory_mib
+                .map_or(limits.memory_bytes, |mib| (mib.0 as usize) << 20),
+            cpu: self.cpu_ms.map_or(limits.cpu, |ms| millis(ms.0)),
+            setup_cpu: self
+                .setup_cpu_ms
+                .map_or(limits.setup_cpu, |ms| millis(ms.0)),
+            waiting: limits.waiting,
+            mailbox: self
+                .mailbox
+                .map_or(limits.mailbox, |count| count.0 as usize),
+            messages_per_second: number(
+                self.messages_per_second.map(|n| n.0),
+                limits.messages_per_second,
+            ),
+            message_burst: number(self.message_burst.map(|n| n.0), limits.message_burst),
+            payload_bytes_per_second: kib(
+                self.payload_kib_per_second.map(|n| n.0),
+                limits.payload_bytes_per_second,
+            ),
+            payload_burst_bytes: kib(
+                self.payload_burst_kib.map(|n| n.0),
+                limits.payload_burst_bytes,
+            ),
+            log_bytes_per_second: kib(
+                self.log_kib_per_second.map(|n| n.0),
+                limits.log_bytes_per_second,
+            ),
+        }
+    }
+}
+
+/// A number between two bounds, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Within<const MIN: u32, const MAX: u32>(pub(crate) u32);
+
+impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Within<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = i64::deserialize(deserializer)?;
+        match u32::try_from(number) {
+            Ok(number) if (MIN..=MAX).contains(&number) => Ok(Self(number)),
+            Ok(_) | Err(_) => Err(D::Error::custom(format!(
+                "{number} is not allowed; use {MIN} to {MAX}"
+            ))),
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! Plugins and files made to harm: the host lives, a plugin beside them does not notice, memory stays
+//! within its cap, and the log names the cause.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::net::{TcpListener, UdpSocket};
+use std::time::{Duration, Instant};
+
+use common::{World, assert_no_errors, device, message, plugin_lines, warnings};
+use consort_plugin_host::{Access, FolderGrant, Granted, LimitTable, Overlay};
+use consort_test_guests::{bombs, fixture};
+
+/// A world with a good plugin that takes messages all the while.
+fn beside(good: &str, install: impl FnOnce(&mut World)) -> World {
+    let mut world = World::new();
+    world.install(good, "recorder", "");
+    install(&mut world);
+    world.start();
+    world.wait_state(good, "running");
+    world
+}
+
+/// The good plugin answers within a time in which a person notices nothing.
+#[track_caller]
+fn answers(world: &World, good: &str, what: &str) {
+    let start = Instant::now();
+    world.deliver(good, message(device(2), what));
+    world.wait_line(good, &format!("on-peer-message {what}"));
+    assert!(start.elapsed() < Duration::from_secs(5), "{what}");
+    assert!(warnings(good).is_empty(), "{:?}", warnings(good));
+}
+
+/// Memory of this process in MiB.
+fn resident_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+    kib.parse::<u64>().unwrap() >> 10
+}
+
+#[test]
+fn a_start_function_that_never_ends() {
+    let manifest = "[limits]\nsetup_cpu_ms = 100\n";
+    let world = beside("start-good", |world| {
+        world.install_bytes("start-bad", &bombs::endless_start(), manifest);
+    });
+    world.wait_warning("start-bad", "start: it used more than 100 ms of CPU");
+    world.wait_state("start-bad", "quarantined");
+    answers(&world, "start-good", "hello");
+    assert_no_errors();
+}
+
+#[test]
+fn a_table_counts_as_memory() {
+    // 8 bytes an element: the table alone would fill the 2 MiB with 262,144.
+    let manifest = "[limits]\nmemory_mib = 2\n";
+    let world = beside("table-good", |world| {
+        world.install_bytes("table", &bombs::table_hog(262_144), manifest);
+        // The same plugin without a limit that tight gets more, so the test tells the two apart.
+        world.install_bytes("table-wide", &bombs::table_hog(262_144), "");
+    });
+    world.wait_state("table", "running");
+    // It got all that it wanted, and says so by a trap.
+    world.wait_warning(
+        "table-wide",
+        "setup: it ran out of memory: its limit is 64 MiB",
+    );
+    answers(&world, "table-good", "hello");
+}
+
+#[test]
+fn hostile_words_do_not_reach_a_terminal() {
+    let world = beside("words-good", |world| {
+        let setup = "[config]\nsetup = \"error-long\"\n";
+        world.install("words-setup", "hostile", setup);
+        world.install("words", "hostile", "");
+    });
+    world.wait_warning("words-setup", "setup failed: ");
+    world.wait_state("words", "running");
+    for how in ["panic-long", "long-lines"] {
+        world.deliver("words", message(device(2), how));
+    }
+    world.wait_warning("words", "it trapped");
+    world.wait_state("words", "running");
+    world.deliver("words", message(device(2), "long-lines"));
+    world.wait_line("words", "owned");
+    let said = [
+        warnings("words-setup"),
+        warnings("words"),
+        plugin_lines("words"),
+    ]
+    .concat();
+    for line in said {
+        assert!(!line.contains(|c: char| c.is_control()), "{line:?}");
+        assert!(line.len() < 10_000, "{} bytes", line.len());
+    }
+    answers(&world, "words-good", "hello");
+}
+
+#[test]
+fn floods_are_refused_and_cost_only_the_plugin() {
+    let cases = [
+        ("timer-flood", "on-peer-message: it used more than 100 ms"),
+        ("huge-key", "fuel"),
+        ("loop", "on-peer-message: it used more than 100 ms"),
+    ];
+    let world = beside("flood-good", |world| {
+        for (how, _) in cases {
+            world.install(&format!("flood-{how}"), "hostile", "");
+        }
+        world.install("flood-send", "hostile", "[limits]\ncpu_ms = 10000\n");
+    });
+    for (how, cause) in cases {
+        let id = format!("flood-{how}");
+        world.wait_state(&id, "running");
+        world.deliver(&id, message(device(2), how));
+        answers(&world, "flood-good", how);
+        world.wait_warning(&id, cause);
+    }
+    world.wait_state("flood-send", "running");
+    world.deliver("flood-send", message(device(2), "huge-send"));
+    world.wait_line("flood-send", "huge-send Err(SendError::TooLarge(65536))");
+    world.deliver("flood-send", message(device(2), "message-flood"));
+    world.wait_line("flood-send", "message-flood 99");
+    answers(&world, "flood-good", "after");
+    assert_no_errors();
+}
+
+#[test]
+fn a_plugin_that_takes_all_its_memory_takes_no_more() {
+    let world = beside("memory-good", |world| {
+        world.install("memory", "hostile", "[limits]\ncpu_ms = 10000\n");
+    });
+    world.wait_state("memory", "running");
+    let before = resident_mib();
+    for _ in 0..3 {
+        world.deliver("memory", message(device(2), "alloc"));
+        world.wait_state("memory", "back-off");
+        world.wait_state("memory", "running");
+    }
+    let grown = resident_mib().saturating_sub(before);
+    // The other tests of this process run beside; each holds little.
+    assert!(grown < 64 + 64, "{grown} MiB more than before");
+    answers(&world, "memory-good", "hello");
+}
+
+#[test]
+fn nothing_of_the_device_can_be_reached() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let datagrams = UdpSocket::bind(("127.0.0.1", port)).unwrap();
+    let manifest = format!("[config]\nport = {port}\n[limits]\ncpu_ms = 10000\n");
+    let world = beside("reach-good", |world| {
+        world.install("reach", "hostile", &manifest);
+    });
+    world.wait_state("reach", "running");
+    world.deliver("reach", message(device(2), "reach"));
+    world.wait_line("reach", "still here");
+    let lines = plugin_lines("reach");
+    assert!(lines.iter().any(|line| line.trim() == "reach"), "{lines:?}");
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "nobody called");
+    datagrams.set_nonblocking(true).unwrap();
+    assert!(datagrams.recv(&mut [0; 8]).is_err(), "nothing was sent");
+    assert!(!std::path::Path::new("/tmp/consort-plugin-was-here").exists());
+}
+
+/// Asks the explorer to do something and gives what it says of it.
+fn explore(world: &World, id: &str, order: &str) -> String {
+    world.wait_state(id, "running");
+    world.deliver(id, message(device(2), order));
+    let beginning = format!("{order}: ");
+    world.wait_line(id, &beginning);
+    let lines = plugin_lines(id);
+    let told = lines.iter().rev().find_map(|l| l.strip_prefix(&beginning));
+    told.unwrap().to_owned()
+}
+
+/// An overlay that grants one folder.
+fn grant(name: &str, path: &std::path::Path, access: Access) -> Overlay {
+    let path = path.to_owned();
+    let files = BTreeMap::from([(name.to_owned(), FolderGrant { path, access })]);
+    Overlay {
+        capabilities: Granted {
+            files,
+            ..Granted::default()
+        },
+        ..Overlay::default()
+    }
+}
+
+#[test]
+fn folders_are_reached_as_far_as_they_are_granted() {
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("secret"), "not for plugins").unwrap();
+    let folder = outside.path().join("music");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("song"), "la la").unwrap();
+    std::os::unix::fs::symlink("../secret", folder.join("leak")).unwrap();
+    std::os::unix::fs::symlink(outside.path().join("secret"), folder.join("leak2")).unwrap();
+    let wants = "[capabilities.files]\nmusic = \"read-write\"\n";
+    let world = beside("files-good", |world| {
+        world.install("files-rw", "explorer", wants);
+        world.overlay("files-rw", grant("music", &folder, Access::ReadWrite));
+        world.install("files-ro", "explorer", wants);
+        world.overlay("files-ro", grant("music", &folder, Access::Read));
+        world.install("files-no", "explorer", wants);
+        world.install("files-unasked", "explorer", "");
+        world.overlay("files-unasked", grant("music", &folder, Access::ReadWrite));
+    });
+    for id in ["files-rw", "files-ro"] {
+        assert_eq!(explore(&world, id, "read /music/song"), "la la");
+        for order in [
+            "read /music/leak",
+            "read /music/leak2",
+            "read /music/../secret",
+            "read /secret",
+            "write /music/../written",
+            "list /",
+        ] {
+            let told = explore(&world, id, order);
+            assert!(
+                !told.contains("plugins") && told != "done",
+                "{id} {order}: {told}"
+            );
+        }
+    }
+    assert_eq!(explore(&world, "files-rw", "write /music/new"), "done");
+    assert_eq!(
+        explore(&world, "files-rw", "list /music"),
+        "leak,leak2,new,song"
+    );
+    let text = std::fs::read_to_string(folder.join("new")).unwrap();
+    assert_eq!(text, "written by a plugin");
+    for order in ["write /music/more", "remove /music/song"] {
+        let told = explore(&world, "files-ro", order);
+        assert_ne!(told, "done", "{order}");
+    }
+    assert!(folder.join("song").exists() && !folder.join("more").exists());
+    for id in ["files-no", "files-unasked"] {
+        let told = explore(&world, id, "read /music/song");
+        assert_ne!(told, "la la", "{id}");
+    }
+    let secret = std::fs::read_to_string(outside.path().join("secret")).unwrap();
+    assert_eq!(secret, "not for plugins");
+    assert!(!outside.path().join("written").exists());
+    for (id, count) in [("files-rw", 0), ("files-ro", 1), ("files-no", 1)] {
+        let refused = world.status(id).unwrap().refused_capabilities;
+        assert_eq!(refused.len(), count, "{id}: {refused:?}");
+    }
+}
+
+#[test]
+fn handles_are_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("file"), "x").unwrap();
+    let world = beside("handles-good", |world| {
+        let wants = "[capabilities.files]\nhere = \"read\"\n[limits]\ncpu_ms = 10000\n";
+        world.install("handles", "explorer", wants);
+        world.overlay("handles", grant("here", folder.path(), Access::Read));
+    });
+    world.wait_state("handles", "running");
+    world.deliver("handles", message(device(2), "hoard /here/file"));
+    world.wait_warning("handles", "on-peer-message: ");
+    let told = warnings("handles").join(" ");
+    assert!(
+        told.contains("handle") || told.contains("resource table"),
+        "{told}"
+    );
+    answers(&world, "handles-good", "hello");
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    assert!(
+        open < 500,
+        "{open} files are open after the instance was dropped"
+    );
+}
+
+#[test]
+fn the_operators_cap_holds() {
+    let world = beside("cap-good", |world| {
+        let overlay = Overlay {
+            limits: toml_limits("cpu_ms = 20\n"),
+            ..Overlay::default()
+        };
+        world.overlay("capped", overlay);
+        world.install("capped", "hostile", "[limits]\ncpu_ms = 10000\n");
+    });
+    world.wait_state("capped", "running");
+    world.deliver("capped", message(device(2), "loop"));
+    world.wait_warning("capped", "it used more than 20 ms of CPU");
+}
+
+fn toml_limits(text: &str) -> LimitTable {
+    toml::from_str(text).unwrap()
+}
+
+#[test]
+fn a_file_replaced_while_it_is_read_is_never_half_taken() {
+    let world = beside("torn-good", |world| {
+        world.install("torn", "counter_v1", "");
+    });
+    world.wait_state("torn", "running");
+    let file = world.plugins_dir().join("torn/plugin.wasm");
+    let versions = ["counter_v1", "counter_v2"].map(|name| std::fs::read(fixture(name)).unwrap());
+    // Pieces, with pauses up to beyond the time that a change must stand still.
+    for (round, pause_ms) in [20, 60, 300, 400].into_iter().enumerate() {
+        let bytes = &versions[(round + 1) % 2];
+        let mut written = Vec::new();
+        for piece in bytes.chunks(bytes.len() / 3 + 1) {
+            written.extend_from_slice(piece);
+            std::fs::write(&file, &written).unwrap();
+            std::thread::sleep(Duration::from_millis(pause_ms));
+        }
+    }
+    world.wait_line("torn", "v2: setup");
+    common::wait_for("the last content", || {
+        let status = world.status("torn").unwrap();
+        status.state == "running" && status.generation >= 3
+    });
+    for warning in warnings("torn") {
+        assert!(warning.contains("truncated or damaged"), "{warning}");
+    }
+    answers(&world, "torn-good", "hello");
+    assert_no_errors();
+}
+
+#[test]
+fn ten_saves_a_second_end_in_the_last() {
+    let world = beside("saves-good", |world| {
+        world.install("saves", "counter_v1", "");
+    });
+    world.wait_state("saves", "running");
+    let file = world.plugins_dir().join("saves/plugin.wasm");
+    let versions = ["counter_v1", "counter_v2"].map(|name| std::fs::read(fixture(name)).unwrap());
+    for save in 0..31 {
+        let bytes = &versions[save % 2];
+        match save % 3 {
+            // Truncate and write, as `cp` and most editors do.
+            0 => std::fs::write(&file, bytes).unwrap(),
+            // Rename over.
+            1 => {
+                let aside = file.with_extension("new");
+                std::fs::write(&aside, bytes).unwrap();
+                std::fs::rename(&aside, &file).unwrap();
+            }
+            // Remove and write.
+            _ => {
+                std::fs::remove_file(&file).unwrap();
+                std::fs::write(&file, bytes).unwrap();
+            }
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    std::fs::write(&file, &versions[1]).unwrap();
+    world.wait_line("saves", "v2: setup");
+    world.wait_state("saves", "running");
+    assert!(
+        world.status("saves").unwrap().generation <= 8,
+        "most saves are superseded"
+    );
+    assert!(
+        !world.told("saves").iter().any(|what| what == "down"),
+        "it stayed loaded"
+    );
+    answers(&world, "saves-good", "hello");
+    assert_no_errors();
+}
+
+#[test]
+fn a_folder_moved_away_unloads_and_back_loads() {
+    let world = beside("moved-good", |world| {
+        world.install("moved", "recorder", "");
+    });
+    world.wait_state("moved", "running");
+    let (folder, aside) = (
+        world.plugins_dir(),
+        world.plugins_dir().with_extension("away"),
+    );
+    std::fs::rename(&folder, &aside).unwrap();
+    common::wait_for("nothing is loaded", || world.host().status().is_empty());
+    std::fs::rename(&aside, &folder).unwrap();
+    world.wait_state("moved", "running");
+    world.wait_state("moved-good", "running");
+    let told = world.told("moved");
+    let lives: Vec<_> = told.iter().filter(|what| !what.starts_with('[')).collect();
+    assert_eq!(lives, ["up 0.1.0", "down", "up 0.1.0"]);
+}
+
+#[test]
+fn a_changed_config_is_a_reload() {
+    let world = beside("config-good", |world| {
+        world.install("config", "recorder", "[config]\nvolume = 1\n");
+    });
+    world.wait_line("config", "setup [volume=1]");
+    std::fs::write(
+        world.plugins_dir().join("config/plugin.toml"),
+        "[config]\nvolume = 2\n",
+    )
+    .unwrap();
+    world.wait_line("config", "setup [volume=2]");
+    world.wait_generation("config", 2);
+    assert!(!world.told("config").iter().any(|what| what == "down"));
+}

@@ -1,0 +1,522 @@
+//! Replicated state: one replica for each group of a plugin, and what its plugin is told of it.
+//!
+//! A replica decides what holds; this module carries a plugin's writes to it and its changes to
+//! the plugin, in [`Node::settle_state`]. How replicas come to be equal is in `push` (news, at
+//! once) and `exchange` (whatever was missed), what a new leader finds out before its plugin
+//! learns that it leads in `tenure`. A replica stays while its plugin is away, and takes no part
+//! then.
+
+mod exchange;
+mod push;
+mod tenure;
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::Node;
+use super::roster::Standing;
+use crate::config::StoredState;
+use crate::event::{PluginEvent, StoreRecord};
+use crate::id::{BootId, DeviceId, GroupKey, NodeId, PluginId};
+use crate::quota::Bucket;
+use crate::replication::{Replica, Setup};
+use crate::state::{StateChange, StateConfig, StateUpdate, StateWrite};
+use crate::status::StateStatus;
+use crate::time::Time;
+use crate::wire::message::Message;
+use crate::wire::state::{Stamp, StreamId};
+
+use exchange::Asks;
+use push::Push;
+use tenure::Gathering;
+
+/// Replicas kept, of plugins that are away too.
+const REPLICAS_MAX: usize = 64;
+/// How long changes wait to be kept on the disk together.
+const FLUSH_AFTER: Duration = Duration::from_millis(500);
+/// After a write that failed, everything is written again.
+const FLUSH_RETRY: Duration = Duration::from_secs(10);
+/// How long a device runs before it folds what its earlier runs left.
+const FOLD_AFTER: Duration = Duration::from_secs(60);
+/// Bytes a second, and at once, that answers to others' vectors take.
+const CATCH_UP_RATE: u64 = 1 << 20;
+const CATCH_UP_BURST: u64 = 64 << 10;
+/// The same for news of this device's own.
+const PUSH_RATE: u64 = 4 << 20;
+const PUSH_BURST: u64 = 2 << 20;
+
+/// What is to be written, or deleted, under which key.
+type Changes = Vec<(Bytes, Option<Bytes>)>;
+
+/// All replicas of this device.
+#[derive(Debug)]
+pub(super) struct States {
+    kept: BTreeMap<GroupKey, Kept>,
+    configs: BTreeMap<PluginId, StateConfig>,
+    /// Read from the disk and not taken up by a plugin.
+    stored: BTreeMap<GroupKey, Vec<(Bytes, Bytes)>>,
+    me: DeviceId,
+    stamp: Stamp,
+    /// The replicas with something to tell.
+    touched: Vec<GroupKey>,
+    summary_at: Time,
+    summaries: u32,
+    /// Whether the next summary goes to several members, for there is news.
+    spreading: bool,
+    catch_up: Bucket,
+    push_room: Bucket,
+    flush_at: Time,
+    /// Writes to the disk under way.
+    flushing: BTreeMap<u64, (GroupKey, Changes)>,
+}
+
+/// One replica.
+#[derive(Debug)]
+struct Kept {
+    replica: Replica,
+    config: StateConfig,
+    /// Whether its plugin runs.
+    active: bool,
+    /// Writes of the plugin that it has not been told of.
+    handled: u32,
+    /// What holds in place of writes that were refused.
+    restored: Vec<StateChange>,
+    push: Push,
+    asks: Asks,
+    gathering: Option<Gathering>,
+    /// What the disk refused.
+    unkept: BTreeMap<Bytes, Option<Bytes>>,
+    catching_up: bool,
+    refused: u64,
+    /// When other members were last found to hold all that this device holds.
+    equal_at: BTreeMap<NodeId, Time>,
+    finished: Vec<StreamId>,
+    finished_since: Time,
+}
+
+impl States {
+    pub(super) fn new(
+        me: DeviceId,
+        boot_counter: u64,
+        boot: BootId,
+        kept: Vec<StoredState>,
+    ) -> Self {
+        let kept = kept.into_iter();
+        Self {
+            kept: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            stored: kept.map(|kept| (kept.group, kept.records)).collect(),
+            me,
+            stamp: Stamp(boot_counter << 32 | boot.0 & u64::from(u32::MAX)),
+            touched: Vec::new(),
+            summary_at: Time::MAX,
+            summaries: 0,
+            spreading: false,
+            catch_up: Bucket::new(CATCH_UP_RATE, CATCH_UP_BURST),
+            push_room: Bucket::new(PUSH_RATE, PUSH_BURST),
+            flush_at: Time::MAX,
+            flushing: BTreeMap::new(),
+        }
+    }
+
+    fn touch(&mut self, group: GroupKey) {
+        if self.touched.last() != Some(&group) {
+            self.touched.push(group);
+        }
+    }
+
+    /// A replica that takes part.
+    fn active(&mut self, group: GroupKey) -> Option<&mut Kept> {
+        self.kept.get_mut(&group).filter(|kept| kept.active)
+    }
+
+    fn open(&mut self, group: GroupKey, config: StateConfig, now: u64) -> Option<&mut Kept> {
+        if !self.kept.contains_key(&group) {
+            if self.kept.len() >= REPLICAS_MAX {
+                let idle = self.kept.iter().find(|(_, kept)| !kept.active);
+                let idle = idle.map(|(group, _)| *group)?;
+                self.kept.remove(&idle);
+            }
+            let setup = Setup {
+                group,
+                me: self.me,
+                stamp: self.stamp,
+                config,
+            };
+            let stored = self.stored.remove(&group).unwrap_or_default();
+            let (replica, unread) = Replica::load(setup, &stored, now);
+            if unread > 0 {
+                tracing::warn!(
+                    unread,
+                    "kept state that cannot be read is left out; it comes from other members"
+                );
+            }
+            self.kept.insert(group, Kept::new(replica, config));
+        }
+        self.kept.get_mut(&group)
+    }
+}
+
+impl Kept {
+    fn new(replica: Replica, config: StateConfig) -> Self {
+        Self {
+            replica,
+            config,
+            active: false,
+            handled: 0,
+            restored: Vec::new(),
+            push: Push::default(),
+            asks: Asks::default(),
+            gathering: None,
+            unkept: BTreeMap::new(),
+            catching_up: false,
+            refused: 0,
+            equal_at: BTreeMap::new(),
+            finished: Vec::new(),
+            finished_since: Time::ZERO,
+        }
+    }
+
+    fn next_timeout(&self, now: Time, group_now: u64) -> Option<Time> {
+        let due = self.replica.next_timeout();
+        let due = due.map(|at| now + Duration::from_micros(at.saturating_sub(group_now)));
+        let gathering = self.gathering.as_ref().map(Gathering::next_timeout);
+        [
+            due,
+            gathering,
+            self.push.next_timeout(),
+            self.asks.next_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}
+
+impl Node {
+    /// Group time, in microseconds.
+    fn group_now(&self) -> u64 {
+        self.clock.reading(self.now).1
+    }
+
+    pub(super) fn set_state_config(&mut self, id: PluginId, mut config: StateConfig) {
+        let bounds = (Duration::from_millis(50), Duration::from_secs(3600));
+        config.interval = config.interval.clamp(bounds.0, bounds.1);
+        if let Some(group) = self.plugins.get(&id).map(|plugin| plugin.group)
+            && let Some(kept) = self.states.kept.get_mut(&group)
+        {
+            kept.config = config;
+            kept.replica.set_config(config);
+            self.states.touch(group);
+        }
+        if self.states.configs.len() < REPLICAS_MAX || self.states.configs.contains_key(&id) {
+            self.states.configs.insert(id, config);
+        }
+    }
+
+    /// A plugin opens its group: it is told the whole state that is known here.
+    pub(super) fn state_up(&mut self, id: &PluginId, group: GroupKey) {
+        let now = self.group_now();
+        let config = self.states.configs.get(id).copied().unwrap_or_default();
+        let Some(kept) = self.states.open(group, config, now) else {
+            return;
+        };
+        kept.active = true;
+        kept.config = config;
+        kept.replica.set_config(config);
+        kept.replica.take_changes();
+        let update = StateUpdate {
+            changes: kept.replica.whole(now),
+            handled: core::mem::take(&mut kept.handled),
+            whole: true,
+        };
+        self.tell(id, PluginEvent::State(update));
+        self.schedule_summary();
+    }
+
+    /// A plugin left its group.
+    pub(super) fn state_down(&mut self, group: GroupKey) {
+        self.flush_state();
+        if let Some(kept) = self.states.kept.get_mut(&group) {
+            kept.active = false;
+            kept.gathering = None;
+            kept.push = Push::default();
+            kept.asks = Asks::default();
+            kept.equal_at.clear();
+            kept.replica.resign();
+        }
+    }
+
+    /// A plugin writes. Its host has checked what can be checked in place.
+    pub(super) fn plugin_writes(&mut self, id: &PluginId, write: &StateWrite) {
+        let now = self.group_now();
+        let group = self.plugins.get(id).map(|plugin| plugin.group);
+        let Some((group, kept)) = group.and_then(|group| Some((group, self.states.active(group)?)))
+        else {
+            let update = StateUpdate {
+                changes: Vec::new(),
+                handled: 1,
+                whole: false,
+            };
+            self.tell(id, PluginEvent::State(update));
+            return;
+        };
+        kept.handled += 1;
+        if let Err(error) = kept.replica.write(now, write) {
+            tracing::debug!(plugin = %id, %error, "a write was refused");
+            kept.restored.push(kept.replica.present(now, write));
+        }
+        self.states.touch(group);
+    }
+
+    /// A device runs a plugin too, or does so no longer.
+    pub(super) fn state_present(&mut self, group: GroupKey, node: NodeId, present: bool) {
+        let now = self.group_now();
+        if let Some(kept) = self.states.kept.get_mut(&group) {
+            kept.replica.set_present(now, node, present);
+            if !present {
+                kept.equal_at.remove(&node);
+                kept.push.forget(node);
+                kept.asks.forget(node);
+            }
+            self.states.touch(group);
+        }
+        self.schedule_summary();
+    }
+
+    /// Tells plugins what changed, and has news pushed and kept.
+    pub(super) fn settle_state(&mut self) -> bool {
+        let mut moved = false;
+        while let Some(group) = self.states.touched.pop() {
+            let now = self.now;
+            let id = self.plugin_of(group).map(|plugin| plugin.spec.id.clone());
+            let Some(kept) = self.states.kept.get_mut(&group) else {
+                continue;
+            };
+            let mut changes = core::mem::take(&mut kept.restored);
+            changes.extend(kept.replica.take_changes());
+            let superseded = kept.replica.take_superseded();
+            let handled = core::mem::take(&mut kept.handled);
+            if kept.replica.has_unpushed() {
+                kept.push.schedule(now, kept.config.interval);
+            }
+            if kept.replica.is_dirty() {
+                self.states.flush_at = self.states.flush_at.min(now + FLUSH_AFTER);
+            }
+            let Some(id) = id else { continue };
+            if handled > 0 || !changes.is_empty() {
+                moved = true;
+                let update = StateUpdate {
+                    changes,
+                    handled,
+                    whole: false,
+                };
+                self.tell(&id, PluginEvent::State(update));
+            }
+            if !superseded.is_empty() {
+                moved = true;
+                self.tell(&id, PluginEvent::WritesSuperseded(superseded));
+            }
+        }
+        moved
+    }
+
+    pub(super) fn next_state_timeout(&self) -> Option<Time> {
+        let group_now = self.group_now();
+        let active = self.states.kept.values().filter(|kept| kept.active);
+        let kept = active.filter_map(|kept| kept.next_timeout(self.now, group_now));
+        let own = [self.states.summary_at, self.states.flush_at];
+        kept.chain(own).min().filter(|at| *at < Time::MAX)
+    }
+
+    pub(super) fn time_state(&mut self) {
+        let (now, group_now) = (self.now, self.group_now());
+        let active = self.states.kept.iter_mut().filter(|(_, kept)| kept.active);
+        let due = active.filter(|(_, kept)| {
+            kept.next_timeout(now, group_now)
+                .is_some_and(|at| at <= now)
+        });
+        let due: Vec<GroupKey> = due
+            .map(|(group, kept)| {
+                kept.replica.handle_timeout(group_now);
+                *group
+            })
+            .collect();
+        for group in due {
+            self.states.touch(group);
+            self.time_gathering(group);
+            self.time_push(group);
+            self.time_asks(group);
+        }
+        if now >= self.states.summary_at {
+            self.send_summary();
+        }
+        if now >= self.states.flush_at {
+            self.flush_state();
+        }
+    }
+
+    /// Hands what is to be kept to the disk, one request per group at a time: one that failed is
+    /// made again, and must not undo what a later one brought there.
+    pub(super) fn flush_state(&mut self) {
+        let under_way = self.states.flushing.values();
+        let under_way: BTreeSet<GroupKey> = under_way.map(|(group, _)| *group).collect();
+        self.flush_all_but(&under_way);
+    }
+
+    /// The same for a device that leaves and makes no request again.
+    pub(super) fn flush_last_state(&mut self) {
+        self.flush_all_but(&BTreeSet::new());
+    }
+
+    fn flush_all_but(&mut self, under_way: &BTreeSet<GroupKey>) {
+        self.states.flush_at = Time::MAX;
+        let dirty = self.states.kept.iter_mut();
+        let dirty = dirty.filter(|(group, _)| !under_way.contains(*group));
+        let dirty: Vec<(GroupKey, Changes)> = dirty
+            .map(|(group, kept)| {
+                let mut changes = core::mem::take(&mut kept.unkept);
+                if kept.replica.is_dirty() {
+                    changes.extend(kept.replica.take_dirty());
+                }
+                (*group, changes.into_iter().collect())
+            })
+            .collect();
+        for (group, changes) in dirty {
+            if !changes.is_empty() {
+                let record = StoreRecord::State {
+                    group,
+                    changes: changes.clone(),
+                };
+                let token = self.store(record, true);
+                self.states.flushing.insert(token, (group, changes));
+            }
+        }
+    }
+
+    /// State reached the disk or did not. True if the token was of state.
+    pub(super) fn state_stored(&mut self, token: u64, result: &Result<(), String>) -> bool {
+        let Some((group, changes)) = self.states.flushing.remove(&token) else {
+            return false;
+        };
+        let Some(kept) = self.states.kept.get_mut(&group) else {
+            return true;
+        };
+        if result.is_err() {
+            kept.unkept.extend(changes);
+            self.states.flush_at = self.states.flush_at.min(self.now + FLUSH_RETRY);
+        } else if kept.replica.is_dirty() {
+            // It waited for this request.
+            self.states.flush_at = self.states.flush_at.min(self.now);
+        }
+        true
+    }
+
+    /// Once a second: the lineage, and what earlier runs of this device left.
+    pub(super) fn state_chores(&mut self) {
+        let (now, group_now) = (self.now, self.group_now());
+        let alone = !self.misses_members();
+        let settled = now.since(self.started) >= FOLD_AFTER && alone;
+        let groups: Vec<GroupKey> = self.states.kept.keys().copied().collect();
+        for group in groups {
+            let lineage = rand::Rng::next_u32(&mut self.rng);
+            let peers = self.plugin_of(group).map(|plugin| &plugin.peers);
+            let peers: Vec<NodeId> = peers
+                .into_iter()
+                .flat_map(BTreeMap::keys)
+                .copied()
+                .collect();
+            let Some(kept) = self.states.active(group) else {
+                continue;
+            };
+            kept.replica.renew_lineage(group_now, lineage);
+            let finished = kept.replica.finished();
+            if finished != kept.finished {
+                kept.finished = finished;
+                kept.finished_since = now;
+            }
+            let since = kept.finished_since;
+            let held = |node: &NodeId| kept.equal_at.get(node).is_some_and(|at| *at > since);
+            if settled && !kept.finished.is_empty() && peers.iter().all(held) {
+                kept.replica.fold(group_now);
+            }
+            self.states.touch(group);
+        }
+    }
+
+    /// Whether this device knows of a member that is not there.
+    fn misses_members(&self) -> bool {
+        let missing = |standing| matches!(standing, Standing::Missing { .. } | Standing::Doubted);
+        self.roster.iter().any(|(_, entry)| missing(entry.standing))
+    }
+
+    /// Group time was set back.
+    pub(super) fn state_set_back(&mut self) {
+        let now = self.group_now();
+        let groups: Vec<GroupKey> = self.states.kept.keys().copied().collect();
+        for group in groups {
+            if let Some(kept) = self.states.kept.get_mut(&group) {
+                kept.replica.set_back(now);
+                self.states.touch(group);
+            }
+        }
+    }
+
+    pub(super) fn take_state(&mut self, from: NodeId, message: Message) {
+        match message {
+            Message::StateSummary(summary) => self.take_summary(from, &summary),
+            Message::StateVector(vector) => self.take_vector(from, &vector),
+            Message::StateDelta(delta) => self.take_delta(from, &delta),
+            Message::StateChunk(chunk) => self.take_chunk(from, chunk),
+            Message::StateAck(ack) => self.take_state_ack(from, ack),
+            Message::TableRequest(request) => self.take_table_request(from, request),
+            _ => {}
+        }
+    }
+
+    /// The newest stream that is held and wanted, and how far it goes; in any group.
+    pub(super) fn known_stream(
+        &self,
+        wanted: impl Fn(&StreamId) -> bool,
+    ) -> Option<(StreamId, u64)> {
+        let vectors = self
+            .states
+            .kept
+            .values()
+            .flat_map(|kept| kept.replica.vectors());
+        let held = vectors.flat_map(|vector| vector.held);
+        let held = held.filter(|held| wanted(&held.stream));
+        held.map(|held| (held.stream, held.mark)).max()
+    }
+
+    /// Whether other members are known to hold much that this device lacks.
+    pub(super) fn is_catching_up(&self, group: GroupKey) -> bool {
+        let kept = self.states.kept.get(&group);
+        kept.is_some_and(|kept| kept.catching_up)
+    }
+
+    /// A device that lacks much of the state ranks behind others of its priority.
+    fn set_catching_up(&mut self, group: GroupKey, catching_up: bool) {
+        let Some(kept) = self.states.active(group) else {
+            return;
+        };
+        if core::mem::replace(&mut kept.catching_up, catching_up) != catching_up {
+            self.rank_changed(group);
+        }
+    }
+
+    pub(super) fn state_status(&self, group: GroupKey) -> StateStatus {
+        let Some(kept) = self.states.kept.get(&group) else {
+            return StateStatus::default();
+        };
+        let (keys, bytes) = kept.replica.size();
+        StateStatus {
+            keys: keys as u64,
+            bytes,
+            catching_up: kept.catching_up,
+            refused: kept.refused,
+        }
+    }
+}

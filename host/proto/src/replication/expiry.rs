@@ -1,0 +1,175 @@
+//! What is due at a time: the ends of values, tombstones and quarantine, and of absent devices.
+
+use super::entries::{Content, Slot};
+use super::persist::Record;
+use super::{Presence, Replica};
+use crate::id::NodeId;
+use crate::time::micros;
+use crate::wire::state::StreamId;
+
+impl Replica {
+    /// What is due: expiries, tombstones, quarantined entries, absent devices.
+    pub(crate) fn handle_timeout(&mut self, now: u64) {
+        while let Some((at, stream, n)) = self.timers.first().copied() {
+            if at > now {
+                break;
+            }
+            self.timers.pop_first();
+            self.come_due(now, stream, n);
+        }
+        while let Some((at, node)) = self.presence.due.first().copied() {
+            if at > now {
+                break;
+            }
+            self.presence.due.pop_first();
+            self.presence.absent.remove(&node);
+            self.drop_device(node);
+        }
+        self.assemblies.expire(now);
+    }
+
+    /// When [`Replica::handle_timeout`] is to be called next.
+    pub(crate) fn next_timeout(&self) -> Option<u64> {
+        let entry = self.timers.first().map(|(at, ..)| *at);
+        let device = self.presence.due.first().map(|(at, _)| *at);
+        let piece = self.assemblies.next_timeout();
+        entry.into_iter().chain(device).chain(piece).min()
+    }
+
+    fn come_due(&mut self, now: u64, stream: StreamId, n: u64) {
+        let slot = self
+            .streams
+            .get(stream)
+            .and_then(|held| held.index().get(&n))
+            .cloned();
+        let Some(slot) = slot else { return };
+        let pending = match &slot {
+            Slot::Shared(key) => self.take_pending(key, stream, n),
+            _ => None,
+        };
+        if let Some(entry) = pending {
+            self.admit(now, entry, false);
+            return;
+        }
+        let Some(entry) = self.store.find(&slot, stream, n).cloned() else {
+            return;
+        };
+        match (&slot, &entry.content) {
+            (_, Content::Value(_)) => self.expire(&slot),
+            (Slot::Shared(key), Content::Tombstone | Content::Expired) => {
+                self.take_current(key);
+            }
+            (_, Content::Tombstone | Content::Expired) => drop(self.drop_single(&slot)),
+            (_, Content::Sum { .. }) => {}
+        }
+    }
+
+    /// A value's time has come: its place stays, as a deletion's does.
+    fn expire(&mut self, slot: &Slot) {
+        let taken = match slot {
+            Slot::Shared(key) => self.take_current(key),
+            _ => self.drop_single(slot),
+        };
+        let Some(mut entry) = taken else { return };
+        entry.content = Content::Expired;
+        let entry = self.link(entry, false);
+        match slot {
+            Slot::Shared(key) => {
+                let place = self.store.shared.entry(key.clone()).or_default();
+                place.current = Some(entry);
+            }
+            _ => drop(self.store.single.insert(slot.clone(), entry)),
+        }
+        self.touch(slot, false);
+    }
+
+    /// Entries are remembered for another time than before.
+    pub(super) fn set_timers_anew(&mut self) {
+        let single = self.store.single.values();
+        let current = self
+            .store
+            .shared
+            .values()
+            .filter_map(|place| place.current.as_ref());
+        let entries = single.chain(current);
+        let due = entries.map(|entry| (entry.slot.clone(), self.due(entry, false)));
+        let due: Vec<(Slot, u64)> = due.collect();
+        for (slot, at) in due {
+            let held = match &slot {
+                Slot::Shared(key) => {
+                    let place = self.store.shared.get_mut(key);
+                    place.and_then(|place| place.current.as_mut())
+                }
+                _ => self.store.single.get_mut(&slot),
+            };
+            let Some(held) = held else { continue };
+            self.timers.remove(&(held.timer, held.stream, held.n));
+            held.timer = at;
+            if at != 0 {
+                self.timers.insert((at, held.stream, held.n));
+            }
+        }
+    }
+
+    /// A device is a member, or is one no longer.
+    pub(crate) fn set_present(&mut self, now: u64, node: NodeId, present: bool) {
+        self.presence.forget(node);
+        if !present {
+            self.presence.present.remove(&node);
+            if !self.streams.of_device(node).is_empty() {
+                self.await_return(now, node);
+            }
+            return;
+        }
+        self.presence.present.insert(node);
+        if self.presence.dropped.remove(&node) {
+            for stream in self.streams.of_device(node) {
+                self.streams.remove(stream);
+                self.soil(Record::Stream(stream));
+            }
+        }
+    }
+
+    /// From here on a device's entries are kept for a while.
+    fn await_return(&mut self, now: u64, node: NodeId) {
+        let at = now.saturating_add(micros(self.setup.config.keep_absent));
+        self.presence.absent.insert(node, at);
+        self.presence.due.insert((at, node));
+    }
+
+    /// There are entries of a device that may be no member.
+    pub(super) fn meet(&mut self, now: u64, node: NodeId) {
+        let known =
+            self.presence.present.contains(&node) || self.presence.absent.contains_key(&node);
+        if node != self.node && !known && !self.presence.dropped.contains(&node) {
+            self.await_return(now, node);
+        }
+    }
+
+    /// Drops what a device wrote into its own state. Up to where its streams went stays known, so
+    /// that others do not send them again.
+    fn drop_device(&mut self, node: NodeId) {
+        if node == self.node {
+            return;
+        }
+        let streams = self.streams.of_device(node);
+        if streams.is_empty() {
+            return;
+        }
+        self.presence.dropped.insert(node);
+        for stream in streams {
+            let index = self.streams.get(stream).map(|held| held.index().clone());
+            for slot in index.unwrap_or_default().into_values() {
+                self.drop_single(&slot);
+            }
+        }
+    }
+}
+
+impl Presence {
+    fn forget(&mut self, node: NodeId) {
+        if let Some(at) = self.absent.remove(&node) {
+            self.due.remove(&(at, node));
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Long absences: lineage and reset, absent devices, finished boots.
+
+use super::check::assert_sound;
+use super::net::*;
+use crate::state::{Origin, Scope};
+
+/// Apart for two days, each side under a leader of its own.
+fn apart(net: &mut Net) {
+    for hour in 0..48 {
+        net.pass(HOUR);
+        let now = net.now;
+        for (i, replica) in net.replicas.iter_mut().enumerate() {
+            replica.renew_lineage(now, hour * 10 + i as u32);
+        }
+    }
+}
+
+#[test]
+fn who_was_away_for_too_long_starts_over_and_its_own_unsynced_writes_return() {
+    let mut net = Net::new(3, 1);
+    net.elect(0);
+    let now = net.now;
+    net.replicas[0]
+        .write(now, &put(Scope::Leader, "l", "1"))
+        .unwrap();
+    for key in ["deleted", "kept"] {
+        net.replicas[0]
+            .write(now, &put(Scope::Shared, key, "1"))
+            .unwrap();
+        net.replicas[2]
+            .write(now, &put(Scope::Device, key, "mine"))
+            .unwrap();
+        net.replicas[0]
+            .write(now, &put(Scope::Device, key, "other"))
+            .unwrap();
+    }
+    net.replicas[2].write(now, &add("n", 5)).unwrap();
+    net.settle();
+    net.side = vec![0, 0, 1];
+    net.elect(2);
+    let now = net.now;
+    net.replicas[0]
+        .write(now, &delete(Scope::Shared, "deleted"))
+        .unwrap();
+    net.replicas[0]
+        .write(now, &delete(Scope::Leader, "l"))
+        .unwrap();
+    net.replicas[0]
+        .write(now, &delete(Scope::Device, "deleted"))
+        .unwrap();
+    net.replicas[0].write(now, &add("n", 2)).unwrap();
+    net.replicas[2]
+        .write(now, &put(Scope::Leader, "cut", "x"))
+        .unwrap();
+    net.replicas[2]
+        .write(now, &put(Scope::Shared, "unsynced", "mine"))
+        .unwrap();
+    net.replicas[2]
+        .write(now, &put(Scope::Device, "unsynced", "mine"))
+        .unwrap();
+    net.replicas[2].write(now, &add("n", 10)).unwrap();
+    net.settle_side(&[0, 1]);
+    apart(&mut net);
+    let now = net.now;
+    net.replicas[2]
+        .write(now, &put(Scope::Shared, "last", "mine"))
+        .unwrap();
+    net.side.fill(0);
+    net.leaders.remove(&1);
+    let winner = net.elect_alone(0);
+    net.follow(0, winner);
+    net.settle();
+    net.assert_equal();
+    let now = net.now;
+    let own = Origin::Device(device(2));
+    for replica in &net.replicas {
+        let read = |origin, key| value(replica, now, origin, key);
+        assert_eq!(read(Origin::Shared, "deleted"), None);
+        assert_eq!(read(Origin::Leader, "l"), None);
+        assert_eq!(read(Origin::Leader, "cut"), None);
+        assert_eq!(read(Origin::Device(device(0)), "deleted"), None);
+        assert_eq!(read(Origin::Shared, "kept").unwrap(), "1");
+        assert_eq!(read(Origin::Shared, "unsynced").unwrap(), "mine");
+        assert_eq!(read(Origin::Shared, "last").unwrap(), "mine");
+        assert_eq!(read(own, "unsynced").unwrap(), "mine");
+        assert_eq!(read(own, "kept").unwrap(), "mine");
+        assert_eq!(read(Origin::Counter, "n").unwrap(), "17");
+        assert_sound(replica);
+    }
+    let told = net.replicas[2].take_superseded();
+    assert_eq!(told.iter().map(|key| &**key).collect::<Vec<_>>(), ["cut"]);
+}
+
+/// Two sides of two, apart for two days; what device 2 wrote before, its own side deletes.
+fn halves() -> Net {
+    let mut net = Net::new(4, 1);
+    net.elect(0);
+    let now = net.now;
+    net.replicas[2]
+        .write(now, &put(Scope::Shared, "k", "1"))
+        .unwrap();
+    net.settle();
+    net.side = vec![0, 0, 1, 1];
+    net.elect(2);
+    net
+}
+
+fn unite(net: &mut Net) {
+    net.side.fill(0);
+    net.leaders.remove(&1);
+    let winner = net.elect_alone(0);
+    net.follow(0, winner);
+    net.settle();
+    net.assert_equal();
+}
+
+#[test]
+fn own_entries_that_only_others_hold_come_back_to_who_starts_over() {
+    let mut net = halves();
+    let now = net.now;
+    net.replicas[3]
+        .write(now, &delete(Scope::Shared, "k"))
+        .unwrap();
+    net.settle_side(&[2, 3]);
+    apart(&mut net);
+    unite(&mut net);
+    for replica in &net.replicas {
+        let read = value(replica, net.now, Origin::Shared, "k");
+        assert_eq!(read.unwrap(), "1", "the winning side's word");
+        assert_sound(replica);
+    }
+}
+
+#[test]
+fn what_the_leader_had_acknowledged_does_not_return_with_its_writer() {
+    let mut net = halves();
+    let (now, stream) = (net.now, net.replicas[2].own_shared());
+    net.replicas[2].acknowledged(node(0), stream, 1);
+    for (i, key) in [(0, "k"), (2, "unsynced")] {
+        let write = match i {
+            0 => delete(Scope::Shared, key),
+            _ => put(Scope::Shared, key, "2"),
+        };
+        net.replicas[i].write(now, &write).unwrap();
+    }
+    net.settle_side(&[0, 1]);
+    net.settle_side(&[2, 3]);
+    // Its own side says nothing of the other.
+    net.replicas[2].acknowledged(node(3), stream, 2);
+    apart(&mut net);
+    unite(&mut net);
+    for replica in &net.replicas {
+        assert_eq!(value(replica, net.now, Origin::Shared, "k"), None);
+        let read = value(replica, net.now, Origin::Shared, "unsynced");
+        assert_eq!(read.unwrap(), "2");
+    }
+}
+
+#[test]
+fn an_absent_devices_entries_go_after_a_day_and_come_back_with_it() {
+    let mut net = Net::new(3, 2);
+    let now = net.now;
+    net.replicas[2]
+        .write(now, &put(Scope::Device, "k", "1"))
+        .unwrap();
+    net.replicas[2]
+        .write(now, &put(Scope::Shared, "k", "1"))
+        .unwrap();
+    net.settle();
+    let now = net.now;
+    net.replicas[0].set_present(now, node(2), false);
+    net.pass(HOUR);
+    let now = net.now;
+    net.replicas[1].set_present(now, node(2), false);
+    net.pass(23 * HOUR - 1);
+    let origin = Origin::Device(device(2));
+    assert!(value(&net.replicas[0], net.now, origin, "k").is_some());
+    net.replicas[0].take_changes();
+    net.pass(1);
+    assert!(value(&net.replicas[0], net.now, origin, "k").is_none());
+    assert_eq!(net.replicas[0].take_changes().len(), 1);
+    assert!(value(&net.replicas[0], net.now, Origin::Shared, "k").is_some());
+    // The other one keeps it for another hour, and does not send it over and over.
+    let (now, theirs) = (net.now, net.replicas[0].vectors());
+    assert!(!net.replicas[1].compare(now, &theirs[0]).ahead);
+    let theirs = net.replicas[1].vectors();
+    assert!(!net.replicas[0].compare(now, &theirs[0]).behind);
+    net.pass(HOUR);
+    assert_eq!(net.replicas[0].digest(), net.replicas[1].digest());
+    net.replicas.iter().for_each(assert_sound);
+    // Nobody brings it back but the device itself.
+    net.exchange(0, 2);
+    assert!(value(&net.replicas[0], net.now, origin, "k").is_none());
+    for i in 0..2 {
+        let now = net.now;
+        net.replicas[i].set_present(now, node(2), true);
+    }
+    net.settle();
+    net.assert_equal();
+    assert!(value(&net.replicas[0], net.now, origin, "k").is_some());
+}
+
+#[test]
+fn finished_boots_are_folded_and_the_sum_stays() {
+    let mut net = Net::new(3, 3);
+    let mut late = Vec::new();
+    for boot in 0..4 {
+        let now = net.now;
+        net.replicas[2].write(now, &add("n", 10 + boot)).unwrap();
+        net.replicas[2].write(now, &add("m", -1)).unwrap();
+        late.extend(net.replicas[2].take_push());
+        net.settle();
+        net.restart(2);
+        net.settle();
+    }
+    assert_eq!(net.replicas[2].finished().len(), 4);
+    let now = net.now;
+    net.replicas[2].take_changes();
+    net.replicas[2].fold(now);
+    assert!(net.replicas[2].finished().is_empty());
+    assert!(
+        net.replicas[2]
+            .take_changes()
+            .iter()
+            .all(|change| change.own)
+    );
+    // The fold arrives at those that have the boots, and at one that has nothing.
+    net.settle();
+    net.restart(1);
+    net.settle();
+    net.assert_equal();
+    give(now, &mut net.replicas[1], node(2), late);
+    for replica in &net.replicas {
+        assert_eq!(value(replica, now, Origin::Counter, "n").unwrap(), "46");
+        assert_eq!(value(replica, now, Origin::Counter, "m").unwrap(), "-4");
+        let streams = replica.streams.iter().filter(|(_, held)| held.counters > 0);
+        assert_eq!(streams.count(), 1);
+        assert_sound(replica);
+    }
+    net.replicas[2].write(now, &add("n", 1)).unwrap();
+    net.restart(0);
+    net.settle();
+    assert_eq!(
+        value(&net.replicas[0], now, Origin::Counter, "n").unwrap(),
+        "47"
+    );
+}
+
+#[test]
+fn a_restarted_device_gets_its_own_state_back() {
+    let mut net = Net::new(2, 4);
+    let now = net.now;
+    net.replicas[1]
+        .write(now, &put(Scope::Device, "k", "before"))
+        .unwrap();
+    net.replicas[1]
+        .write(now, &put(Scope::Device, "l", "before"))
+        .unwrap();
+    net.settle();
+    net.restart(1);
+    net.replicas[1]
+        .write(now, &put(Scope::Device, "k", "after"))
+        .unwrap();
+    net.settle();
+    net.assert_equal();
+    let origin = Origin::Device(device(1));
+    assert_eq!(value(&net.replicas[0], now, origin, "k").unwrap(), "after");
+    assert_eq!(value(&net.replicas[1], now, origin, "l").unwrap(), "before");
+}

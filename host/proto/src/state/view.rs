@@ -1,0 +1,618 @@
+//! What a plugin reads of its group's state.
+//!
+//! The view is a fold over [`StateUpdate`]s, with the plugin's own writes laid over it that the
+//! node has not accounted for yet. Reads never wait, and depend on these inputs only. Invariant:
+//! once every write is accounted for, nothing is laid over, and the view is what the node said.
+
+use core::ops::Bound;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{
+    Origin, STATE_KEY_MAX, STATE_VALUE_MAX, Scope, StateChange, StateConfig, StateOutcome,
+    StateUpdate, StateWrite, WriteError,
+};
+use crate::id::DeviceId;
+use crate::quota::QuotaMeter;
+
+/// What a counter's entry counts against the quota besides its name.
+const COUNTER_BYTES: u64 = 16;
+
+/// See the module's documentation.
+#[derive(Clone, Debug)]
+pub struct StateView {
+    me: DeviceId,
+    config: StateConfig,
+    meter: QuotaMeter,
+    told: Entries,
+    over: BTreeMap<Origin, BTreeMap<Arc<str>, Over>>,
+    pending: VecDeque<Pending>,
+    told_bytes: u64,
+    /// What the plugin's own writes add to, or take from, `told_bytes`.
+    over_bytes: i64,
+}
+
+type Entries = BTreeMap<Origin, BTreeMap<Arc<str>, Entry>>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Entry {
+    Value {
+        value: Bytes,
+        expires_at: Option<u64>,
+    },
+    Sum(i64),
+}
+
+/// A write that is not accounted for.
+#[derive(Clone, Debug)]
+struct Pending {
+    origin: Origin,
+    key: Arc<str>,
+    effect: Effect,
+}
+
+/// What the pending writes make of one key.
+#[derive(Clone, Debug)]
+struct Over {
+    writes: u32,
+    effect: Effect,
+}
+
+#[derive(Clone, Debug)]
+enum Effect {
+    /// The last put or deletion.
+    Set(Option<Entry>),
+    /// The sum of what is added.
+    Add(i64),
+}
+
+impl Entry {
+    fn size(&self, key: &str) -> u64 {
+        let value = match self {
+            Self::Value { value, .. } => value.len() as u64,
+            Self::Sum(_) => COUNTER_BYTES,
+        };
+        key.len() as u64 + value
+    }
+
+    fn live(&self, now: u64) -> Option<&Bytes> {
+        match self {
+            Self::Value { value, expires_at } => {
+                (!expires_at.is_some_and(|at| at <= now)).then_some(value)
+            }
+            Self::Sum(_) => None,
+        }
+    }
+}
+
+impl StateView {
+    /// Nothing is known.
+    #[must_use]
+    pub fn new(me: DeviceId, config: StateConfig) -> Self {
+        Self {
+            me,
+            config,
+            meter: QuotaMeter::new(&config.writes),
+            told: Entries::new(),
+            over: BTreeMap::new(),
+            pending: VecDeque::new(),
+            told_bytes: 0,
+            over_bytes: 0,
+        }
+    }
+
+    /// Changes what the plugin may write.
+    pub fn set_config(&mut self, config: StateConfig) {
+        if config.writes != self.config.writes {
+            self.meter = QuotaMeter::new(&config.writes);
+        }
+        self.config = config;
+    }
+
+    /// The value under a key at group time `now`, in microseconds.
+    #[must_use]
+    pub fn get(&self, origin: Origin, key: &str, now: u64) -> Option<Bytes> {
+        let entry = match self.over_of(origin, key).map(|over| &over.effect) {
+            Some(Effect::Set(entry)) => entry.as_ref()?,
+            Some(Effect::Add(_)) | None => self.told_of(origin, key)?,
+        };
+        entry.live(now).cloned()
+    }
+
+    /// A counter's sum; 0 where nobody has added to it.
+    #[must_use]
+    pub fn counter(&self, name: &str) -> i64 {
+        let told = match self.told_of(Origin::Counter, name) {
+            Some(Entry::Sum(sum)) => *sum,
+            Some(Entry::Value { .. }) | None => 0,
+        };
+        match self.over_of(Origin::Counter, name).map(|over| &over.effect) {
+            Some(Effect::Add(delta)) => told.saturating_add(*delta),
+            Some(Effect::Set(_)) | None => told,
+        }
+    }
+
+    /// The keys that begin with `prefix` and their values at group time `now`, in the order of the
+    /// keys.
+    #[must_use]
+    pub fn entries(&self, origin: Origin, prefix: &str, now: u64) -> Vec<(Arc<str>, Bytes)> {
+        let mut keys: Vec<&Arc<str>> = Vec::new();
+        let told = self.told.get(&origin).into_iter();
+        keys.extend(told.flat_map(|entries| beginning(entries, prefix)));
+        let over = self.over.get(&origin).into_iter();
+        keys.extend(over.flat_map(|entries| beginning(entries, prefix)));
+        keys.sort();
+        keys.dedup();
+        let found = keys.into_iter();
+        found
+            .filter_map(|key| Some((Arc::clone(key), self.get(origin, key, now)?)))
+            .collect()
+    }
+
+    /// The value under a key of every device that has one, ordered by device.
+    #[must_use]
+    pub fn collect(&self, key: &str, now: u64) -> Vec<(DeviceId, Bytes)> {
+        let mut devices: Vec<DeviceId> = self.told.keys().filter_map(device_of).collect();
+        devices.extend(self.over.keys().filter_map(device_of));
+        devices.sort();
+        devices.dedup();
+        let devices = devices.into_iter();
+        devices
+            .filter_map(|device| Some((device, self.get(Origin::Device(device), key, now)?)))
+            .collect()
+    }
+
+    /// Bytes of all keys and values, as they count against the quota.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.told_bytes.saturating_add_signed(self.over_bytes)
+    }
+
+    /// Checks a write of the plugin, which leads or not, at group time `now`, and lets its reads
+    /// see it. An accepted write is to be handed to the node, in this order.
+    ///
+    /// # Errors
+    /// Says why the write is refused; nothing has changed then.
+    pub fn write(&mut self, write: &StateWrite, leads: bool, now: u64) -> Result<(), WriteError> {
+        let (origin, key) = self.target(write);
+        if origin == Origin::Leader && !leads {
+            return Err(WriteError::NotLeader);
+        }
+        if key.is_empty() || key.len() > STATE_KEY_MAX {
+            return Err(WriteError::InvalidKey);
+        }
+        let len = match write {
+            StateWrite::Put { value, .. } => value.len(),
+            StateWrite::Delete { .. } | StateWrite::Add { .. } => 0,
+        };
+        if len > STATE_VALUE_MAX {
+            return Err(WriteError::TooLarge(STATE_VALUE_MAX as u64));
+        }
+        let effect = effect(write, now);
+        let size = size_after(&key, &effect);
+        let total = self.bytes() - self.size_of(origin, &key).min(self.bytes()) + size;
+        if total > self.config.quota && total > self.bytes() {
+            return Err(WriteError::TooLarge(self.config.quota));
+        }
+        if !self.meter.take(now, key.len() + len) {
+            return Err(WriteError::Busy);
+        }
+        self.take_in(origin, key, effect);
+        Ok(())
+    }
+
+    /// Lets reads see a write that another copy of this view accepted, at group time `now`.
+    pub fn replay(&mut self, write: &StateWrite, now: u64) {
+        let (origin, key) = self.target(write);
+        let len = match write {
+            StateWrite::Put { value, .. } => value.len(),
+            StateWrite::Delete { .. } | StateWrite::Add { .. } => 0,
+        };
+        self.meter.take(now, key.len() + len);
+        self.take_in(origin, key, effect(write, now));
+    }
+
+    fn take_in(&mut self, origin: Origin, key: Arc<str>, effect: Effect) {
+        self.lay_over(origin, &key, effect.clone());
+        self.pending.push_back(Pending {
+            origin,
+            key,
+            effect,
+        });
+    }
+
+    /// Takes back the last `count` writes: the callback that made them failed, so they never
+    /// reached the node.
+    pub fn withdraw(&mut self, count: usize) {
+        let keep = self.pending.len().saturating_sub(count);
+        for gone in self.pending.split_off(keep) {
+            self.lift(gone.origin, &gone.key);
+            let left = self.pending.iter();
+            let left = left.filter(|one| one.origin == gone.origin && one.key == gone.key);
+            for effect in left.map(|one| one.effect.clone()).collect::<Vec<_>>() {
+                self.lay_over(gone.origin, &gone.key, effect);
+            }
+        }
+    }
+
+    /// Folds in what the node says.
+    pub fn apply(&mut self, update: &StateUpdate) {
+        if update.whole {
+            self.told.clear();
+            self.told_bytes = 0;
+            self.over_bytes = 0;
+            let keys = self.over.iter();
+            let keys = keys.flat_map(|(origin, over)| over.keys().map(|key| (*origin, key)));
+            for (origin, key) in keys {
+                self.over_bytes += signed(self.size_of(origin, key));
+            }
+        }
+        for change in &update.changes {
+            self.tell(change);
+        }
+        for _ in 0..update.handled {
+            let Some(done) = self.pending.pop_front() else {
+                break;
+            };
+            self.account_for(&done);
+        }
+    }
+
+    fn tell(&mut self, change: &StateChange) {
+        let over_before = self.extra(change.origin, &change.key);
+        let told_before = self.told_size(change.origin, &change.key);
+        let entries = self.told.entry(change.origin).or_default();
+        match entry_of(&change.outcome) {
+            Some(entry) => {
+                entries.insert(Arc::clone(&change.key), entry);
+            }
+            None => {
+                entries.remove(&*change.key);
+            }
+        }
+        if entries.is_empty() {
+            self.told.remove(&change.origin);
+        }
+        let told_after = self.told_size(change.origin, &change.key);
+        self.told_bytes = (self.told_bytes + told_after).saturating_sub(told_before);
+        self.over_bytes += self.extra(change.origin, &change.key) - over_before;
+    }
+
+    /// Lays one more write over a key.
+    fn lay_over(&mut self, origin: Origin, key: &Arc<str>, effect: Effect) {
+        let before = self.extra(origin, key);
+        let over = self.over.entry(origin).or_default();
+        match over.get_mut(&**key) {
+            Some(over) => {
+                over.writes += 1;
+                over.effect = match (&over.effect, effect) {
+                    (Effect::Add(sum), Effect::Add(delta)) => {
+                        Effect::Add(sum.saturating_add(delta))
+                    }
+                    (_, effect) => effect,
+                };
+            }
+            None => {
+                over.insert(Arc::clone(key), Over { writes: 1, effect });
+            }
+        }
+        self.over_bytes += self.extra(origin, key) - before;
+    }
+
+    /// The oldest write of a key is part of what the node said.
+    fn account_for(&mut self, done: &Pending) {
+        let before = self.extra(done.origin, &done.key);
+        let over = self.over.get_mut(&done.origin);
+        let Some(over) = over.and_then(|over| over.get_mut(&*done.key)) else {
+            return;
+        };
+        over.writes -= 1;
+        if let (Effect::Add(sum), Effect::Add(delta)) = (&mut over.effect, &done.effect) {
+            *sum = sum.saturating_sub(*delta);
+        }
+        if over.writes == 0 {
+            self.lift(done.origin, &done.key);
+            return;
+        }
+        self.over_bytes += self.extra(done.origin, &done.key) - before;
+    }
+
+    /// Takes away what is laid over a key.
+    fn lift(&mut self, origin: Origin, key: &str) {
+        self.over_bytes -= self.extra(origin, key);
+        if let Some(over) = self.over.get_mut(&origin) {
+            over.remove(key);
+            if over.is_empty() {
+                self.over.remove(&origin);
+            }
+        }
+    }
+
+    /// Where a write goes.
+    fn target(&self, write: &StateWrite) -> (Origin, Arc<str>) {
+        match write {
+            StateWrite::Put { scope, key, .. } | StateWrite::Delete { scope, key } => {
+                let origin = match scope {
+                    Scope::Leader => Origin::Leader,
+                    Scope::Device => Origin::Device(self.me),
+                    Scope::Shared => Origin::Shared,
+                };
+                (origin, Arc::clone(key))
+            }
+            StateWrite::Add { name, .. } => (Origin::Counter, Arc::clone(name)),
+        }
+    }
+
+    fn told_of(&self, origin: Origin, key: &str) -> Option<&Entry> {
+        self.told.get(&origin)?.get(key)
+    }
+
+    fn over_of(&self, origin: Origin, key: &str) -> Option<&Over> {
+        self.over.get(&origin)?.get(key)
+    }
+
+    fn told_size(&self, origin: Origin, key: &str) -> u64 {
+        self.told_of(origin, key).map_or(0, |entry| entry.size(key))
+    }
+
+    /// What a key counts against the quota.
+    fn size_of(&self, origin: Origin, key: &str) -> u64 {
+        match self.over_of(origin, key) {
+            Some(over) => size_after(key, &over.effect),
+            None => self.told_size(origin, key),
+        }
+    }
+
+    /// What is laid over a key adds to what the node told, in bytes.
+    fn extra(&self, origin: Origin, key: &str) -> i64 {
+        signed(self.size_of(origin, key)) - signed(self.told_size(origin, key))
+    }
+}
+
+/// What a key counts once it is written so.
+fn size_after(key: &str, effect: &Effect) -> u64 {
+    match effect {
+        Effect::Set(entry) => entry.as_ref().map_or(0, |entry| entry.size(key)),
+        Effect::Add(_) => Entry::Sum(0).size(key),
+    }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+fn device_of(origin: &Origin) -> Option<DeviceId> {
+    match origin {
+        Origin::Device(device) => Some(*device),
+        Origin::Leader | Origin::Shared | Origin::Counter => None,
+    }
+}
+
+/// The keys that begin with `prefix`.
+fn beginning<'a, T>(
+    entries: &'a BTreeMap<Arc<str>, T>,
+    prefix: &'a str,
+) -> impl Iterator<Item = &'a Arc<str>> {
+    let range = entries.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+    range
+        .map(|(key, _)| key)
+        .take_while(move |key| key.starts_with(prefix))
+}
+
+fn entry_of(outcome: &StateOutcome) -> Option<Entry> {
+    match outcome {
+        StateOutcome::Put { value, expires_at } => Some(Entry::Value {
+            value: value.clone(),
+            expires_at: *expires_at,
+        }),
+        StateOutcome::Counted(sum) => Some(Entry::Sum(*sum)),
+        StateOutcome::Deleted | StateOutcome::Expired => None,
+    }
+}
+
+fn effect(write: &StateWrite, now: u64) -> Effect {
+    match write {
+        StateWrite::Put { value, ttl_ms, .. } => Effect::Set(Some(Entry::Value {
+            value: value.clone(),
+            expires_at: ttl_ms.map(|ttl| now.saturating_add(ttl.saturating_mul(1000))),
+        })),
+        StateWrite::Delete { .. } => Effect::Set(None),
+        StateWrite::Add { delta, .. } => Effect::Add(*delta),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::PublicKey;
+
+    const NOW: u64 = 1_000_000;
+
+    fn view() -> StateView {
+        let me = PublicKey::new([3; 32]).expect("no point of low order");
+        StateView::new(me.device_id(), StateConfig::default())
+    }
+
+    fn put(key: &str, value: &str) -> StateWrite {
+        StateWrite::Put {
+            scope: Scope::Shared,
+            key: key.into(),
+            value: Bytes::copy_from_slice(value.as_bytes()),
+            ttl_ms: None,
+        }
+    }
+
+    fn told(key: &str, value: &str, handled: u32) -> StateUpdate {
+        let value = Bytes::copy_from_slice(value.as_bytes());
+        update(
+            key,
+            StateOutcome::Put {
+                value,
+                expires_at: None,
+            },
+            handled,
+        )
+    }
+
+    fn update(key: &str, outcome: StateOutcome, handled: u32) -> StateUpdate {
+        let origin = match outcome {
+            StateOutcome::Counted(_) => Origin::Counter,
+            _ => Origin::Shared,
+        };
+        StateUpdate {
+            changes: vec![StateChange {
+                origin,
+                key: key.into(),
+                outcome,
+                own: handled > 0,
+            }],
+            handled,
+            whole: false,
+        }
+    }
+
+    fn read(view: &StateView, key: &str) -> Option<String> {
+        let value = view.get(Origin::Shared, key, NOW)?;
+        Some(String::from_utf8_lossy(&value).into_owned())
+    }
+
+    #[test]
+    fn a_write_is_read_at_once_and_stays_until_it_is_accounted_for() {
+        let mut view = view();
+        view.write(&put("a", "1"), false, NOW).unwrap();
+        assert_eq!(read(&view, "a").as_deref(), Some("1"));
+        view.apply(&told("a", "of another device", 0));
+        assert_eq!(read(&view, "a").as_deref(), Some("1"));
+        view.write(&put("a", "2"), false, NOW).unwrap();
+        view.apply(&told("a", "1", 1));
+        assert_eq!(read(&view, "a").as_deref(), Some("2"));
+        view.apply(&told("a", "later than mine", 1));
+        assert_eq!(read(&view, "a").as_deref(), Some("later than mine"));
+        assert_eq!(view.bytes(), 16);
+    }
+
+    #[test]
+    fn counters_add_what_is_pending_to_what_is_told() {
+        let mut view = view();
+        let add = |delta| StateWrite::Add {
+            name: "n".into(),
+            delta,
+        };
+        view.write(&add(5), false, NOW).unwrap();
+        view.write(&add(-2), false, NOW).unwrap();
+        assert_eq!(view.counter("n"), 3);
+        view.apply(&update("n", StateOutcome::Counted(105), 1));
+        assert_eq!(view.counter("n"), 103);
+        view.apply(&update("n", StateOutcome::Counted(103), 1));
+        assert_eq!(view.counter("n"), 103);
+        view.write(&add(i64::MIN), false, NOW).unwrap();
+        assert_eq!(view.counter("n"), i64::MIN + 103);
+    }
+
+    #[test]
+    fn what_a_failed_callback_wrote_is_withdrawn() {
+        let mut view = view();
+        view.write(&put("a", "1"), false, NOW).unwrap();
+        view.write(&put("a", "22"), false, NOW).unwrap();
+        view.write(&put("b", "3"), false, NOW).unwrap();
+        view.withdraw(2);
+        assert_eq!(read(&view, "a").as_deref(), Some("1"));
+        assert_eq!(read(&view, "b"), None);
+        assert_eq!(view.bytes(), 2);
+        view.apply(&told("a", "1", 1));
+        assert_eq!(view.bytes(), 2);
+    }
+
+    #[test]
+    fn a_copy_that_replays_the_writes_reads_the_same() {
+        let mut view = view();
+        let mut copy = view.clone();
+        let add = StateWrite::Add {
+            name: "n".into(),
+            delta: 2,
+        };
+        for write in [put("a", "1"), put("a", "22"), add] {
+            view.write(&write, false, NOW).unwrap();
+            copy.replay(&write, NOW);
+        }
+        copy.apply(&told("a", "1", 1));
+        assert_eq!(read(&copy, "a").as_deref(), Some("22"));
+        assert_eq!((copy.counter("n"), copy.bytes()), (2, view.bytes()));
+        let writes = (0..2000).filter(|_| copy.write(&put("b", "2"), false, NOW).is_ok());
+        assert_eq!(writes.count(), 1000 - 3, "what is replayed counts");
+    }
+
+    #[test]
+    fn quotas_and_keys_are_checked_in_place() {
+        let mut view = view();
+        view.set_config(StateConfig {
+            quota: 10,
+            ..StateConfig::default()
+        });
+        assert_eq!(
+            view.write(&put("", "1"), false, NOW),
+            Err(WriteError::InvalidKey)
+        );
+        let long = "k".repeat(257);
+        assert_eq!(
+            view.write(&put(&long, "1"), false, NOW),
+            Err(WriteError::InvalidKey)
+        );
+        assert_eq!(view.write(&put("a", "123456789"), false, NOW), Ok(()));
+        assert_eq!(
+            view.write(&put("b", "1"), false, NOW),
+            Err(WriteError::TooLarge(10))
+        );
+        assert_eq!(view.write(&put("a", "1"), false, NOW), Ok(()));
+        assert_eq!(
+            view.write(&put("b", "12345678"), false, NOW),
+            Err(WriteError::TooLarge(10))
+        );
+        assert_eq!(view.write(&put("b", "1"), false, NOW), Ok(()));
+        let leaders = StateWrite::Delete {
+            scope: Scope::Leader,
+            key: "a".into(),
+        };
+        assert_eq!(view.write(&leaders, false, NOW), Err(WriteError::NotLeader));
+        assert_eq!(view.write(&leaders, true, NOW), Ok(()));
+        let writes = (0..2000).filter(|_| view.write(&put("b", "2"), false, NOW).is_ok());
+        assert_eq!(writes.count(), 1000 - 4, "the burst");
+        assert_eq!(
+            view.write(&put("b", "2"), false, NOW),
+            Err(WriteError::Busy)
+        );
+    }
+
+    #[test]
+    fn what_expired_is_hidden_before_anyone_says_so() {
+        let mut view = view();
+        let put = StateWrite::Put {
+            scope: Scope::Shared,
+            key: "a".into(),
+            value: Bytes::from_static(b"1"),
+            ttl_ms: Some(5),
+        };
+        view.write(&put, false, NOW).unwrap();
+        assert!(view.get(Origin::Shared, "a", NOW + 4_999).is_some());
+        assert!(view.get(Origin::Shared, "a", NOW + 5_000).is_none());
+        assert!(view.entries(Origin::Shared, "", NOW + 5_000).is_empty());
+        assert_eq!(view.entries(Origin::Shared, "a", NOW).len(), 1);
+    }
+
+    #[test]
+    fn a_whole_state_replaces_what_was_known() {
+        let mut view = view();
+        view.apply(&told("a", "1", 0));
+        view.write(&put("b", "22"), false, NOW).unwrap();
+        view.apply(&StateUpdate {
+            whole: true,
+            ..told("c", "333", 0)
+        });
+        assert_eq!(read(&view, "a"), None);
+        assert_eq!(read(&view, "b").as_deref(), Some("22"));
+        assert_eq!(read(&view, "c").as_deref(), Some("333"));
+        assert_eq!(view.bytes(), 4 + 3);
+    }
+}

@@ -1,0 +1,126 @@
+//! Watches group time on every device.
+//!
+//! Within one era it does not jump, and it never runs back but where the node says so, which ends
+//! the run of its plugins. And what a device states about its error is true: the simulator knows
+//! what the clock of the device shows that it goes by.
+
+use consort_proto::{ClockView, Time};
+
+use super::Sim;
+
+/// The largest difference of two clocks' pace for which a bound is promised, in parts per million.
+const APART_MAX: i64 = 999;
+/// What two clocks of whole microseconds may seem to be apart besides.
+const ROUNDING: u64 = 3;
+
+impl Sim {
+    /// A node follows another line of group time from here on.
+    pub(super) fn follow_line(&mut self, node: usize, view: ClockView) {
+        let now = self.now;
+        let device = &mut self.devices[node];
+        let Some(running) = &device.running else {
+            return;
+        };
+        let local = running.local(now);
+        let era = running.node.clock_since().0;
+        let jump = device
+            .clock
+            .filter(|_| device.era == era)
+            .map(|old| old.group_time(local).abs_diff(view.group_time(local)));
+        device.clock = Some(view);
+        if let Some(by) = jump.filter(|by| *by > 1) {
+            self.fail(&format!("n{node}: group time jumps by {by} µs in its era"));
+        }
+    }
+
+    /// After a node's events: group time has not run back without a word.
+    pub(super) fn check_line(&mut self, node: usize, set_back: bool) {
+        let Some((shows, _)) = self.group_time(node) else {
+            return;
+        };
+        let device = &mut self.devices[node];
+        if let Some(running) = &device.running {
+            device.era = running.node.clock_since().0;
+        }
+        let shown = core::mem::replace(&mut device.shown, shows);
+        if shows + 1 < shown && !set_back {
+            let by = shown - shows;
+            self.fail(&format!(
+                "n{node}: group time runs back by {by} µs without a word"
+            ));
+        }
+    }
+
+    /// Every device that states a bound is within it.
+    pub(super) fn look_at_clocks(&mut self) {
+        for node in 0..self.devices.len() {
+            if self.devices[node].is_up() && !self.devices[node].is_paused() {
+                self.check_line(node, false);
+            }
+            if let Some((error, bound)) = self.clock_error(node)
+                && error > bound.saturating_add(ROUNDING)
+            {
+                self.fail(&format!(
+                    "n{node}: group time is off by {error} µs, said to be within {bound}"
+                ));
+            }
+        }
+    }
+
+    /// The error of a device's group time against the device that it goes by, and the bound that
+    /// it states, in microseconds. None where it states none, where that device is down or goes by
+    /// another one, and while a clock's pace is not what the bound builds upon.
+    #[must_use]
+    pub fn clock_error(&self, node: usize) -> Option<(u64, u64)> {
+        let device = &self.devices[node];
+        let (view, running) = (device.clock?, device.running.as_ref()?);
+        let reference = self.node_of(running.node.clock_reference()?)?;
+        let other = &self.devices[reference];
+        let leading = other.running.as_ref()?;
+        let doubted = self.oracle.is_doubted(node) || self.oracle.is_doubted(reference);
+        if !view.synchronised || reference == node || doubted {
+            return None;
+        }
+        let (era, samples) = running.node.clock_since();
+        let (same, leads) = leading.node.clock_since();
+        let leads_itself = leading.node.clock_reference() == Some(other.id);
+        let samples = running.clock.virtual_time(samples?);
+        let throughout = leading.clock.virtual_time(leads?) <= samples;
+        // A sample older than a change of pace seems to be as old as that.
+        let steady = device.paced < samples && other.paced < samples;
+        if era != same
+            || !leads_itself
+            || !throughout
+            || !steady
+            || !self.keeps_pace(node, other.clock?, reference)
+        {
+            return None;
+        }
+        let error = self
+            .group_time(node)?
+            .0
+            .abs_diff(self.group_time(reference)?.0);
+        Some((error, view.error_bound_at(running.local(self.now))))
+    }
+
+    /// Whether a device's clock runs as fast as the reference's group time, or nearly.
+    fn keeps_pace(&self, node: usize, line: ClockView, reference: usize) -> bool {
+        let drift = |node: usize| i64::from(self.devices[node].config.drift_ppm);
+        let group = drift(reference) + i64::from(line.rate_ppb) / 1_000;
+        group.abs_diff(drift(node)) <= APART_MAX.unsigned_abs()
+    }
+
+    /// How often a device's group time was set back, over all its lives.
+    #[must_use]
+    pub fn set_backs(&self, node: usize) -> u64 {
+        self.devices[node].set_backs
+    }
+
+    /// What a device states about its group time; none if it is down.
+    #[must_use]
+    pub fn clock_view(&self, node: usize) -> Option<(ClockView, Time)> {
+        let device = &self.devices[node];
+        let local = device.running.as_ref()?.local(self.now);
+        Some((device.clock?, local))
+    }
+}
