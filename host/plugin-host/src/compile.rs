@@ -21,6 +21,8 @@ use wit_parser::{Resolve, SourceMap};
 /// The largest file that is taken.
 pub const FILE_BYTES_MAX: usize = 32 << 20;
 
+const LIFECYCLE: &str = "consort:plugin/lifecycle@0.1.0";
+
 /// Why a file gives no component.
 #[derive(Debug, Error)]
 pub enum CompileError {
@@ -177,32 +179,16 @@ fn encode(module: &[u8], exports: &BTreeSet<String>) -> Result<Vec<u8>, String> 
         .map_err(|e| text(&e))
 }
 
-/// The world of a module without a component type: all imports, and the interfaces of which it
-/// exports at least one function.
+/// The world of a module without a component type: all that the contract's world has, without the
+/// interfaces of which the module exports no function. `lifecycle` stays, since no plugin is
+/// without it.
 fn world_of(exports: &BTreeSet<String>) -> Result<(Resolve, wit_parser::WorldId), String> {
-    const OPTIONAL: [&str; 5] = [
-        "role",
-        "peer-events",
-        "message-events",
-        "timers",
-        "handover",
-    ];
-    let has = |interface: &str| {
-        let prefix = format!("consort:plugin/{interface}@0.1.0#");
-        exports.iter().any(|name| name.starts_with(&prefix))
-    };
-    let mut world = String::from("package consort:plugin@0.1.0;\nworld found { include minimal;\n");
-    for interface in OPTIONAL.into_iter().filter(|interface| has(interface)) {
-        world.push_str(&format!("export {interface};\n"));
-    }
-    world.push('}');
     let mut sources = SourceMap::new();
     for (name, contents) in [
         ("types.wit", include_str!("../../../wit/types.wit")),
         ("imports.wit", include_str!("../../../wit/imports.wit")),
         ("exports.wit", include_str!("../../../wit/exports.wit")),
         ("world.wit", include_str!("../../../wit/world.wit")),
-        ("found.wit", world.as_str()),
     ] {
         sources.push_str(name, contents);
     }
@@ -210,8 +196,21 @@ fn world_of(exports: &BTreeSet<String>) -> Result<(Resolve, wit_parser::WorldId)
     let group = sources.parse().map_err(|(_, e)| format!("{e}"))?;
     let package = resolve.push_group(group).map_err(|e| format!("{e:#}"))?;
     let world = resolve
-        .select_world(&[package], Some("found"))
+        .select_world(&[package], Some("plugin"))
         .map_err(|e| format!("{e:#}"))?;
+    let left_out = |interface: &str| {
+        let prefix = format!("{interface}#");
+        interface != LIFECYCLE && !exports.iter().any(|name| name.starts_with(&prefix))
+    };
+    let left_out: Vec<_> = resolve.worlds[world]
+        .exports
+        .keys()
+        .filter(|key| left_out(&resolve.name_world_key(key)))
+        .cloned()
+        .collect();
+    resolve.worlds[world]
+        .exports
+        .retain(|key, _| !left_out.contains(key));
     Ok((resolve, world))
 }
 

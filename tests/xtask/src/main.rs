@@ -11,6 +11,7 @@ mod check;
 mod demo;
 mod figures;
 mod fuzz;
+mod guests;
 mod mutants;
 mod setup;
 mod shell;
@@ -41,7 +42,14 @@ enum Chore {
     /// Flags of `consort demo` replace these defaults; `--no-kill-leader` leaves the leader alive.
     Demo(demo::DemoArguments),
     /// Format, plugins, every test, missing guards, clippy with warnings denied.
-    Test,
+    Test {
+        /// Instead: build the plugins of every language and run them on the host.
+        #[arg(long)]
+        guests: bool,
+        /// With `--guests`: only these languages.
+        #[arg(requires = "guests")]
+        languages: Vec<String>,
+    },
     /// Format and clippy with warnings denied.
     Check {
         /// Also licences, banned crates, sources and advisories, by cargo-deny.
@@ -89,7 +97,11 @@ fn run(chore: Chore) -> anyhow::Result<ExitCode> {
     let workspace = Workspace::load()?;
     match chore {
         Chore::Demo(arguments) => demo::run(&workspace, arguments),
-        Chore::Test => test::run(&workspace),
+        Chore::Test {
+            guests: true,
+            languages,
+        } => guests::run(&workspace, &languages),
+        Chore::Test { .. } => test::run(&workspace),
         Chore::Check { all } => check::run(&workspace, all),
         Chore::Bench { arguments } => bench::run(&workspace, &arguments),
         Chore::Figures { arguments } => figures::run(&workspace, &arguments),

@@ -1,8 +1,11 @@
 //! Running other programs, with errors that name the command.
 
 use std::ffi::OsStr;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -41,6 +44,35 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         bail!("`{shown}` failed ({status})");
     }
     Ok(())
+}
+
+/// Runs a command with its output shown, and ends it with all that it started when its time is up.
+pub(crate) fn run_within(command: &mut Command, time: Duration) -> Result<()> {
+    let shown = show(command);
+    eprintln!("$ {shown}");
+    // A process group of its own, which can be ended as a whole.
+    let mut child = command
+        .process_group(0)
+        .stdin(Stdio::null())
+        .spawn()
+        .with_context(|| format!("cannot run `{shown}`"))?;
+    let deadline = Instant::now() + time;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            if !status.success() {
+                bail!("`{shown}` failed ({status})");
+            }
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let group = format!("-{}", child.id());
+            let ended = Command::new("kill").args(["-KILL", "--", &group]).status();
+            child.wait()?;
+            ended.context("end what took too long")?;
+            bail!("`{shown}` took longer than {} s", time.as_secs());
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// A command's standard output; an error unless it succeeds.
@@ -94,6 +126,19 @@ mod tests {
         );
         let error = output(&mut Command::new("/nowhere/tool")).unwrap_err();
         assert!(error.to_string().contains("cannot run `tool`"), "{error}");
+    }
+
+    #[test]
+    fn what_takes_too_long_is_ended_with_its_children() {
+        let began = Instant::now();
+        let mut slow = Command::new("sh");
+        slow.args(["-c", "sleep 60 & wait"]);
+        let error = run_within(&mut slow, Duration::from_millis(300)).unwrap_err();
+        assert!(error.to_string().contains("took longer"), "{error}");
+        assert!(began.elapsed() < Duration::from_secs(30));
+        run_within(&mut Command::new("true"), Duration::from_secs(30)).unwrap();
+        let error = run_within(&mut Command::new("false"), Duration::from_secs(30)).unwrap_err();
+        assert!(error.to_string().contains("failed"), "{error}");
     }
 
     #[test]

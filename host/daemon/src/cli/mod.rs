@@ -68,7 +68,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Look at plugins, and reload, disable or enable them.
+    /// Begin a plugin, look at plugins, and reload, disable or enable them.
     Plugin(plugin::Args),
     /// Run the plugins of a folder while you work on them: what they log, and a reload on each save.
     Dev(dev::Args),

@@ -5,6 +5,8 @@ mod check;
 mod inspect;
 mod list;
 mod logs;
+mod new;
+mod templates;
 
 use std::path::PathBuf;
 
@@ -25,6 +27,8 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Write the project of a plugin: template, SDK, and a README with the command that builds it.
+    New(new::Args),
     /// Look at a plugin's file without a daemon: what it offers and needs, and whether it starts.
     Check(check::Args),
     /// List the running daemon's plugins.
@@ -80,6 +84,9 @@ fn plugin_id(text: &str) -> Result<PluginId, String> {
 /// Why a command about plugins ended without success.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PluginError {
+    /// No project was written.
+    #[error(transparent)]
+    New(#[from] new::NewError),
     /// The daemon could not be asked.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -124,13 +131,16 @@ impl PluginError {
             Self::NoPlugin { .. } | Self::Manifest(_) | Self::DoesNotStart { .. } => {
                 ExitCode::ExpectationNotMet
             }
-            Self::Client(_) | Self::Read { .. } | Self::Runtime(_) => ExitCode::Failed,
+            Self::New(_) | Self::Client(_) | Self::Read { .. } | Self::Runtime(_) => {
+                ExitCode::Failed
+            }
         }
     }
 }
 
 pub(super) fn run(args: Args) -> Result<(), CliError> {
     match args.command {
+        Command::New(args) => Ok(new::run(&args).map_err(PluginError::from)?),
         Command::Check(args) => check::run(&args),
         Command::List { place, json } => list::run(&place, json),
         Command::Inspect { of, json } => inspect::run(&of, json),

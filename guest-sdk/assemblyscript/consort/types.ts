@@ -1,0 +1,117 @@
+import { bytesAt, textAt } from "./abi";
+
+/** A device that runs this plugin and is alive in the group. */
+export class Peer {
+  constructor(
+    /** Its identity; it survives restarts, renames and changes of address. */
+    public device: string,
+    /** From the device's own configuration; not unique. */
+    public name: string,
+    /** Where it was last heard from. */
+    public address: string,
+    public isSelf: bool,
+    /** Its wall clock minus this device's, in microseconds. */
+    public clockDelta: i64,
+    /** Smoothed round trip in microseconds; 0 for this device. */
+    public roundTrip: u32,
+  ) {}
+}
+
+/** One tenure of one leader; `term` grows with every change of leader. */
+export class Leadership {
+  constructor(
+    public leader: Peer,
+    public term: u64,
+  ) {}
+}
+
+/** Why a plugin is unloaded. */
+export enum Reason {
+  Stop,
+  Reload,
+  Remove,
+}
+
+export enum Origin {
+  Leader,
+  Device,
+  Shared,
+  Counter,
+}
+
+export enum Outcome {
+  Put,
+  Counted,
+  Deleted,
+  Expired,
+}
+
+/** One key of the state that changed. */
+export class Change {
+  origin: Origin = Origin.Leader;
+  /** Whose state it is, for `Origin.Device`. */
+  device: string = "";
+  key: string = "";
+  outcome: Outcome = Outcome.Put;
+  /** What was written, for `Outcome.Put`. */
+  value: Uint8Array = new Uint8Array(0);
+  /** The counter's new sum, for `Outcome.Counted`. */
+  sum: i64 = 0;
+}
+
+/** A key and its value, or a device's id and its value. */
+export class Entry<T> {
+  constructor(
+    public key: string,
+    public value: T,
+  ) {}
+}
+
+/** Why the host did nothing; its text is the contract's word, such as "not-leader". */
+export class HostError {
+  constructor(
+    public reason: string,
+    /** The bound in bytes, where the reason is "too-large". */
+    public limit: u64 = 0,
+  ) {}
+
+  toString(): string {
+    return this.limit > 0 ? this.reason + " " + this.limit.toString() : this.reason;
+  }
+}
+
+/* Records in memory. */
+
+export function peerAt(at: usize): Peer {
+  return new Peer(
+    textAt(at),
+    textAt(at + 8),
+    textAt(at + 16),
+    load<bool>(at, 24),
+    load<i64>(at, 32),
+    load<u32>(at, 40),
+  );
+}
+
+export function leadershipAt(at: usize): Leadership {
+  return new Leadership(peerAt(at), load<u64>(at, 48));
+}
+
+export function changeAt(at: usize): Change {
+  const change = new Change();
+  change.origin = load<u8>(at);
+  if (change.origin == Origin.Device) change.device = textAt(at + 4);
+  change.key = textAt(at + 12);
+  change.outcome = load<u8>(at, 24);
+  if (change.outcome == Outcome.Put) change.value = bytesAt(at + 32);
+  if (change.outcome == Outcome.Counted) change.sum = load<i64>(at, 32);
+  return change;
+}
+
+export function textEntryAt(at: usize): Entry<string> {
+  return new Entry<string>(textAt(at), textAt(at + 8));
+}
+
+export function bytesEntryAt(at: usize): Entry<Uint8Array> {
+  return new Entry<Uint8Array>(textAt(at), bytesAt(at + 8));
+}

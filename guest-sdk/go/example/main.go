@@ -1,0 +1,238 @@
+// The tour: every callback and every call of the host, once, in the same words in every language.
+//
+// It greets its peers, tells what it hears, and does what messages of the form {"op": ...} ask for.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	consort "github.com/consort-host/consort/guest-sdk/go"
+	"github.com/consort-host/consort/guest-sdk/go/payload"
+)
+
+const (
+	once = iota + 1
+	always
+	never
+)
+
+type tour struct {
+	consort.Defaults
+	heard int64
+}
+
+func init() { consort.Register(&tour{}) }
+
+func main() {}
+
+func hello() []byte {
+	return payload.Must(payload.Fields{{"op", "hello"}, {"from", consort.ThisDevice().Name}})
+}
+
+func yes(answer bool) string {
+	if answer {
+		return "yes"
+	}
+	return "no"
+}
+
+// outcome gives the contract's words for what came of a call.
+func outcome(err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return "ok"
+}
+
+func text(value []byte, found bool) string {
+	if !found {
+		return "none"
+	}
+	return string(value)
+}
+
+// sender gives the text under "from" of a message.
+func sender(message []byte) (string, error) {
+	value, err := payload.Decode(message)
+	fields, _ := value.(map[string]any)
+	name, _ := fields["from"].(string)
+	return name, err
+}
+
+func (*tour) Setup() error {
+	if refusal, set := consort.Config("refuse"); set {
+		return errors.New("refused: " + refusal)
+	}
+	consort.Tracef("a trace")
+	consort.Debugf("a detail")
+	greeting, _ := consort.Config("greeting")
+	consort.Infof("setup: %d settings, greeting %s", len(consort.Configs()), greeting)
+	consort.WakeAt(consort.Now()+1_000_000, once)
+	consort.WakeEvery(10_000_000, always)
+	consort.WakeAt(consort.Now()+1_000_000, never)
+	consort.Cancel(never)
+	return nil
+}
+
+func (*tour) Shutdown(reason consort.Reason) { consort.Infof("shutdown: %s", reason) }
+
+func (*tour) PromoteLeader(leadership consort.Leadership) {
+	consort.Infof("promote-leader: %s in term %d", leadership.Leader.Name, leadership.Term)
+	consort.Infof("broadcast: %s", outcome(consort.Broadcast(hello())))
+}
+
+func (*tour) DemoteLeader() { consort.Infof("demote-leader: leading %s", yes(consort.IsLeader())) }
+
+func (*tour) PromoteFollower(leadership consort.Leadership) {
+	consort.Infof("promote-follower: %s in term %d", leadership.Leader.Name, leadership.Term)
+	consort.Infof("send-to-leader: %s", outcome(consort.SendToLeader(hello())))
+}
+
+func (*tour) DemoteFollower() { consort.Infof("demote-follower") }
+
+func (*tour) PeerAdded(peer consort.Peer) {
+	consort.Infof("peer-added: %s of %d", peer.Name, len(consort.Peers()))
+	if !peer.IsSelf {
+		consort.Infof("send: %s", outcome(consort.Send(peer.Device, hello())))
+	}
+}
+
+func (*tour) PeerRemoved(peer consort.Peer) {
+	consort.Infof("peer-removed: %s of %d", peer.Name, len(consort.Peers()))
+}
+
+func (t *tour) LeaderMessage(message []byte, from consort.Leadership) {
+	t.heard++
+	if name, err := sender(message); err != nil {
+		consort.Infof("leader-message: no MessagePack in term %d", from.Term)
+	} else {
+		consort.Infof("leader-message: hello from %s in term %d", name, from.Term)
+	}
+}
+
+func (t *tour) PeerMessage(message []byte, from consort.Peer) {
+	t.heard++
+	value, err := payload.Decode(message)
+	if err != nil {
+		consort.Warnf("peer-message: no MessagePack")
+		return
+	}
+	request, _ := value.(map[string]any)
+	switch request["op"] {
+	case "hello":
+		consort.Infof("peer-message: hello from %s", request["from"])
+	case "echo":
+		answer := payload.Must(payload.Fields{{"op", "echoed"}, {"value", request["value"]}})
+		consort.Infof("echo: %s", outcome(consort.Send(from.Device, answer)))
+	case "group":
+		tellGroup()
+	case "time":
+		tellTime()
+	case "errors":
+		tellErrors()
+	case "state":
+		useState()
+	case "fault":
+		panic("asked to fail")
+	default:
+		consort.Warnf("peer-message: unknown")
+	}
+}
+
+func (*tour) StateChanged(changes []consort.Change) {
+	for _, change := range changes {
+		switch change.Outcome {
+		case consort.Put:
+			consort.Infof("state-changed: %s %s put %s", change.Origin, change.Key, change.Value)
+		case consort.Counted:
+			consort.Infof("state-changed: %s %s counted %d", change.Origin, change.Key, change.Sum)
+		default:
+			consort.Infof("state-changed: %s %s %s", change.Origin, change.Key, change.Outcome)
+		}
+	}
+}
+
+func (*tour) WritesSuperseded(keys []string) {
+	consort.Infof("writes-superseded: %s", strings.Join(keys, ","))
+}
+
+func (*tour) Timer(token, due uint64) {
+	consort.Infof("timer: %d due %s", token, yes(due <= consort.Now()))
+}
+
+func (t *tour) Save() []byte {
+	consort.Infof("save: %d", t.heard)
+	return payload.Must(payload.Fields{{"heard", t.heard}})
+}
+
+func (t *tour) Restore(saved []byte, fromVersion string) error {
+	value, err := payload.Decode(saved)
+	if err != nil {
+		return errors.New("restore: no MessagePack")
+	}
+	if fields, ok := value.(map[string]any); ok {
+		t.heard, _ = fields["heard"].(int64)
+	}
+	consort.Infof("restore: %d from %s", t.heard, fromVersion)
+	return nil
+}
+
+func tellGroup() {
+	led := "none"
+	if leader, known := consort.Leader(); known {
+		led = fmt.Sprintf("%s in term %d", leader.Leader.Name, leader.Term)
+	}
+	consort.Infof("group: leader %s, leading %s", led, yes(consort.IsLeader()))
+	for _, peer := range consort.Peers() {
+		consort.Infof("group: %s at %s, self %s, delta %d, round trip %d",
+			peer.Name, peer.Address, yes(peer.IsSelf), peer.ClockDelta, peer.RoundTrip)
+	}
+}
+
+func tellTime() {
+	synchronised, errorBound := consort.ClockQuality()
+	consort.Infof("time: synchronised %s, bound %d", yes(synchronised), errorBound)
+	consort.Infof("time: %s", yes(consort.Now() > 1_600_000_000_000_000))
+}
+
+func tellErrors() {
+	consort.Errorf("broadcast: %s", outcome(consort.Broadcast(hello())))
+	consort.Errorf("send: %s", outcome(consort.Send("nobody", hello())))
+	consort.Errorf("send-to-all: %s", outcome(consort.SendToAll(make([]byte, 70_000))))
+	consort.Errorf("put: %s", outcome(consort.SharedState.Put("", nil, 0)))
+}
+
+// tellKeyed writes, reads, lists and deletes one key of a state.
+func tellKeyed(name string, state consort.KeyedState, key, value string) {
+	consort.Infof("%s: put %s", name, outcome(state.Put(key, []byte(value), 0)))
+	var listed []string
+	for _, entry := range state.Entries(key[:2]) {
+		listed = append(listed, entry.Key+"="+string(entry.Value))
+	}
+	consort.Infof("%s: %s %s %s", name, text(state.Get(key)),
+		strings.Join(state.Keys(key[:2]), ","), strings.Join(listed, ","))
+	consort.Infof("%s: delete %s", name, outcome(state.Delete(key)))
+}
+
+func useState() {
+	tellKeyed("leader-state", consort.LeaderState, "motto", "onward")
+
+	device := consort.ThisDevice().Device
+	own := consort.DeviceState
+	consort.Infof("device-state: put %s", outcome(own.Put("mood", []byte("calm"), 60_000)))
+	var moods []string
+	for _, entry := range own.Collect("mood") {
+		moods = append(moods, string(entry.Value))
+	}
+	consort.Infof("device-state: %s %s %s", text(own.Get(device, "mood")),
+		strings.Join(own.Keys(device, ""), ","), strings.Join(moods, ","))
+	consort.Infof("device-state: delete %s", outcome(own.Delete("mood")))
+
+	tellKeyed("shared-state", consort.SharedState, "colour", "red")
+
+	sum, _ := consort.AddToCounter("visits", 2)
+	consort.Infof("counters: add %d", sum)
+	consort.Infof("counters: %d", consort.Counter("visits"))
+}

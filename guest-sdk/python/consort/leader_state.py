@@ -1,0 +1,34 @@
+"""State that the leader writes and everyone reads. It outlives its leader.
+
+Writes raise `WriteError`. A `ttl` counts in milliseconds, after which the entry expires everywhere.
+"""
+
+from typing import Optional
+
+from wit_world.imports import leader_state as _host
+
+from .errors import WriteError, raising
+
+
+def get(key: str) -> Optional[bytes]:
+    return _host.get(key)
+
+
+def keys(prefix: str = "") -> list[str]:
+    """The keys that begin with `prefix`, in order."""
+    return _host.keys(prefix)
+
+
+def entries(prefix: str = "") -> dict[str, bytes]:
+    """Keys and values whose key begins with `prefix`, in order."""
+    return dict(_host.entries(prefix))
+
+
+def put(key: str, value: bytes, ttl: Optional[int] = None) -> None:
+    with raising(WriteError):
+        _host.put(key, value, ttl)
+
+
+def delete(key: str) -> None:
+    with raising(WriteError):
+        _host.delete(key)

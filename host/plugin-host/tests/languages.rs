@@ -1,0 +1,598 @@
+//! The tour, one plugin written in every language: the same events give the same lines and the
+//! same messages. The languages are those whose `<language>.wasm` lies in the folder that
+//! `CONSORT_TOURS` names, which `cargo xtask test --guests` builds. `CONSORT_TEMPLATES` names a
+//! folder of the same kind, with what the templates give.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use common::{
+    EPOCH_US, World, assert_no_errors, cache_dir, device, plugin_id, plugin_lines, tenure,
+    this_device,
+};
+use consort_plugin_host::{
+    ClockReading, Code, Fault, Instance, InstanceSettings, Level, Limits, LogSink, Outcome,
+    Runtime, ShutdownReason, StartError,
+};
+use consort_proto::{PluginCommand, PluginEvent, Version};
+
+/// The tours to test, by language.
+fn tours() -> Vec<(String, PathBuf)> {
+    plugins("CONSORT_TOURS")
+}
+
+/// The plugins in the folder that a variable names, by language.
+fn plugins(variable: &str) -> Vec<(String, PathBuf)> {
+    let Some(folder) = std::env::var_os(variable) else {
+        return Vec::new();
+    };
+    let files = std::fs::read_dir(folder).expect("the variable names a folder");
+    let mut plugins: Vec<_> = files
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "wasm"))
+        .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), path))
+        .collect();
+    plugins.sort();
+    plugins
+}
+
+fn each_tour(run: impl Fn(&str, &Code)) {
+    let runtime = Runtime::new(&cache_dir()).unwrap();
+    for (language, path) in tours() {
+        println!("{language}");
+        let code = Code::new(&runtime, &std::fs::read(path).unwrap())
+            .unwrap_or_else(|error| panic!("{language}: {error}"));
+        run(&language, &code);
+    }
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl LogSink for Lines {
+    fn line(&mut self, level: Level, text: &str) {
+        let mark = if level == Level::Info {
+            String::new()
+        } else {
+            format!("{level:?}: ")
+        };
+        self.0.lock().unwrap().push(format!("{mark}{text}"));
+    }
+}
+
+struct Tour {
+    instance: Instance,
+    lines: Lines,
+}
+
+fn at(offset_us: u64) -> ClockReading {
+    ClockReading {
+        group_time_us: EPOCH_US + offset_us,
+        synchronised: true,
+        error_bound_us: 250,
+    }
+}
+
+impl Tour {
+    fn make(code: &Code, config: &[(&str, &str)]) -> (Self, Result<Outcome, StartError>) {
+        let lines = Lines::default();
+        let config = config
+            .iter()
+            .map(|(key, value)| ((*key).into(), (*value).into()));
+        let settings = InstanceSettings {
+            plugin: plugin_id("tour"),
+            this_device: this_device(),
+            config: Arc::new(config.collect::<BTreeMap<String, String>>()),
+            limits: Limits::default(),
+            files: BTreeMap::new(),
+            seed: [7; 32],
+            run: 0,
+            log: Box::new(lines.clone()),
+        };
+        let mut instance = Instance::new(code, settings, at(0)).unwrap();
+        let setup = instance.setup(at(0));
+        (Self { instance, lines }, setup)
+    }
+
+    fn new(code: &Code) -> Self {
+        let (tour, setup) = Self::make(code, &[("greeting", "hi")]);
+        if let Err(error) = setup {
+            panic!("{error}; {:?}", tour.lines.0.lock().unwrap());
+        }
+        tour
+    }
+
+    fn deliver(&mut self, event: PluginEvent) -> Vec<PluginCommand> {
+        match self.instance.deliver(&event, at(1_000)) {
+            Ok(outcome) => outcome.commands,
+            Err(fault) => panic!("{fault}; {:?}", self.lines.0.lock().unwrap()),
+        }
+    }
+
+    fn ask(&mut self, payload: Vec<u8>) -> Vec<PluginCommand> {
+        self.deliver(message(payload))
+    }
+
+    /// The lines since the last look.
+    #[track_caller]
+    fn expect(&self, expected: &[&str]) {
+        let lines: Vec<String> = self.lines.0.lock().unwrap().drain(..).collect();
+        assert_eq!(lines, expected);
+    }
+}
+
+fn message(payload: Vec<u8>) -> PluginEvent {
+    PluginEvent::PeerMessage {
+        sender: device(2),
+        payload: payload.into(),
+    }
+}
+
+fn from_leader(payload: Vec<u8>) -> PluginEvent {
+    PluginEvent::LeaderMessage {
+        sender: tenure(device(2), 3),
+        payload: payload.into(),
+    }
+}
+
+/// MessagePack of a short text.
+fn text(text: &str) -> Vec<u8> {
+    let mut bytes = vec![0xa0 | u8::try_from(text.len()).unwrap()];
+    bytes.extend(text.as_bytes());
+    bytes
+}
+
+/// MessagePack of `{"op": op}`.
+fn op(op: &str) -> Vec<u8> {
+    [vec![0x81], text("op"), text(op)].concat()
+}
+
+fn hello(from: &str) -> Vec<u8> {
+    [
+        vec![0x82],
+        text("op"),
+        text("hello"),
+        text("from"),
+        text(from),
+    ]
+    .concat()
+}
+
+const SETUP: [&str; 3] = [
+    "Trace: a trace",
+    "Debug: a detail",
+    "setup: 1 settings, greeting hi",
+];
+
+#[test]
+fn callbacks_come_with_their_arguments() {
+    each_tour(|_, code| {
+        let mut tour = Tour::new(code);
+        tour.expect(&SETUP);
+        tour.deliver(PluginEvent::PeerAdded(this_device()));
+        tour.expect(&["peer-added: here of 1"]);
+        let sent = tour.deliver(PluginEvent::PeerAdded(device(2)));
+        tour.expect(&["peer-added: device-2 of 2", "send: ok"]);
+        let (to, payload) = (device(2).device, hello("here").into());
+        assert_eq!(sent, [PluginCommand::Send { to, payload }]);
+
+        let sent = tour.deliver(PluginEvent::PromoteFollower(tenure(device(2), 3)));
+        tour.expect(&["promote-follower: device-2 in term 3", "send-to-leader: ok"]);
+        assert_eq!(sent, [PluginCommand::SendToLeader(hello("here").into())]);
+        tour.deliver(from_leader(hello("device-2")));
+        tour.deliver(from_leader(vec![0xc1]));
+        tour.ask(hello("device-2"));
+        tour.ask(op("what"));
+        tour.expect(&[
+            "leader-message: hello from device-2 in term 3",
+            "leader-message: no MessagePack in term 3",
+            "peer-message: hello from device-2",
+            "Warn: peer-message: unknown",
+        ]);
+        tour.deliver(PluginEvent::DemoteFollower);
+        let sent = tour.deliver(PluginEvent::PromoteLeader(tenure(this_device(), 5)));
+        assert_eq!(sent, [PluginCommand::Broadcast(hello("here").into())]);
+        tour.deliver(PluginEvent::DemoteLeader);
+        tour.deliver(PluginEvent::PeerRemoved(device(2)));
+        tour.expect(&[
+            "demote-follower",
+            "promote-leader: here in term 5",
+            "broadcast: ok",
+            "demote-leader: leading no",
+            "peer-removed: device-2 of 1",
+        ]);
+        let lines = tour.lines.clone();
+        tour.instance
+            .shutdown(ShutdownReason::Remove, at(3_000))
+            .unwrap();
+        assert_eq!(*lines.0.lock().unwrap(), ["shutdown: remove"]);
+    });
+}
+
+#[test]
+fn the_group_and_errors_of_sending_are_seen() {
+    each_tour(|_, code| {
+        let mut tour = Tour::new(code);
+        tour.deliver(PluginEvent::PeerAdded(this_device()));
+        tour.ask(op("group"));
+        tour.expect(
+            &[
+                &SETUP[..],
+                &[
+                    "peer-added: here of 1",
+                    "group: leader none, leading no",
+                    "group: here at 127.0.0.1, self yes, delta 0, round trip 500",
+                ],
+            ]
+            .concat(),
+        );
+        let other = consort_proto::Peer {
+            clock_delta: -7,
+            ..device(2)
+        };
+        tour.deliver(PluginEvent::PeerAdded(other.clone()));
+        tour.deliver(PluginEvent::PromoteFollower(tenure(other, 3)));
+        tour.lines.0.lock().unwrap().clear();
+        tour.ask(op("group"));
+        let mut peers = [
+            (
+                this_device().device,
+                "group: here at 127.0.0.1, self yes, delta 0, round trip 500",
+            ),
+            (
+                device(2).device,
+                "group: device-2 at 10.0.0.2, self no, delta -7, round trip 500",
+            ),
+        ];
+        peers.sort();
+        tour.expect(&[
+            "group: leader device-2 in term 3, leading no",
+            peers[0].1,
+            peers[1].1,
+        ]);
+        tour.ask(op("errors"));
+        tour.expect(&[
+            "Error: broadcast: not-leader",
+            "Error: send: unknown-peer",
+            "Error: send-to-all: too-large 65536",
+            "Error: put: invalid-key",
+        ]);
+    });
+}
+
+#[test]
+fn state_is_written_and_read() {
+    each_tour(|_, code| {
+        let mut tour = Tour::new(code);
+        tour.deliver(PluginEvent::PeerAdded(this_device()));
+        tour.deliver(PluginEvent::PromoteLeader(tenure(this_device(), 1)));
+        tour.lines.0.lock().unwrap().clear();
+        tour.ask(op("state"));
+        tour.expect(&[
+            "leader-state: put ok",
+            "leader-state: onward motto motto=onward",
+            "leader-state: delete ok",
+            "device-state: put ok",
+            "device-state: calm mood calm",
+            "device-state: delete ok",
+            "shared-state: put ok",
+            "shared-state: red colour colour=red",
+            "shared-state: delete ok",
+            "counters: add 2",
+            "counters: 2",
+        ]);
+        tour.deliver(PluginEvent::DemoteLeader);
+        tour.deliver(PluginEvent::PromoteFollower(tenure(device(2), 2)));
+        tour.lines.0.lock().unwrap().clear();
+        tour.ask(op("state"));
+        let lines = tour.lines.0.lock().unwrap();
+        assert_eq!(
+            lines[..3],
+            [
+                "leader-state: put not-leader",
+                "leader-state: none  ",
+                "leader-state: delete not-leader",
+            ]
+        );
+    });
+}
+
+#[test]
+fn timers_fire_and_cancelled_ones_do_not() {
+    each_tour(|_, code| {
+        let mut tour = Tour::new(code);
+        tour.ask(op("time"));
+        tour.expect(
+            &[
+                &SETUP[..],
+                &["time: synchronised yes, bound 250", "time: yes"],
+            ]
+            .concat(),
+        );
+        assert_eq!(
+            tour.instance.fire_timers(at(900_000)).unwrap(),
+            Outcome::default()
+        );
+        tour.expect(&[]);
+        tour.instance.fire_timers(at(1_100_000)).unwrap();
+        tour.expect(&["timer: 1 due yes"]);
+        tour.instance.fire_timers(at(10_000_000)).unwrap();
+        tour.instance.fire_timers(at(20_000_000)).unwrap();
+        tour.expect(&["timer: 2 due yes", "timer: 2 due yes"]);
+    });
+}
+
+/// Values at the edges of every form, each in its shortest encoding.
+fn values() -> Vec<Vec<u8>> {
+    let hex = |text: &str| -> Vec<u8> {
+        (0..text.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+            .collect()
+    };
+    let mut values: Vec<_> = [
+        "c0",
+        "c2",
+        "c3",
+        "00",
+        "7f",
+        "cc80",
+        "ccff",
+        "cd0100",
+        "cdffff",
+        "ce00010000",
+        "ceffffffff",
+        "cf0000000100000000",
+        "cf0020000000000001",
+        "cfffffffffffffffff",
+        "ff",
+        "e0",
+        "d0df",
+        "d080",
+        "d1ff7f",
+        "d18000",
+        "d2ffff7fff",
+        "d280000000",
+        "d3ffffffff7fffffff",
+        "d38000000000000000",
+        "cb3ff8000000000000",
+        "cbbfd0000000000000",
+        "a0",
+        "a2c3bc",
+        "a7e282acf09f9880",
+        "c400",
+        "c403010200",
+        "90",
+        "80",
+        "9193",
+        "82a16101a16291c3",
+    ]
+    .map(hex)
+    .into();
+    // An array whose one element is an array of three.
+    let array = values
+        .iter()
+        .position(|value| *value == [0x91, 0x93])
+        .unwrap();
+    values[array].extend([1, 2, 3]);
+    for length in [31_usize, 32, 255, 256, 1_000] {
+        let letters = vec![b'x'; length];
+        let mut head = match length {
+            0..32 => vec![0xa0 | length as u8],
+            32..256 => vec![0xd9, length as u8],
+            _ => vec![0xda, (length >> 8) as u8, length as u8],
+        };
+        head.extend(&letters);
+        values.push(head);
+        let mut binary = match length {
+            0..256 => vec![0xc4, length as u8],
+            _ => vec![0xc5, (length >> 8) as u8, length as u8],
+        };
+        binary.extend(&letters);
+        values.push(binary);
+    }
+    values
+}
+
+#[test]
+fn every_value_survives_the_way_in_and_out() {
+    each_tour(|language, code| {
+        let mut tour = Tour::new(code);
+        tour.deliver(PluginEvent::PeerAdded(this_device()));
+        tour.deliver(PluginEvent::PeerAdded(device(2)));
+        let all = values();
+        let mut together = vec![0xdc, 0, u8::try_from(all.len()).unwrap()];
+        together.extend(all.concat());
+        for value in all.iter().chain([&together]) {
+            let head = [vec![0x82], text("op"), text("echo"), text("value")].concat();
+            let sent = tour.ask([head, value.clone()].concat());
+            let head = [vec![0x82], text("op"), text("echoed"), text("value")].concat();
+            let payload = [head, value.clone()].concat().into();
+            let to = device(2).device;
+            assert_eq!(
+                sent,
+                [PluginCommand::Send { to, payload }],
+                "{language}: {value:02x?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn hostile_payloads_are_refused_and_survived() {
+    let deep = |depth: usize| [vec![0x91; depth - 1], vec![0x90]].concat();
+    let hostile = [
+        vec![],
+        vec![0xc1],
+        vec![0xc7, 1, 1, 1],
+        [op("group"), vec![0]].concat(),
+        op("group")[..5].to_vec(),
+        deep(17),
+        deep(60_000),
+        vec![0xc6, 0xff, 0xff, 0xff, 0xff],
+        vec![0xdd, 0xff, 0xff, 0xff, 0xff],
+        vec![0xdf, 0x7f, 0xff, 0xff, 0xff, 1],
+        vec![0xdb, 0x80, 0, 0, 0],
+        vec![0xcf, 1],
+        vec![0xa2, 0xff, 0xfe],
+    ];
+    each_tour(|language, code| {
+        let mut tour = Tour::new(code);
+        tour.expect(&SETUP);
+        for payload in &hostile {
+            let shown = &payload[..payload.len().min(8)];
+            assert_eq!(tour.ask(payload.clone()), [], "{language}: {shown:02x?}");
+            let lines: Vec<String> = tour.lines.0.lock().unwrap().drain(..).collect();
+            assert_eq!(
+                lines,
+                ["Warn: peer-message: no MessagePack"],
+                "{language}: {shown:02x?}"
+            );
+        }
+        tour.ask(deep(16));
+        tour.expect(&["Warn: peer-message: unknown"]);
+    });
+}
+
+#[test]
+fn what_is_saved_is_restored() {
+    each_tour(|language, code| {
+        let mut old = Tour::new(code);
+        old.ask(hello("device-2"));
+        old.ask(hello("device-2"));
+        let (saved, _) = old.instance.save(at(2_000)).unwrap().unwrap();
+        assert_eq!(*saved, [vec![0x81], text("heard"), vec![2]].concat());
+        let version: Version = "1.2.3".parse().unwrap();
+        let mut new = Tour::new(code);
+        new.expect(&SETUP);
+        new.instance.restore(&saved, version, at(2_000)).unwrap();
+        new.expect(&["restore: 2 from 1.2.3"]);
+        new.ask(hello("device-2"));
+        new.instance.save(at(3_000)).unwrap();
+        new.expect(&["peer-message: hello from device-2", "save: 3"]);
+
+        let mut third = Tour::new(code);
+        match third.instance.restore(&[0xc1], version, at(4_000)) {
+            Err(StartError::Refused { callback, text }) => {
+                assert_eq!(
+                    (callback, text.as_str()),
+                    ("restore", "restore: no MessagePack")
+                );
+            }
+            other => panic!("{language}: {other:?}"),
+        }
+    });
+}
+
+#[test]
+fn a_refusal_has_its_text_and_a_fault_ends_the_instance() {
+    each_tour(|language, code| {
+        let (_, setup) = Tour::make(code, &[("refuse", "no screen")]);
+        match setup {
+            Err(StartError::Refused { callback, text }) => {
+                assert_eq!((callback, text.as_str()), ("setup", "refused: no screen"));
+            }
+            other => panic!("{language}: {other:?}"),
+        }
+        let mut tour = Tour::new(code);
+        tour.expect(&SETUP);
+        let fault: Result<_, Fault> = tour.instance.deliver(&message(op("fault")), at(1_000));
+        assert!(fault.is_err(), "{language}");
+        let lines = tour.lines.0.lock().unwrap();
+        assert!(
+            lines.iter().any(|line| line.contains("asked to fail")),
+            "{language}: {lines:?}"
+        );
+    });
+}
+
+#[test]
+fn many_messages_leave_no_memory_behind() {
+    // Four times the 64 MiB that an instance may have, in and out together.
+    let head = [vec![0x82], text("op"), text("echo"), text("value")].concat();
+    let large = [head, vec![0xc5, 0x80, 0], vec![7; 0x8000]].concat();
+    each_tour(|_, code| {
+        let mut tour = Tour::new(code);
+        tour.deliver(PluginEvent::PeerAdded(this_device()));
+        tour.deliver(PluginEvent::PeerAdded(device(2)));
+        for round in 0..4_000_u64 {
+            tour.ask(large.clone());
+            if round % 4 == 0 {
+                tour.ask(hello("device-2"));
+            }
+            tour.lines.0.lock().unwrap().clear();
+        }
+    });
+}
+
+#[test]
+fn templates_greet_their_group() {
+    let runtime = Runtime::new(&cache_dir()).unwrap();
+    for (language, path) in plugins("CONSORT_TEMPLATES") {
+        println!("{language}");
+        let code = Code::new(&runtime, &std::fs::read(path).unwrap()).unwrap();
+        let mut plugin = Tour::new(&code);
+        plugin.expect(&["hello is set up"]);
+        plugin.deliver(PluginEvent::PeerAdded(this_device()));
+        let sent = plugin.deliver(PluginEvent::PromoteLeader(tenure(this_device(), 1)));
+        let greeting = [vec![0x81], text("greeting"), text("here")].concat();
+        assert_eq!(sent, [PluginCommand::Broadcast(greeting.clone().into())]);
+        plugin.deliver(PluginEvent::LeaderMessage {
+            sender: tenure(this_device(), 1),
+            payload: greeting.into(),
+        });
+        plugin.expect(&["leader in term 1", "greeted by here in term 1"]);
+        plugin.deliver(PluginEvent::DemoteLeader);
+        plugin.deliver(PluginEvent::PromoteFollower(tenure(device(2), 2)));
+        plugin.expect(&["following device-2"]);
+    }
+}
+
+#[test]
+fn a_file_runs_on_the_host_until_it_stops() {
+    let tours = tours();
+    let mut world = World::new();
+    for (language, path) in &tours {
+        let manifest = format!("id = \"{language}\"\n[config]\ngreeting = \"hi\"\n");
+        world.install_bytes(language, &std::fs::read(path).unwrap(), &manifest);
+    }
+    world.start();
+    for (language, path) in &tours {
+        world.wait_state(language, "running");
+        world.lead(language, 1);
+        world.wait_line(language, "broadcast: ok");
+        world.deliver(language, message(hello("device-2")));
+        world.wait_line(language, "peer-message: hello from device-2");
+        world.wait_line(language, "timer: 1 due yes");
+        // A copy of the file with another version takes over what the first one knew.
+        let manifest =
+            format!("id = \"{language}\"\nversion = \"0.1.1\"\n[config]\ngreeting = \"ho\"\n");
+        world.install_bytes(language, &std::fs::read(path).unwrap(), &manifest);
+        world.wait_line(language, "restore: 1 from 0.1.0");
+        world.wait_line(language, "shutdown: reload");
+        world.wait_generation(language, 2);
+    }
+    world.stop();
+    for (language, _) in &tours {
+        let lines = plugin_lines(language);
+        let last: Vec<_> = lines[lines.len() - 2..]
+            .iter()
+            .map(String::as_str)
+            .collect();
+        assert_eq!(
+            last,
+            ["demote-leader: leading no", "shutdown: stop"],
+            "{language}"
+        );
+        assert!(
+            lines.contains(&"setup: 1 settings, greeting ho".to_owned()),
+            "{lines:?}"
+        );
+    }
+    assert_no_errors();
+}
