@@ -81,6 +81,7 @@ pub fn start(
             preempt: overlay.preempt,
             config: overlay.config.clone(),
             limits: overlay.limits.clone(),
+            state: overlay.state.clone(),
             capabilities: overlay.capabilities.clone(),
         };
         (id.clone(), overlay)

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::control::types::{
     ClockLine, ClockStatus, CloneStatus, Counters, DeviceStatus, DiscoveryStatus, GroupStatus,
     InterfaceStatus, Leader, MessageCounts, PeerPlugin, PeerSecrets, PeerState, PeerStatus,
-    PluginStatus, Role, SeedState, SeedStatus, Status, VERSION,
+    PluginStatus, ReplicaStatus, Role, SeedState, SeedStatus, Status, VERSION,
 };
 use crate::net::Net;
 use crate::net::resolve::{Lookup, Seed};
@@ -331,6 +331,12 @@ fn plugins(node: &NodeStatus, hosted: &[PluginHostStatus]) -> Vec<PluginStatus> 
         });
         entry.term = Some(plugin.term);
         entry.members = Some(plugin.members as u64);
+        entry.replica = Some(ReplicaStatus {
+            keys: plugin.state.keys,
+            bytes: plugin.state.bytes,
+            catching_up: plugin.state.catching_up,
+            refused: plugin.state.refused,
+        });
     }
     merged.into_values().collect()
 }
@@ -362,6 +368,7 @@ fn unhosted_plugin(id: &PluginId) -> PluginStatus {
         leader: None,
         term: None,
         members: None,
+        replica: None,
     }
 }
 
@@ -391,6 +398,7 @@ fn counters(node: &NodeStatus, net: &Net) -> Counters {
         handshakes_failed: node.counters.handshakes_failed,
         handshakes_denied: node.counters.handshakes_denied,
         handshakes_put_off: node.counters.handshakes_put_off,
+        state_refused: node.counters.state_refused,
     }
 }
 

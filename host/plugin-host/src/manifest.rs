@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use consort_proto::{PluginId, PluginSpec, StateConfig, Version};
 use serde::de::Error as _;
@@ -14,7 +13,8 @@ use thiserror::Error;
 
 use crate::allowance::Limits;
 use crate::capabilities::{Access, Asked, Capabilities, FOLDERS_MAX, Granted, is_folder_name};
-use crate::limit_table::{LimitTable, Within};
+use crate::limit_table::LimitTable;
+use crate::state_table::StateTable;
 
 /// The version of a plugin that has no `plugin.toml`.
 const VERSION_WITHOUT_MANIFEST: Version = Version {
@@ -39,6 +39,8 @@ pub struct Overlay {
     pub config: BTreeMap<String, String>,
     /// What it gets at most, whatever it asks for.
     pub limits: LimitTable,
+    /// How its replicated state is kept on this device, and how large it may be at most.
+    pub state: StateTable,
     /// What it may reach outside its sandbox, if it asks for it.
     pub capabilities: Granted,
 }
@@ -120,7 +122,7 @@ impl Settings {
             limits,
             capabilities: Capabilities::intersect(id.as_str(), &asked, &granted.capabilities),
             asked,
-            state: manifest.state.resolve(),
+            state: manifest.state.resolve(&granted.state),
             spec: PluginSpec {
                 id: id.clone(),
                 version: manifest
@@ -198,7 +200,7 @@ struct Manifest {
     #[serde(default)]
     election: Election,
     #[serde(default)]
-    state: State,
+    state: StateTable,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -206,29 +208,6 @@ struct Manifest {
 struct Election {
     priority: Option<i16>,
     preempt: Option<bool>,
-}
-
-/// `[state]`: what the plugin's replicated state may take.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct State {
-    interval_ms: Option<Within<50, 3_600_000>>,
-    quota_kib: Option<Within<1, 16_384>>,
-    persist: Option<bool>,
-}
-
-impl State {
-    fn resolve(self) -> StateConfig {
-        let mut state = StateConfig::default();
-        if let Some(Within(millis)) = self.interval_ms {
-            state.interval = Duration::from_millis(u64::from(millis));
-        }
-        if let Some(Within(kib)) = self.quota_kib {
-            state.quota = u64::from(kib) << 10;
-        }
-        state.persist = self.persist.unwrap_or(state.persist);
-        state
-    }
 }
 
 /// `[capabilities]`: what the plugin asks to reach outside its sandbox.
@@ -362,6 +341,8 @@ fn parse(id: &PluginId, file: &Path, text: &str) -> Result<Manifest, ManifestErr
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn settings(text: &str) -> Result<Settings, ManifestError> {

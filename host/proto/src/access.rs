@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use thiserror::Error;
 
 use crate::id::{DeviceId, NodeId};
+use crate::mutant::{self, Mutant};
 
 /// How many devices each of the two lists may name.
 pub const ACCESS_MAX: usize = 4096;
@@ -72,13 +73,15 @@ impl Access {
     #[must_use]
     pub fn admits(&self, device: &DeviceId) -> bool {
         let allowed = self.allow.as_ref();
-        allowed.is_none_or(|allow| allow.contains(device)) && !self.deny.contains(device)
+        let denied = self.deny.contains(device) && !mutant::is(Mutant::DenyListIgnored);
+        allowed.is_none_or(|allow| allow.contains(device)) && !denied
     }
 
     /// The same by the prefix of the id, for devices of which nothing else is known.
     pub(crate) fn admits_node(&self, node: NodeId) -> bool {
         let allowed = self.allow.is_none() || self.allowed_nodes.contains(&node);
-        allowed && !self.denied_nodes.contains(&node)
+        let denied = self.denied_nodes.contains(&node) && !mutant::is(Mutant::DenyListIgnored);
+        allowed && !denied
     }
 }
 

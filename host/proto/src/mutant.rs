@@ -77,6 +77,16 @@ mutants! {
     DriftIgnored = "drift-ignored",
     /// The bound on group time's error is that of the last sample, however old.
     BoundStandsStill = "bound-stands-still",
+    /// Devices on the deny-list are admitted.
+    DenyListIgnored = "deny-list-ignored",
+    /// Under load an address gets as many answers as it sends Inits.
+    BucketsEndless = "buckets-endless",
+    /// A device may begin as many long messages as it likes.
+    ReassemblyUnbounded = "reassembly-unbounded",
+    /// A restricted secret is offered to whoever lacks it.
+    RestrictedToAnyone = "restricted-to-anyone",
+    /// A fresh secret is used before all members hold it.
+    UseUnready = "use-unready",
 }
 
 /// Whether this guard is off.

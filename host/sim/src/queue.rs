@@ -1,37 +1,54 @@
 //! What is still to happen, ordered by time and, at the same time, by when it was planned.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use consort_proto::Time;
 
-/// Events to come. The order is total, so a run never depends on how the queue is built.
+/// Events to come. The order is total, so a run never depends on how the queue is built. The heap
+/// holds places only, which are quicker to move about than events are.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
-    entries: BTreeMap<(Time, u64), T>,
+    order: BinaryHeap<Reverse<(Time, u64, usize)>>,
+    events: Vec<Option<T>>,
+    free: Vec<usize>,
     sequence: u64,
 }
 
 impl<T> Queue<T> {
     pub(crate) const fn new() -> Self {
         Self {
-            entries: BTreeMap::new(),
+            order: BinaryHeap::new(),
+            events: Vec::new(),
+            free: Vec::new(),
             sequence: 0,
         }
     }
 
     /// Plans `event` for `at`, after whatever else is planned for the same time.
     pub(crate) fn push(&mut self, at: Time, event: T) {
-        self.entries.insert((at, self.sequence), event);
+        let place = match self.free.pop() {
+            Some(place) => place,
+            None => {
+                self.events.push(None);
+                self.events.len() - 1
+            }
+        };
+        self.events[place] = Some(event);
+        self.order.push(Reverse((at, self.sequence, place)));
         self.sequence += 1;
     }
 
     /// Takes the next event if it is due by `limit`.
     pub(crate) fn pop_until(&mut self, limit: Time) -> Option<(Time, T)> {
-        let (at, _) = *self.entries.first_key_value()?.0;
+        let Reverse((at, ..)) = *self.order.peek()?;
         if at > limit {
             return None;
         }
-        self.entries.pop_first().map(|((at, _), event)| (at, event))
+        let Reverse((at, _, place)) = self.order.pop()?;
+        self.free.push(place);
+        let event = self.events[place].take();
+        event.map(|event| (at, event))
     }
 }
 
@@ -51,6 +68,12 @@ mod tests {
             order.push(name);
         }
         assert_eq!(order, "abcd");
-        assert!(queue.entries.is_empty());
+        assert!(queue.order.is_empty());
+        queue.push(Time::from_micros(5), 'e');
+        assert_eq!(
+            queue.pop_until(Time::MAX),
+            Some((Time::from_micros(5), 'e'))
+        );
+        assert_eq!(queue.events.len(), 4, "places are used again");
     }
 }

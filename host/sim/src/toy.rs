@@ -5,7 +5,7 @@
 //! the curve. A public key spreads its word over 32 bytes, and a byte that does not fit changes the
 //! shared secret. The toy cipher is a keyed stream with a keyed 16-byte tag over nonce, associated
 //! data and ciphertext; each step of the tag is a bijection, so one changed word always changes it.
-//! Hashes and randomness are the real ones.
+//! The toy hash mixes four words with each word of its input. Randomness is the real one.
 
 use consort_proto::crypto::{Crypto, Ring};
 use consort_proto::{PublicKey, StaticSecret};
@@ -48,7 +48,11 @@ impl CryptoResolver for ToyResolver {
     }
 
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
-        self.0.resolve_hash(choice)
+        Some(Box::new(ToyHash::new(match choice {
+            HashChoice::SHA256 => "SHA256",
+            HashChoice::Blake2s => "BLAKE2s",
+            HashChoice::SHA512 | HashChoice::Blake2b => return None,
+        })))
     }
 
     fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
@@ -144,6 +148,92 @@ fn words(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
         word[..chunk.len()].copy_from_slice(chunk);
         u64::from_le_bytes(word)
     })
+}
+
+const HASH_LEN: usize = 32;
+
+/// What is not a whole word waits for the rest, so the result does not depend on how the input was
+/// cut.
+struct ToyHash {
+    name: &'static str,
+    state: [u64; 4],
+    part: u64,
+    len: u64,
+}
+
+impl ToyHash {
+    const fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            state: [BASE, 1, 2, 3],
+            part: 0,
+            len: 0,
+        }
+    }
+
+    fn absorb(&mut self, word: u64) {
+        let [a, b, c, d] = self.state;
+        let a = (a ^ word).wrapping_mul(BASE).rotate_left(31);
+        self.state = [b ^ a, c.wrapping_add(a), d ^ a.rotate_left(17), a];
+    }
+}
+
+impl Hash for ToyHash {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn block_len(&self) -> usize {
+        2 * HASH_LEN
+    }
+
+    fn hash_len(&self) -> usize {
+        HASH_LEN
+    }
+
+    fn reset(&mut self) {
+        *self = Self::new(self.name);
+    }
+
+    fn input(&mut self, data: &[u8]) {
+        let mut rest = data;
+        while let Some((word, after)) = rest
+            .split_first_chunk::<8>()
+            .filter(|_| self.len.is_multiple_of(8))
+        {
+            self.absorb(u64::from_le_bytes(*word));
+            self.len += 8;
+            rest = after;
+        }
+        for byte in rest {
+            self.part |= u64::from(*byte) << (8 * (self.len % 8));
+            self.len += 1;
+            if self.len.is_multiple_of(8) {
+                let word = core::mem::take(&mut self.part);
+                self.absorb(word);
+            }
+        }
+    }
+
+    fn result(&mut self, out: &mut [u8]) {
+        let (part, len) = (self.part, self.len);
+        self.absorb(part);
+        self.absorb(len);
+        for _ in 0..4 {
+            self.absorb(BASE);
+        }
+        for (chunk, word) in out[..HASH_LEN].chunks_exact_mut(8).zip(self.state) {
+            chunk.copy_from_slice(&mix(word).to_le_bytes());
+        }
+    }
+
+    /// One pass, the key first: nothing here is worth the outer one.
+    fn hmac(&mut self, key: &[u8], data: &[u8], out: &mut [u8]) {
+        self.reset();
+        self.input(key);
+        self.input(data);
+        self.result(out);
+    }
 }
 
 struct ToyCipher {
@@ -351,5 +441,27 @@ mod tests {
     fn noise_runs_on_it_and_a_wrong_secret_fails() {
         assert_eq!(handshake(1, 1), Ok(b"data".to_vec()));
         assert_eq!(handshake(1, 2), Err(Error::Decrypt));
+    }
+
+    #[test]
+    fn a_hash_depends_on_every_byte_and_not_on_how_the_input_was_cut() {
+        let digest = |parts: &[&[u8]]| {
+            let mut hash = ToyHash::new("SHA256");
+            for part in parts {
+                hash.input(part);
+            }
+            let mut out = [0; HASH_LEN];
+            hash.result(&mut out);
+            out
+        };
+        let text: Vec<u8> = (0..77).collect();
+        let whole = digest(&[&text]);
+        for cut in 0..text.len() {
+            assert_eq!(digest(&[&text[..cut], &text[cut..]]), whole, "at {cut}");
+            let mut changed = text.clone();
+            changed[cut] ^= 1;
+            assert_ne!(digest(&[&changed]), whole, "byte {cut}");
+            assert_ne!(digest(&[&text[..cut]]), whole, "{cut} bytes");
+        }
     }
 }

@@ -59,11 +59,17 @@ impl Trace {
     }
 
     /// A datagram reaches a node.
-    pub(crate) fn datagram(&mut self, now: Time, from: &str, to: usize, payload: &[u8]) {
+    pub(crate) fn datagram(
+        &mut self,
+        now: Time,
+        from: impl FnOnce() -> String,
+        to: usize,
+        payload: &[u8],
+    ) {
         self.absorb(now.as_micros() ^ (to as u64) << 56);
         self.absorb_bytes(payload);
         if self.wants_text() {
-            let digest = self.hash;
+            let (digest, from) = (self.hash, from());
             self.write(&format!(
                 "{now} n{to} <- {from} {} B {digest:016x}",
                 payload.len()
@@ -141,7 +147,7 @@ mod tests {
         let run = |inputs: &[(u64, usize, &[u8])]| {
             let mut trace = Trace::new(false);
             for (at, to, payload) in inputs {
-                trace.datagram(Time::from_micros(*at), "n0", *to, payload);
+                trace.datagram(Time::from_micros(*at), || "n0".to_owned(), *to, payload);
             }
             trace.hash()
         };

@@ -49,7 +49,9 @@ impl Lab {
     /// The firewalls of all devices; none where there is no nftables.
     pub(crate) fn firewalls(&self) -> Option<Vec<Firewall>> {
         let namespaces = self.switch.namespaces().iter();
-        namespaces.map(|namespace| Firewall::of(namespace)).collect()
+        namespaces
+            .map(|namespace| Firewall::of(namespace))
+            .collect()
     }
 }
 

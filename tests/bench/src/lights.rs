@@ -30,7 +30,7 @@ pub(crate) fn lights(setting: &Daemons) -> Option<()> {
 fn lab(setting: &Daemons, more: &str) -> Option<Lab> {
     let mut lab = Lab::new(setting)?;
     for device in &lab.group.devices {
-        device.install(programs::lights(), "lights.wasm");
+        device.install(&programs::plugin("lights"), "lights.wasm");
         if !more.is_empty() {
             device.install(&programs::guest("measured"), "measured.wasm");
         }
@@ -80,7 +80,10 @@ fn spreads(lab: &Lab, among: &[usize], marks: &[usize]) -> Vec<Duration> {
     let mut beats: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     for place in among {
         for line in lab.group.devices[*place].log().since(marks[*place]) {
-            let due = line.message.split(' ').find(|word| word.starts_with("due="));
+            let due = line
+                .message
+                .split(' ')
+                .find(|word| word.starts_with("due="));
             if let (true, Some(due), Some(at)) =
                 (line.is_by_plugin("lights"), due, line.written_us())
             {
@@ -88,7 +91,9 @@ fn spreads(lab: &Lab, among: &[usize], marks: &[usize]) -> Vec<Duration> {
             }
         }
     }
-    let whole = beats.into_values().filter(|times| times.len() == among.len());
+    let whole = beats
+        .into_values()
+        .filter(|times| times.len() == among.len());
     whole
         .filter_map(|times| {
             let spread = times.iter().max()? - times.iter().min()?;

@@ -71,7 +71,10 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
+        assert!(
+            Instant::now() < deadline,
+            "waited {PATIENCE:?} in vain: {what}"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -96,8 +99,14 @@ pub(crate) fn write(setting: &Daemons) -> Option<()> {
         .collect();
     let (mut each, mut all, mut missed) = (Samples::default(), Samples::default(), 0_usize);
     for (number, at) in written.into_iter().take(times) {
-        let arrivals: Vec<i64> = seen.iter().filter_map(|seen| seen.get(&number)).copied().collect();
-        arrivals.iter().for_each(|arrival| each.add(between(at, *arrival)));
+        let arrivals: Vec<i64> = seen
+            .iter()
+            .filter_map(|seen| seen.get(&number))
+            .copied()
+            .collect();
+        arrivals
+            .iter()
+            .for_each(|arrival| each.add(between(at, *arrival)));
         missed += others.len() - arrivals.len();
         if arrivals.len() == others.len()
             && let Some(last) = arrivals.iter().max()
@@ -131,14 +140,19 @@ pub(crate) fn join(setting: &Daemons) -> Option<()> {
         });
     }
     let (mut whole, mut from_member) = (Samples::default(), Samples::default());
-    let marks: Vec<usize> = rest.iter().map(|p| lab.group.devices[*p].log().mark()).collect();
+    let marks: Vec<usize> = rest
+        .iter()
+        .map(|p| lab.group.devices[*p].log().mark())
+        .collect();
     for _ in 0..setting.times {
         lab.group.wait_settled(&rest);
         let before = Instant::now();
         let device = &mut lab.group.devices[joiner];
         device.start();
         let held = until("1 MiB at the joiner", || device.log().find(0, says(&holds)));
-        let member = device.log().wait(0, "a member", |line| line.message == "member added");
+        let member = device
+            .log()
+            .wait(0, "a member", |line| line.message == "member added");
         whole.add(held.at.saturating_duration_since(before));
         from_member.add(held.at.saturating_duration_since(member.at));
         device.kill();
@@ -174,7 +188,10 @@ pub(crate) fn churn(setting: &Daemons) -> Option<()> {
     rates.sort_unstable();
     println!(
         "{}: {} B/s per device on average, {} to {}",
-        title(setting, "sent while 100 keys of 32 bytes change each second"),
+        title(
+            setting,
+            "sent while 100 keys of 32 bytes change each second"
+        ),
         rates.iter().sum::<u64>() / rates.len() as u64,
         rates[0],
         rates[rates.len() - 1]
@@ -184,13 +201,20 @@ pub(crate) fn churn(setting: &Daemons) -> Option<()> {
 
 pub(crate) fn count(setting: &Daemons) -> Option<()> {
     let nodes = usize::from(setting.nodes);
-    assert!(nodes >= 4 && ADDITIONS.is_multiple_of(2 * nodes), "{nodes} devices do not fit");
+    assert!(
+        nodes >= 4 && ADDITIONS.is_multiple_of(2 * nodes),
+        "{nodes} devices do not fit"
+    );
     let share = ADDITIONS / nodes;
     // These add one half, crash, and add the other half.
     let crashing = [nodes - 1, nodes - 2, nodes - 3];
     let half = |count: usize| format!("adds = {count}\ndump = true\n");
     let mut lab = Lab::measured(setting, |place| {
-        half(if crashing.contains(&place) { share / 2 } else { share })
+        half(if crashing.contains(&place) {
+            share / 2
+        } else {
+            share
+        })
     })?;
     let firewalls = lab.firewalls()?;
     let part = |split: &dyn Fn(usize) -> bool| {
@@ -200,7 +224,11 @@ pub(crate) fn count(setting: &Daemons) -> Option<()> {
             firewall.lose_from_all(&beyond);
         }
     };
-    let heal = || firewalls.iter().for_each(consort_e2e::firewall::Firewall::open);
+    let heal = || {
+        firewalls
+            .iter()
+            .for_each(consort_e2e::firewall::Firewall::open)
+    };
     let crash = |lab: &mut Lab, place: usize| {
         let device = &mut lab.group.devices[place];
         let said = format!("added {}", share / 2);
@@ -256,6 +284,8 @@ fn summary(sums: &[String]) -> String {
     for sum in sums {
         *counts.entry(sum).or_default() += 1;
     }
-    let counts = counts.iter().map(|(sum, count)| format!("{sum} at {count}"));
+    let counts = counts
+        .iter()
+        .map(|(sum, count)| format!("{sum} at {count}"));
     counts.collect::<Vec<_>>().join(", ")
 }

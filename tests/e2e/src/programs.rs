@@ -51,16 +51,6 @@ pub fn heartbeat() -> &'static Path {
     PLUGIN.get_or_init(|| plugin("heartbeat"))
 }
 
-/// The plugin `lights`.
-///
-/// # Panics
-/// It does not build.
-#[must_use]
-pub fn lights() -> &'static Path {
-    static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
-    PLUGIN.get_or_init(|| plugin("lights"))
-}
-
 /// A plugin of `plugins/` by its name.
 ///
 /// # Panics

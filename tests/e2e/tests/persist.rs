@@ -36,7 +36,12 @@ fn state_survives_the_power_of_all_devices_at_once() {
     group.wait_members(&[0, 1, 2]);
     for device in &group.devices {
         let mark = device.log().mark();
-        assert_eq!(wait_state(device, mark, "n=15"), before, "{}", device.name());
+        assert_eq!(
+            wait_state(device, mark, "n=15"),
+            before,
+            "{}",
+            device.name()
+        );
     }
 }
 
@@ -98,7 +103,10 @@ fn written(group: &mut Group) -> String {
     let whole = |device: &Device| {
         wait::until("the whole state", || {
             let lines = device.log().since(0);
-            let mut said = lines.iter().rev().filter(|line| line.is_by_plugin("measured"));
+            let mut said = lines
+                .iter()
+                .rev()
+                .filter(|line| line.is_by_plugin("measured"));
             let state = said.find(|line| line.message.starts_with("state "))?;
             let parts = ["shared colour=blue", "; n=15"];
             let names = state.message.matches("name=kitchen").count() == 3;
@@ -107,7 +115,10 @@ fn written(group: &mut Group) -> String {
         })
     };
     let states: Vec<String> = group.devices.iter().map(whole).collect();
-    assert!(states.iter().all(|state| *state == states[0]), "{states:#?}");
+    assert!(
+        states.iter().all(|state| *state == states[0]),
+        "{states:#?}"
+    );
     states[0].clone()
 }
 

@@ -30,6 +30,13 @@ mod config;
 mod limit_table;
 mod manifest;
 mod node;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the plugin host uses the rest, and hands it on"
+)]
+#[path = "../../../host/plugin-host/src/state_table.rs"]
+mod state_table;
 
 use consort_proto::fuzz;
 

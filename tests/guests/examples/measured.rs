@@ -101,7 +101,10 @@ impl timers::Guest for Measured {
 fn tick() {
     if TICKS.fetch_add(1, Ordering::Relaxed) == 0 {
         let verbs = config::get("once").unwrap_or_default();
-        verbs.split(';').filter(|verb| !verb.is_empty()).for_each(once);
+        verbs
+            .split(';')
+            .filter(|verb| !verb.is_empty())
+            .for_each(once);
     }
     let fill = setting("fill").unwrap_or(0);
     while FILLED.load(Ordering::Relaxed) < fill {
@@ -179,7 +182,11 @@ fn dump() {
             all.push(format!("{} {key}={}", peer.name, text(&value)));
         }
     }
-    say(&format!("state {}; n={}", all.join(", "), counters::get("n")));
+    say(&format!(
+        "state {}; n={}",
+        all.join(", "),
+        counters::get("n")
+    ));
 }
 
 impl state_events::Guest for Measured {
@@ -190,7 +197,10 @@ impl state_events::Guest for Measured {
             match change.outcome {
                 state_events::Outcome::Put(value) if change.key == "w" => {
                     let text = String::from_utf8_lossy(&value);
-                    say(&format!("sees {}", text.split(' ').next().unwrap_or_default()));
+                    say(&format!(
+                        "sees {}",
+                        text.split(' ').next().unwrap_or_default()
+                    ));
                 }
                 state_events::Outcome::Counted(sum) => say(&format!("sum {sum}")),
                 _ => {}

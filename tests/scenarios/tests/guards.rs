@@ -95,6 +95,48 @@ fn under_load_nobody_is_answered_without_a_cookie() {
     assert_eq!(count(Packet::Cookie), 31);
 }
 
+#[test]
+fn under_load_an_address_has_a_few_answers_and_no_more() {
+    let mut wire = Wire::new(1);
+    wire.run_for(ms(1));
+    let beacon = wire.sent[0].bytes.clone();
+    for number in 1..=160 {
+        let mut caller = node(number);
+        caller.handle_datagram(consort_proto::Time::ZERO, address(0), &beacon);
+        // The first hundred make the load, the others share an address.
+        let from = if number < 100 { number } else { STRANGER };
+        while let Some(transmit) = caller.poll_transmit() {
+            if transmit.payload.len() == 160 {
+                wire.inject(0, address(from), &transmit.payload);
+            }
+        }
+    }
+    wire.run_for(ms(1));
+    let cookies = wire.astray.iter().filter(|f| f.packet() == Packet::Cookie);
+    let cookies = cookies.filter(|f| f.to == address(STRANGER)).count();
+    assert_eq!(cookies, 5, "of sixty that came from there at once");
+}
+
+#[test]
+fn unfinished_messages_of_a_member_are_bounded() {
+    let (mut wire, _) = Wire::formed(2);
+    let part = |seq: u64, second| Lie::Part {
+        group: app().group(),
+        seq: 1_000_000 + seq,
+        second,
+    };
+    for seq in 0..17 {
+        wire.lie(0, 1, part(seq, false));
+    }
+    wire.run_for(ms(5));
+    wire.lie(0, 1, part(0, true));
+    wire.lie(0, 1, part(16, true));
+    wire.run_for(ms(5));
+    let long = |event: &&PluginEvent| matches!(event, PluginEvent::PeerMessage { payload, .. } if payload.len() == 2200);
+    let whole = wire.plugin_events(1).filter(long).count();
+    assert_eq!(whole, 1, "the oldest made room for the newest");
+}
+
 /// Whether a node has lost a member.
 fn loses(wire: &Wire, node: usize, member: usize) -> bool {
     let id = wire.id(member);

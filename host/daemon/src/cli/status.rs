@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::control::client::{ClientError, fetch_status};
 use crate::control::types::{
-    CloneStatus, InterfaceStatus, PeerSecrets, PeerState, PeerStatus, PluginStatus, Role,
-    SecretState, SecretStatus, SeedState, SeedStatus, Status,
+    CloneStatus, InterfaceStatus, PeerSecrets, PeerState, PeerStatus, PluginStatus, ReplicaStatus,
+    Role, SecretState, SecretStatus, SeedState, SeedStatus, Status,
 };
 
 /// Why the status was not shown.
@@ -102,6 +102,8 @@ pub fn plugins_table(plugins: &[PluginStatus]) -> String {
         "LEADER",
         "TERM",
         "MEMBERS",
+        "KEYS",
+        "BYTES",
         "LAST FAULT",
     ];
     let mut text = table(&head, plugins.iter().map(plugin_row).collect());
@@ -274,6 +276,8 @@ fn plugin_row(plugin: &PluginStatus) -> Vec<String> {
         or_dash(leader),
         or_dash(plugin.term.map(|t| t.to_string())),
         or_dash(plugin.members.map(|m| m.to_string())),
+        or_dash(plugin.replica.map(|r| r.keys.to_string())),
+        or_dash(plugin.replica.map(|replica| bytes(&replica))),
         plugin
             .last_fault
             .as_deref()
@@ -281,6 +285,18 @@ fn plugin_row(plugin: &PluginStatus) -> Vec<String> {
             .unwrap_or("")
             .to_owned(),
     ]
+}
+
+/// How much state a plugin has here, and what is to be said of it.
+fn bytes(replica: &ReplicaStatus) -> String {
+    let mut text = replica.bytes.to_string();
+    if replica.catching_up {
+        text.push_str(", catching up");
+    }
+    if replica.refused > 0 {
+        let _ = write!(text, ", {} refused", replica.refused);
+    }
+    text
 }
 
 const fn peer_state(state: PeerState) -> &'static str {
@@ -402,7 +418,13 @@ mod tests {
             "{text}"
         );
         let beat = line("beat");
-        for part in ["1.2.3", "follower", "hall", "12"] {
+        for part in [
+            "1.2.3",
+            "follower",
+            "hall",
+            "12",
+            "3500, catching up, 1 refused",
+        ] {
             assert!(beat.contains(part), "{part} in {beat}");
         }
     }

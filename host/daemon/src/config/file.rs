@@ -17,7 +17,7 @@ use super::kinds::{
     Checked, Device, FixedPort, Folder, FolderAccess, GrantedFolder, List, ListenAddress,
     LogFormat, Name, Pattern, PluginValue, Port, Priority, Seed, Switch, plugin_values,
 };
-use super::plugin::{FOLDERS_MAX, LimitTable, is_folder_name};
+use super::plugin::{FOLDERS_MAX, LimitTable, StateTable, is_folder_name};
 
 /// All settings, each of them optional.
 #[derive(Debug, Default, Deserialize)]
@@ -67,6 +67,7 @@ pub(super) struct PluginSettings {
     #[serde(deserialize_with = "plugin_values")]
     pub(super) config: BTreeMap<String, Checked<PluginValue>>,
     pub(super) limits: LimitTable,
+    pub(super) state: StateTable,
     pub(super) capabilities: CapabilitySettings,
 }
 
@@ -310,6 +311,12 @@ mod tests {
                 2,
                 "plugins.a.limits.memory_mib",
                 "1 to 1024",
+            ),
+            (
+                "[plugins.a.state]\nquota_kib = 20000",
+                2,
+                "plugins.a.state.quota_kib",
+                "1 to 16384",
             ),
             (
                 "[plugins.a.capabilities.files.music]\npath = \"music\"",

@@ -11,7 +11,7 @@ mod kinds;
 /// What the plugin host has words for.
 mod plugin {
     pub(super) use consort_plugin_host::{
-        Access, FOLDERS_MAX, FolderGrant, Granted, LimitTable, is_folder_name,
+        Access, FOLDERS_MAX, FolderGrant, Granted, LimitTable, StateTable, is_folder_name,
     };
 }
 mod resolve;
@@ -22,7 +22,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use consort_plugin_host::{Granted, LimitTable};
+use consort_plugin_host::{Granted, LimitTable, StateTable};
 use consort_proto::{Access, PluginId};
 use thiserror::Error;
 
@@ -84,6 +84,8 @@ pub struct PluginOverlay {
     pub config: BTreeMap<String, String>,
     /// `[plugins.<id>.limits]`: what it gets at most.
     pub limits: LimitTable,
+    /// `[plugins.<id>.state]`: how its replicated state is kept here, and its size at most.
+    pub state: StateTable,
     /// `[plugins.<id>.capabilities]`: what it gets if it asks for it.
     pub capabilities: Granted,
 }

@@ -455,6 +455,7 @@ fn assemble(settings: Settings) -> Config {
             .map(|(key, value)| (key, value.0))
             .collect(),
         limits: plugin.limits,
+        state: plugin.state,
         capabilities: granted(plugin.capabilities),
     };
     Config {

@@ -325,6 +325,21 @@ pub struct PluginStatus {
     pub term: Option<u64>,
     /// How many devices run it, this one included; null before it joined.
     pub members: Option<u64>,
+    /// Its group's replicated state as this device holds it; null before it joined.
+    pub replica: Option<ReplicaStatus>,
+}
+
+/// The replicated state of a plugin's group on this device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    /// Keys that have a value.
+    pub keys: u64,
+    /// Bytes of those keys and their values.
+    pub bytes: u64,
+    /// Whether other members are known to hold much that this device lacks.
+    pub catching_up: bool,
+    /// What other devices sent of it and was refused, in messages.
+    pub refused: u64,
 }
 
 /// This device's role in a plugin's group.
@@ -381,4 +396,6 @@ pub struct Counters {
     pub handshakes_denied: u64,
     /// Handshakes that were put off or asked for a cookie, because too many came at once.
     pub handshakes_put_off: u64,
+    /// Messages with state that were malformed, forged, or of a plugin that does not run here.
+    pub state_refused: u64,
 }

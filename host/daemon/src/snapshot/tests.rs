@@ -79,6 +79,12 @@ pub(crate) fn node_status() -> NodeStatus {
             leader: Some(device_id(1)),
             term: 12,
             members: 2,
+            state: consort_proto::StateStatus {
+                keys: 12,
+                bytes: 3_500,
+                catching_up: true,
+                refused: 1,
+            },
         }],
         clone: None,
         counters: consort_proto::Counters {

@@ -21,6 +21,7 @@ use rand_chacha::ChaCha12Rng;
 
 use crate::event::Address;
 use crate::id::NodeId;
+use crate::pace::is_large;
 use crate::time::Time;
 
 use addresses::Addresses;
@@ -189,8 +190,9 @@ impl Discovery {
     fn schedule(&mut self, now: Time, members: usize, rng: &mut ChaCha12Rng) {
         self.quick_sent += 1;
         self.next = match QUICK.get(self.quick_sent) {
-            Some(after) => now.max(self.quick_from + *after),
-            None => {
+            // One beacon that is heard is enough in a large group: the others hear of it.
+            Some(after) if !is_large(members) => now.max(self.quick_from + *after),
+            Some(_) | None => {
                 let grown = Duration::from_secs(members as u64) / MEMBERS_PER_SECOND;
                 now + PERIOD.max(grown) * rng.random_range(750..=1250) / 1000
             }

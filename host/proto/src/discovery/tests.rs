@@ -318,3 +318,13 @@ fn members_that_moved_are_remembered_where_they_are() {
     discovery.refresh_remembered(&members);
     assert_eq!(discovery.addresses_to_store(at(60_000)), None);
 }
+
+#[test]
+fn in_a_large_group_one_quick_beacon_is_enough() {
+    for (members, quick) in [(64, 5), (65, 1)] {
+        let mut bench = Bench::new(&[], &[]);
+        bench.members = members;
+        let sent = to_everyone(&bench.run_until(at(1_000)));
+        assert_eq!(sent.len(), quick, "{members} members");
+    }
+}

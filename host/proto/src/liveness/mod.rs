@@ -16,7 +16,8 @@
 //! A device whose own loop lags is more patient with others, see [`Health`].
 //!
 //! Besides, one peer a second is probed in turn, which keeps round trips and clock differences
-//! fresh; a new session is probed three times at once, and then until it answers.
+//! fresh; a new session is probed three times at once, and then until it answers. In a large group
+//! the first answer is enough.
 //!
 //! `timers` holds at most one entry per peer, never later than what is due for it: a peer that is
 //! heard puts its suspicion off without touching it, and an early timer finds nothing to do. So a
@@ -70,6 +71,8 @@ struct Track {
     suspicion: Option<Suspicion>,
     greetings: u8,
     greet_at: Time,
+    /// The greetings are for the round trip alone.
+    measuring: bool,
     /// The peer's entry in `timers`.
     timer: Option<Time>,
     timing: Timing,
@@ -118,6 +121,8 @@ pub(crate) struct Liveness {
     pace: Pace,
     round_at: Time,
     round_after: NodeId,
+    /// New sessions are probed no longer than until they answer.
+    thrifty: bool,
 }
 
 impl Liveness {
@@ -133,7 +138,13 @@ impl Liveness {
             },
             round_at: now + ROUND,
             round_after: NodeId(0),
+            thrifty: false,
         }
+    }
+
+    /// In a large group a new session's first answer ends its probes.
+    pub(crate) const fn set_thrifty(&mut self, thrifty: bool) {
+        self.thrifty = thrifty;
     }
 
     /// Sets T.
@@ -149,10 +160,11 @@ impl Liveness {
     }
 
     fn set_pace(&mut self, pace: Pace) {
-        if self.pace == pace {
+        let before = core::mem::replace(&mut self.pace, pace);
+        // Timers may be early, so a slower pace leaves them where they are.
+        if pace.silence() >= before.silence() {
             return;
         }
-        self.pace = pace;
         let timed = |(peer, track): (&NodeId, &Track)| {
             (track.attends || track.watched_since.is_some()).then_some(*peer)
         };
@@ -168,13 +180,19 @@ impl Liveness {
         track.connected = true;
         track.timing = Timing::default();
         self.greet(now, peer);
+        if let Some(track) = self.tracks.get_mut(&peer) {
+            track.measuring = true;
+        }
     }
 
     /// Probes the peer three times, now and shortly after.
     pub(crate) fn greet(&mut self, now: Time, peer: NodeId) {
         let track = self.tracks.entry(peer).or_default();
-        track.greetings = GREETINGS;
-        track.greet_at = now;
+        // The first goes out with whatever else the peer is sent now.
+        track.greetings = GREETINGS - 1;
+        track.greet_at = now + GREETING_GAP;
+        track.measuring = false;
+        self.outputs.push_back(Output::Probe(peer));
         self.set_timer(peer);
     }
 
@@ -271,6 +289,16 @@ impl Liveness {
 
     pub(crate) fn timing_mut(&mut self, peer: NodeId) -> &mut Timing {
         &mut self.tracks.entry(peer).or_default().timing
+    }
+
+    /// The peer's round trip is known.
+    pub(crate) fn measured(&mut self, peer: NodeId) {
+        if let Some(track) = self.tracks.get_mut(&peer)
+            && self.thrifty
+            && track.measuring
+        {
+            track.greetings = 0;
+        }
     }
 
     pub(crate) fn poll(&mut self) -> Option<Output> {

@@ -70,3 +70,26 @@ fn one_answer_ends_a_suspicion() {
     let took = lost_after(&mut liveness, Duration::from_secs(60));
     assert_eq!(took, Some(T * 3 + T * 12 / 5 + T), "the silence began anew");
 }
+
+#[test]
+fn in_a_large_group_the_first_answer_ends_the_probes_of_a_new_session() {
+    for (thrifty, expected) in [(false, 3), (true, 1)] {
+        let mut liveness = Liveness::new(Time::ZERO, T);
+        liveness.set_thrifty(thrifty);
+        liveness.connected(Time::ZERO, PEER);
+        let answered = Time::ZERO + Duration::from_millis(1);
+        let timing = liveness.timing_mut(PEER);
+        let echo = timing.echoed(answered, stamp(Time::ZERO), 0);
+        assert_eq!(echo.map(|echo| echo.elapsed), Some(1000));
+        liveness.measured(PEER);
+        let mut probes = 0;
+        while liveness.next_timeout() < Time::ZERO + ROUND {
+            let now = liveness.next_timeout();
+            liveness.handle_timeout(now);
+        }
+        while let Some(output) = liveness.poll() {
+            probes += usize::from(output == Output::Probe(PEER));
+        }
+        assert_eq!(probes, expected, "thrifty {thrifty}");
+    }
+}

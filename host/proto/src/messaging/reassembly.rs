@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::id::{BootId, NodeId};
+use crate::mutant::{self, Mutant};
 use crate::time::Time;
 use crate::wire::part::{Head, Part, part_count, part_range};
 
@@ -164,7 +165,9 @@ impl Reassembly {
         let of_peer = |key: &PartKey, from| key.from == from;
         let own = || self.partials.iter().filter(|(k, _)| of_peer(k, key.from));
         let own_bytes: usize = own().map(|(_, partial)| partial.bytes.len()).sum();
-        if own().count() >= PEER_COUNT_MAX || own_bytes + total > PEER_BYTES_MAX {
+        if mutant::is(Mutant::ReassemblyUnbounded) {
+            // The memory is whoever sends to fill.
+        } else if own().count() >= PEER_COUNT_MAX || own_bytes + total > PEER_BYTES_MAX {
             self.drop_oldest(|k| of_peer(k, key.from));
         } else if self.partials.len() >= COUNT_MAX || self.bytes + total > BYTES_MAX {
             self.drop_oldest(|_| true);

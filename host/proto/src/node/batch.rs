@@ -1,7 +1,7 @@
 //! Messages to one device that arise between two drains share datagrams.
 //!
 //! Nothing waits for company: the driver drains after each input or after a few that came at once,
-//! and then everything goes out. Buffers are kept for the next time.
+//! and then everything goes out. A few buffers are kept for the next time, not one for each device.
 
 use std::collections::BTreeMap;
 
@@ -20,8 +20,12 @@ pub(super) struct Batch {
     open: BTreeMap<NodeId, Frames>,
     /// Who has frames, in the order of their first.
     order: Vec<NodeId>,
-    spare: Vec<u8>,
+    /// Empty buffers.
+    spare: Vec<Vec<u8>>,
 }
+
+/// Empty buffers kept.
+const SPARE_MAX: usize = 32;
 
 #[derive(Debug, Default)]
 struct Frames {
@@ -33,22 +37,34 @@ struct Frames {
 impl Batch {
     /// Appends a frame. What does not fit the datagram with it is handed to `seal` first.
     fn append(&mut self, to: NodeId, write: impl FnOnce(&mut Vec<u8>), seal: impl FnOnce(&[u8])) {
-        let frames = self.open.entry(to).or_default();
+        let spare = &mut self.spare;
+        let frames = self.open.entry(to).or_insert_with(|| Frames {
+            bytes: spare.pop().unwrap_or_default(),
+            last: 0,
+        });
         let start = frames.bytes.len();
         if start == 0 {
             self.order.push(to);
         }
         write(&mut frames.bytes);
         if frames.bytes.len() > MAX_PLAINTEXT + SAVED && start > 0 {
-            self.spare.clear();
-            self.spare.extend_from_slice(&frames.bytes[start..]);
+            let mut next = self.spare.pop().unwrap_or_default();
+            next.extend_from_slice(&frames.bytes[start..]);
             frames.bytes.truncate(start);
             shorten_last(&mut frames.bytes, frames.last);
             seal(&frames.bytes);
-            core::mem::swap(&mut frames.bytes, &mut self.spare);
+            let sealed = core::mem::replace(&mut frames.bytes, next);
             frames.last = 0;
+            self.keep(sealed);
         } else {
             frames.last = start;
+        }
+    }
+
+    fn keep(&mut self, mut buffer: Vec<u8>) {
+        if self.spare.len() < SPARE_MAX {
+            buffer.clear();
+            self.spare.push(buffer);
         }
     }
 }
@@ -81,14 +97,14 @@ impl Node {
         }
         let mut order = core::mem::take(&mut self.batch.order);
         for to in order.drain(..) {
-            let Some(frames) = self.batch.open.get_mut(&to) else {
+            let Some(mut frames) = self.batch.open.remove(&to) else {
                 continue;
             };
             if let (Some(entry), Some(sessions)) = (self.roster.get(to), &mut self.sessions) {
                 shorten_last(&mut frames.bytes, frames.last);
                 let _ = sessions.send(&mut ctx!(self), &entry.key, &frames.bytes);
             }
-            frames.bytes.clear();
+            self.batch.keep(frames.bytes);
         }
         self.batch.order = order;
     }

@@ -7,6 +7,7 @@ use super::roster::{Entry, Standing};
 use crate::access::Access;
 use crate::event::{Address, RemovalReason};
 use crate::id::{BootId, NodeId, PublicKey};
+use crate::pace::is_large;
 use crate::session::SessionEvent;
 use crate::wire::message::Message;
 
@@ -75,7 +76,9 @@ impl Node {
         for seen in self.clones_seen() {
             self.send(node, &seen);
         }
-        if initiated || !self.membership.is_active(node) {
+        // Of two strangers one asking is enough; in a large group gossip makes up for a loss.
+        let large = is_large(self.membership.active_count());
+        if initiated || !(large || self.membership.is_active(node)) {
             self.membership.join(now, node);
         }
         self.tell_losses(node);

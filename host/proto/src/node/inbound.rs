@@ -242,6 +242,7 @@ impl Node {
         let sample = timing.echoed(received, pong.echo, 0).map(Echo::round_trip);
         if let Some(sample) = sample {
             timing.wall(sample, pong.wall, ours);
+            self.liveness.measured(from);
         }
         self.take_bulletin(from, &pong.bulletin, asked(received, sample));
         self.refresh_visibility(from);

@@ -40,6 +40,15 @@ pub enum Lie {
     },
     /// An entry of replicated state.
     Entry(FalseEntry),
+    /// A part of a long message to the plugin of one device.
+    Part {
+        /// In which group.
+        group: GroupKey,
+        /// Which message.
+        seq: u64,
+        /// Whether the first or the second half of it.
+        second: bool,
+    },
 }
 
 /// An entry of replicated state that its writer never wrote.
@@ -69,6 +78,9 @@ pub enum FalseKind {
     /// The leader's, next after what is known of the tenure in this epoch.
     Leader(u64),
 }
+
+/// The bytes of each half of a long message that is made up.
+const HALF: usize = 1100;
 
 impl Node {
     /// Sends a plaintext of any bytes over the session with a device. Returns whether there is one.
@@ -102,6 +114,17 @@ impl Node {
                 })
             }
             Lie::Entry(entry) => self.forge_entry(entry).map(Message::StateDelta),
+            Lie::Part { group, seq, second } => Some(Message::Part(Part {
+                head: Head {
+                    group: GroupRef::Key(group),
+                    class: Class::Direct,
+                    epoch: 0,
+                    seq,
+                },
+                total: 2 * HALF as u32,
+                index: u8::from(second),
+                chunk: Bytes::from_static(&[7; HALF]),
+            })),
             Lie::Relayed {
                 leader,
                 group,

@@ -369,11 +369,11 @@ impl Node {
                 }
             }
         }
-        if self.state_stored(token, &result) {
-            tracing::debug!(token, "state kept, or not");
-        }
         if self.rotating.is_stored_by(token) {
             self.keyring_stored(result);
+        } else if self.state_stored(token, &result) {
+            // The store tells of a lasting failure once; this comes again and again.
+            tracing::debug!(token, ?result, "state kept, or not");
         } else if let Err(reason) = result {
             tracing::warn!(
                 token,
@@ -490,7 +490,7 @@ impl Node {
         for group in groups {
             self.push_all(group);
         }
-        self.flush_state();
+        self.flush_last_state();
         self.settle_elections();
         self.membership.leave(self.now);
         self.repeat(Message::Goodbye(Goodbye {}));

@@ -15,6 +15,7 @@ use crate::id::NodeId;
 use crate::liveness;
 use crate::membership;
 use crate::mutant::{self, Mutant};
+use crate::pace::is_large;
 use crate::wire::message::{DownNotice, Message, Ping, Query, RecordRequest, WhoIs};
 
 /// How many members are asked about a silent leader, or for an unknown member.
@@ -86,7 +87,11 @@ impl Node {
             }
         }
         self.update_interval();
-        self.seek(node);
+        // A device that starts in a large group is told of all members at once, most of which are
+        // about to dial it. The chores seek those who do not.
+        if !is_large(self.membership.active_count()) {
+            self.seek(node);
+        }
         self.refresh_visibility(node);
     }
 
@@ -109,6 +114,8 @@ impl Node {
     fn update_interval(&mut self) {
         let interval = self.interval();
         self.liveness.set_interval(interval);
+        self.liveness
+            .set_thrifty(is_large(self.membership.active_count()));
         for election in self.elections.values_mut() {
             election.handle(self.now, Input::Interval(interval));
         }

@@ -94,7 +94,7 @@ impl Node {
         let Some((rotation, entry)) = self.rotation.as_mut().zip(self.roster.get_mut(node)) else {
             return;
         };
-        rotation.connected(self.now, node, entry.device);
+        rotation.connected(self.now, &mut self.rng, node, entry.device);
         let kid = self.sessions.as_ref().and_then(|s| s.kid(&entry.key));
         entry.kid = kid.or(entry.kid);
         if kid != Some(rotation.active().kid) {

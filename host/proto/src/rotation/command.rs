@@ -7,6 +7,7 @@ use super::{Cause, Output, Rotation};
 use crate::event::{RotateError, RotateStep};
 use crate::id::{DeviceId, NodeId};
 use crate::keyring::KeyState;
+use crate::mutant::{self, Mutant};
 
 impl Rotation {
     /// Takes a step, or says at once why not. `present` are the members; `force` passes over those
@@ -47,7 +48,7 @@ impl Rotation {
                 let next = self.ring.use_staged().ok_or(RotateError::NothingStaged)?;
                 let mark = next.shape().active.mark;
                 let without = self.those_without(present, |shape| shape.holds(&mark));
-                if !without.is_empty() && !force {
+                if !without.is_empty() && !force && !mutant::is(Mutant::UseUnready) {
                     return Err(RotateError::NotHeld(without));
                 }
                 next

@@ -24,6 +24,7 @@ use crate::event::{RotateError, RotateStep};
 use crate::id::{DeviceId, NodeId};
 use crate::keyring::{Keyring, Shape, kid};
 use crate::keys::{GroupKeys, Kid};
+use crate::mutant::{self, Mutant};
 use crate::status::PeerKeyring;
 use crate::time::{Time, micros};
 use crate::wire::keyring::{KeyringOffer, KeyringState};
@@ -31,6 +32,9 @@ use crate::wire::keyring::{KeyringOffer, KeyringState};
 /// Offers and questions are spread over this time, so that a device that is behind is not offered
 /// the same by all at once, and are repeated about as often.
 const SPREAD: Duration = Duration::from_millis(500);
+/// A question this soon after this device has told crossed the answer. One that is asked again
+/// comes no sooner than [`SPREAD`].
+const JUST_TOLD: Duration = Duration::from_millis(250);
 /// How long a device leaves it to whoever took a step to bring it to the others.
 const LEAVE_TO_FIRST: Duration = Duration::from_secs(1);
 /// After a failed write no other is tried for this long.
@@ -88,6 +92,10 @@ struct Peer {
     failed: bool,
     tell_at: Time,
     offer_at: Time,
+    /// When this device told it last.
+    told_at: Option<Time>,
+    /// Its entry in the timers, no later than either.
+    timer: Option<Time>,
 }
 
 /// See the module's documentation.
@@ -103,8 +111,8 @@ pub(crate) struct Rotation {
     peers: BTreeMap<NodeId, Peer>,
     /// The devices that may hold a restricted secret; without a list none.
     listed: Option<BTreeSet<DeviceId>>,
-    /// Nothing is due before this.
-    wake: Time,
+    /// At most one entry per peer, so that opening a session costs the same however many there are.
+    timers: BTreeSet<(Time, NodeId)>,
     outputs: VecDeque<Output>,
 }
 
@@ -119,7 +127,7 @@ impl Rotation {
             failed_at: None,
             peers: BTreeMap::new(),
             listed,
-            wake: Time::MAX,
+            timers: BTreeSet::new(),
             outputs: VecDeque::new(),
         }
     }
@@ -179,21 +187,32 @@ impl Rotation {
     }
 
     /// There is a session with a device, in a run that has told nothing yet.
-    pub(crate) fn connected(&mut self, now: Time, node: NodeId, device: DeviceId) {
+    pub(crate) fn connected(
+        &mut self,
+        now: Time,
+        rng: &mut ChaCha12Rng,
+        node: NodeId,
+        device: DeviceId,
+    ) {
+        self.disconnected(node);
         let peer = Peer {
             device,
             shape: None,
             failed: false,
             tell_at: Time::MAX,
             offer_at: Time::MAX,
+            told_at: None,
+            timer: None,
         };
         self.peers.insert(node, peer);
-        self.tell_at(node, now);
+        self.tell(now, rng, node);
     }
 
     /// There is no session with a device.
     pub(crate) fn disconnected(&mut self, node: NodeId) {
-        self.peers.remove(&node);
+        if let Some(at) = self.peers.remove(&node).and_then(|peer| peer.timer) {
+            self.timers.remove(&(at, node));
+        }
     }
 
     /// A device told the shape of its keyring.
@@ -217,7 +236,9 @@ impl Rotation {
         peer.shape = Some(shape);
         let failed_before = core::mem::replace(&mut peer.failed, failed);
         let fails_anew = failed && !failed_before;
-        if reply || ahead {
+        // Both ask when a session opens; who asks again has not been told.
+        let told = peer.told_at.is_some_and(|at| now.since(at) < JUST_TOLD);
+        if ahead || (reply && !told) {
             self.tell(now, rng, from);
         } else if let Some(peer) = self.peers.get_mut(&from) {
             peer.tell_at = Time::MAX;
@@ -314,25 +335,25 @@ impl Rotation {
     }
 
     /// When to call [`Rotation::handle_timeout`] next; may be early.
-    pub(crate) const fn next_timeout(&self) -> Time {
-        self.wake
+    pub(crate) fn next_timeout(&self) -> Time {
+        self.timers.first().map_or(Time::MAX, |(at, _)| *at)
     }
 
     /// Tells and offers what is due. Harmless when early.
     pub(crate) fn handle_timeout(&mut self, now: Time, rng: &mut ChaCha12Rng) {
-        if now < self.wake {
-            return;
+        let mut due = Vec::new();
+        while let Some((at, node)) = self.timers.first().copied() {
+            if at > now {
+                break;
+            }
+            self.timers.pop_first();
+            due.push(node);
         }
-        let due: Vec<NodeId> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.tell_at.min(peer.offer_at) <= now)
-            .map(|(node, _)| *node)
-            .collect();
         for node in due {
-            let Some(peer) = self.peers.get(&node) else {
+            let Some(peer) = self.peers.get_mut(&node) else {
                 continue;
             };
+            peer.timer = None;
             if peer.tell_at <= now {
                 self.tell(now, rng, node);
             }
@@ -343,12 +364,23 @@ impl Rotation {
             {
                 self.offer(now, rng, node);
             }
+            self.set_timer(node);
         }
-        let next = self
-            .peers
-            .values()
-            .map(|peer| peer.tell_at.min(peer.offer_at));
-        self.wake = next.min().unwrap_or(Time::MAX);
+    }
+
+    /// Moves a peer's timer forward to what is due next for it.
+    fn set_timer(&mut self, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        let due = peer.tell_at.min(peer.offer_at);
+        if due == Time::MAX || peer.timer.is_some_and(|at| at <= due) {
+            return;
+        }
+        if let Some(later) = peer.timer.replace(due) {
+            self.timers.remove(&(later, node));
+        }
+        self.timers.insert((due, node));
     }
 
     pub(crate) fn poll(&mut self) -> Option<Output> {
@@ -411,6 +443,7 @@ impl Rotation {
             .as_ref()
             .is_some_and(|shape| self.shape.lacks(shape));
         peer.tell_at = Time::MAX;
+        peer.told_at = Some(now);
         let state = KeyringState {
             shape: self.shape.clone(),
             failed: self.failed_at.is_some(),
@@ -441,20 +474,22 @@ impl Rotation {
     }
 
     fn may_offer(&self, device: &DeviceId, shape: &Shape) -> bool {
-        !self.ring.is_restricted_for(shape) || self.is_listed(device)
+        !self.ring.is_restricted_for(shape)
+            || self.is_listed(device)
+            || mutant::is(Mutant::RestrictedToAnyone)
     }
 
     fn tell_at(&mut self, node: NodeId, at: Time) {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.tell_at = at;
-            self.wake = self.wake.min(at);
+            self.set_timer(node);
         }
     }
 
     fn offer_at(&mut self, node: NodeId, at: Time) {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.offer_at = at;
-            self.wake = self.wake.min(at);
+            self.set_timer(node);
         }
     }
 

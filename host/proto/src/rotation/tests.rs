@@ -29,8 +29,11 @@ impl Bench {
             rotation: Rotation::new(ring, None),
             rng: ChaCha12Rng::seed_from_u64(1),
         };
-        bench.rotation.connected(NOW, node(2), device(2));
-        bench.rotation.connected(NOW, node(3), device(3));
+        for peer in [2, 3] {
+            let (rotation, rng) = (&mut bench.rotation, &mut bench.rng);
+            rotation.connected(NOW, rng, node(peer), device(peer));
+        }
+        bench.outputs();
         bench
     }
 

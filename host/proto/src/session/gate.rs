@@ -15,6 +15,7 @@ use core::net::{IpAddr, Ipv6Addr};
 use core::time::Duration;
 
 use crate::event::Address;
+use crate::mutant::{self, Mutant};
 use crate::session::lru::Lru;
 use crate::time::Time;
 
@@ -75,7 +76,7 @@ impl Gate {
         let full_at = self.buckets.get_or_insert(Source::of(from), || Time::ZERO);
         let base = (*full_at).max(now);
         if base.since(now) > BUCKET_PERIOD * (BUCKET_BURST - 1) {
-            return false;
+            return mutant::is(Mutant::BucketsEndless);
         }
         *full_at = base + BUCKET_PERIOD;
         true

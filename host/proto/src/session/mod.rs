@@ -165,7 +165,8 @@ pub(crate) struct NoSession;
 /// All sessions of a device, and its attempts at more.
 pub(crate) struct Sessions {
     identity: Identity,
-    peers: BTreeMap<PublicKey, Slots>,
+    /// Boxed: what is large is not moved about as the tree grows.
+    peers: BTreeMap<PublicKey, Box<Slots>>,
     attempts: BTreeMap<PublicKey, Attempt>,
     indices: BTreeMap<Index, PublicKey>,
     counters: InitCounters,

@@ -254,6 +254,7 @@ fn step(plan: &Plan, key: &str, step: &Step) -> Checked {
         Action::DiskFull(who) => self::who(plan, &format!("{key}.disk_full"), who),
         Action::DiskFree(who) => self::who(plan, &format!("{key}.disk_free"), who),
         Action::Readdress(who) => self::who(plan, &format!("{key}.readdress"), who),
+        Action::Rotate(rotate) => self::who(plan, &format!("{key}.rotate.node"), &rotate.node),
         Action::Partition(sides) => sides
             .iter()
             .flatten()

@@ -24,7 +24,8 @@ pub use run::{Outcome, RunOptions, Violation, run_plan};
 pub use state::{LoseState, StatePlan, WritesPlan};
 pub use step::{
     Action, ClockDrift, ClockJump, CloneOf, CrashAtWrite, Flap, Flood, FloodKind, LinkChange, Pair,
-    PluginDown, PluginFault, PluginUp, Replay, Restart, SendOne, Step, Stranger, True, Who,
+    PluginDown, PluginFault, PluginUp, Replay, Restart, Rotate, RotateWord, SendOne, Step,
+    Stranger, True, Who,
 };
 
 /// The version of the form.

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::time::Duration;
 
+use consort_proto::RotateStep;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -141,6 +142,8 @@ pub enum Action {
     Send(SendOne),
     /// The network of devices changes: they come back under addresses of their own.
     Readdress(Who),
+    /// An operator takes a step of a rotation of the group's secret.
+    Rotate(Rotate),
 }
 
 /// The word `true`, for actions that need no more.
@@ -252,6 +255,41 @@ pub struct Flap {
     /// For how long this goes on.
     #[serde(rename = "for", with = "span::text")]
     pub lasting: Duration,
+}
+
+/// See [`Action::Rotate`]. A device that refuses the step leaves everything as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rotate {
+    /// On which devices; on each by itself.
+    pub node: Who,
+    /// Which step.
+    pub step: RotateWord,
+    /// Whether members that are not ready are passed over. Default: no.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub force: bool,
+}
+
+/// The steps of an orderly rotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RotateWord {
+    /// See [`RotateStep::Install`].
+    Install,
+    /// See [`RotateStep::Use`].
+    Use,
+    /// See [`RotateStep::Remove`].
+    Remove,
+}
+
+impl From<RotateWord> for RotateStep {
+    fn from(word: RotateWord) -> Self {
+        match word {
+            RotateWord::Install => Self::Install,
+            RotateWord::Use => Self::Use,
+            RotateWord::Remove => Self::Remove,
+        }
+    }
 }
 
 /// See [`Action::CrashAtWrite`].
@@ -440,6 +478,7 @@ impl Action {
                 .collect(),
             Self::CrashAtWrite(crash) => vec![&mut crash.node],
             Self::LoseState(lose) => vec![&mut lose.node],
+            Self::Rotate(rotate) => vec![&mut rotate.node],
             Self::ClockJump(jump) => vec![&mut jump.node],
             Self::ClockDrift(drift) => vec![&mut drift.node],
             Self::Flood(flood) => vec![&mut flood.to],

@@ -66,12 +66,12 @@ impl Sim {
             return;
         }
         if let Input::Datagram { from, payload, .. } = &input {
-            let sender = match self.by_address.get(from) {
+            self.stats.arrived += 1;
+            let sender = || match self.by_address.get(from) {
                 Some(index) => format!("n{index}"),
                 None => from.to_string(),
             };
-            self.stats.arrived += 1;
-            self.trace.datagram(now, &sender, node, payload);
+            self.trace.datagram(now, sender, node, payload);
         }
         let output = self.log.during(|| running.handle(now, input));
         self.dispose(node, output);

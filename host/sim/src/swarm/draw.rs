@@ -10,7 +10,8 @@ use crate::oracle;
 use crate::plan::{
     Action, BeatPlan, ClockDrift, ClockJump, CloneOf, CrashAtWrite, CryptoChoice, DevicePlan, Flap,
     Flood, FloodKind, LinkChange, LoseState, Mode, Pair, Plan, PluginDown, PluginFault, PluginPlan,
-    PluginUp, Replay, Restart, SendOne, StatePlan, Step, Stranger, True, Who, WritesPlan,
+    PluginUp, Replay, Restart, Rotate, RotateWord, SendOne, StatePlan, Step, Stranger, True, Who,
+    WritesPlan,
 };
 use crate::seed::Seed;
 
@@ -28,7 +29,7 @@ pub fn draw(seed: Seed) -> Plan {
         begin: Duration::ZERO,
         end: Duration::ZERO,
     }
-    .all()
+    .all(seed)
 }
 
 struct Draw {
@@ -45,7 +46,7 @@ const fn ms(ms: u64) -> Duration {
 }
 
 impl Draw {
-    fn all(mut self) -> Plan {
+    fn all(mut self, seed: Seed) -> Plan {
         self.plan.nodes = match self.rng.random_range(0..100) {
             0..20 => 2,
             20..83 => self.rng.random_range(3..=6),
@@ -80,6 +81,14 @@ impl Draw {
         self.rng = self.seed.stream("swarm state", 0);
         if self.chance(60) {
             self.state();
+        }
+        // From a stream of its own: what else a seed decides does not depend on it.
+        self.rng = seed.stream("swarm", 1);
+        if self.chance(30) {
+            self.rotations();
+        }
+        if self.chance(15) {
+            self.preemption();
         }
         self.plan.steps.sort_by_key(|step| step.at);
         self.plan
@@ -353,6 +362,54 @@ impl Draw {
         }
     }
 
+    /// The first two steps of one or two rotations, so that the secret that all began with is
+    /// still accepted at the end: what a device that missed a third step may do is in the
+    /// scenarios of rotation.
+    fn rotations(&mut self) {
+        for _ in 0..self.rng.random_range(1..=2) {
+            let node = self.who();
+            let at = self.at();
+            for step in [RotateWord::Install, RotateWord::Use] {
+                let after = ms(self.rng.random_range(0..8_000));
+                let rotate = Rotate {
+                    node: node.clone(),
+                    step,
+                    force: self.chance(20),
+                };
+                let at = if step == RotateWord::Use {
+                    at + after
+                } else {
+                    at
+                };
+                self.push(at.min(self.end), Action::Rotate(rotate));
+            }
+        }
+    }
+
+    /// Some have opted to take over, once they have been members for a minute without a change.
+    fn preemption(&mut self) {
+        for plugin in &mut self.plan.plugins {
+            plugin.preempt = true;
+        }
+        let own = self.plan.devices.iter_mut();
+        for plugin in own.filter_map(|device| device.plugins.as_mut()).flatten() {
+            plugin.preempt = true;
+        }
+        for index in 0..self.plan.nodes {
+            let priority = self.rng.random_range(-5..=5);
+            let mut known = self.plan.devices.iter_mut();
+            match known.find(|device| device.index == index) {
+                Some(device) => device.priority = Some(priority),
+                None => {
+                    let mut device = DevicePlan::new(index);
+                    device.priority = Some(priority);
+                    self.plan.devices.push(device);
+                }
+            }
+        }
+        self.plan.duration += ms(70_000);
+    }
+
     fn plugin(&mut self, at: Duration) {
         let index = self.rng.random_range(0..self.plan.plugins.len());
         let plugin = Some(self.plan.plugins[index].id.clone());
@@ -495,6 +552,9 @@ mod tests {
             "plugin_up",
             "send",
             "readdress",
+            "step = \"install\"",
+            "step = \"use\"",
+            "preempt = true",
             "liveness",
             "safety",
             "torn = true",

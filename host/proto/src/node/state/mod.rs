@@ -11,7 +11,7 @@ mod push;
 mod tenure;
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -358,10 +358,23 @@ impl Node {
         }
     }
 
-    /// Hands what is to be kept to the disk.
+    /// Hands what is to be kept to the disk, one request per group at a time: one that failed is
+    /// made again, and must not undo what a later one brought there.
     pub(super) fn flush_state(&mut self) {
+        let under_way = self.states.flushing.values();
+        let under_way: BTreeSet<GroupKey> = under_way.map(|(group, _)| *group).collect();
+        self.flush_all_but(&under_way);
+    }
+
+    /// The same for a device that leaves and makes no request again.
+    pub(super) fn flush_last_state(&mut self) {
+        self.flush_all_but(&BTreeSet::new());
+    }
+
+    fn flush_all_but(&mut self, under_way: &BTreeSet<GroupKey>) {
         self.states.flush_at = Time::MAX;
         let dirty = self.states.kept.iter_mut();
+        let dirty = dirty.filter(|(group, _)| !under_way.contains(*group));
         let dirty: Vec<(GroupKey, Changes)> = dirty
             .map(|(group, kept)| {
                 let mut changes = core::mem::take(&mut kept.unkept);
@@ -388,11 +401,15 @@ impl Node {
         let Some((group, changes)) = self.states.flushing.remove(&token) else {
             return false;
         };
-        if result.is_err()
-            && let Some(kept) = self.states.kept.get_mut(&group)
-        {
+        let Some(kept) = self.states.kept.get_mut(&group) else {
+            return true;
+        };
+        if result.is_err() {
             kept.unkept.extend(changes);
             self.states.flush_at = self.states.flush_at.min(self.now + FLUSH_RETRY);
+        } else if kept.replica.is_dirty() {
+            // It waited for this request.
+            self.states.flush_at = self.states.flush_at.min(self.now);
         }
         true
     }

@@ -1,6 +1,5 @@
 //! A few replicas and a network between them that loses, repeats and reorders.
 
-use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -296,13 +295,6 @@ impl Net {
             assert_eq!(replica.digest(), self.replicas[0].digest());
             assert_eq!(replica.size(), self.replicas[0].size());
         }
-    }
-}
-
-pub(super) fn short_lived() -> StateConfig {
-    StateConfig {
-        keep_absent: Duration::from_secs(24 * 60),
-        ..StateConfig::default()
     }
 }
 

@@ -159,8 +159,10 @@ fn step(net: &mut Net, model: &mut Model) {
 
 fn run(seed: u64, count: usize) {
     let mut net = Net::new(count, seed);
-    net.loss = 200;
     net.elect(0);
+    // Who never met the group founds one of its own, and starts over when they meet.
+    net.settle();
+    net.loss = 200;
     let mut model = Model::default();
     for _ in 0..400 {
         let before: Vec<_> = net.replicas.iter().map(versions).collect();

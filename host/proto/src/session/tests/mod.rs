@@ -103,7 +103,11 @@ impl Device {
     /// Every index belongs to one live session or pending Init.
     fn check_indices(&self) {
         let sessions = &self.sessions;
-        let mut live: Vec<Index> = sessions.peers.values().flat_map(Slots::indices).collect();
+        let mut live: Vec<Index> = sessions
+            .peers
+            .values()
+            .flat_map(|slots| slots.indices())
+            .collect();
         let pending = sessions
             .attempts
             .values()

@@ -82,6 +82,10 @@ impl Runner<'_> {
             }
             Action::Link(change) => self.change_links(&change),
             Action::Flap(flap) => self.flap(index, true, now + flap.lasting),
+            Action::Rotate(rotate) => self.each_going(&rotate.node, |runner, node| {
+                let step = rotate.step.into();
+                runner.sim.begin_rotate(node, step, rotate.force);
+            }),
             Action::Readdress(who) => self.each(&who, |runner, node| runner.sim.readdress(node)),
             Action::DiskFull(_)
             | Action::DiskFree(_)
