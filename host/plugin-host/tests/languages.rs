@@ -315,14 +315,14 @@ fn timers_fire_and_cancelled_ones_do_not() {
             .concat(),
         );
         assert_eq!(
-            tour.instance.fire_timers(at(900_000)).unwrap(),
+            tour.instance.fire_timers(at(900_000)).0,
             Outcome::default()
         );
         tour.expect(&[]);
-        tour.instance.fire_timers(at(1_100_000)).unwrap();
+        tour.instance.fire_timers(at(1_100_000)).1.unwrap();
         tour.expect(&["timer: 1 due yes"]);
-        tour.instance.fire_timers(at(10_000_000)).unwrap();
-        tour.instance.fire_timers(at(20_000_000)).unwrap();
+        tour.instance.fire_timers(at(10_000_000)).1.unwrap();
+        tour.instance.fire_timers(at(20_000_000)).1.unwrap();
         tour.expect(&["timer: 2 due yes", "timer: 2 due yes"]);
     });
 }
