@@ -314,10 +314,7 @@ fn timers_fire_and_cancelled_ones_do_not() {
             ]
             .concat(),
         );
-        assert_eq!(
-            tour.instance.fire_timers(at(900_000)).0,
-            Outcome::default()
-        );
+        assert_eq!(tour.instance.fire_timers(at(900_000)).0, Outcome::default());
         tour.expect(&[]);
         tour.instance.fire_timers(at(1_100_000)).1.unwrap();
         tour.expect(&["timer: 1 due yes"]);

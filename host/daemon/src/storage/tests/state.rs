@@ -7,9 +7,9 @@ use consort_proto::{StoreRecord, StoreRequest};
 use redb::backends::FileBackend;
 use redb::{Builder, StorageBackend};
 
-use super::state_file::{FORMAT, GROUP_BYTES_MAX, GROUPS_MAX, open_file};
-use super::state_keeper::RETRY_EVERY;
-use super::*;
+use super::super::state_file::{FORMAT, GROUP_BYTES_MAX, GROUPS_MAX, open_file};
+use super::super::state_keeper::RETRY_EVERY;
+use super::super::*;
 
 /// Keys and values of groups, as tests compare them.
 type Contents = BTreeMap<u64, BTreeMap<String, String>>;
