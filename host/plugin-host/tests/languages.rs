@@ -118,6 +118,12 @@ impl Tour {
         self.deliver(message(payload))
     }
 
+    fn fire(&mut self, offset_us: u64) {
+        let (outcome, result) = self.instance.fire_timers(at(offset_us));
+        result.unwrap();
+        assert_eq!(outcome, Outcome::default());
+    }
+
     /// The lines since the last look.
     #[track_caller]
     fn expect(&self, expected: &[&str]) {
@@ -314,15 +320,12 @@ fn timers_fire_and_cancelled_ones_do_not() {
             ]
             .concat(),
         );
-        assert_eq!(
-            tour.instance.fire_timers(at(900_000)).unwrap(),
-            Outcome::default()
-        );
+        tour.fire(900_000);
         tour.expect(&[]);
-        tour.instance.fire_timers(at(1_100_000)).unwrap();
+        tour.fire(1_100_000);
         tour.expect(&["timer: 1 due yes"]);
-        tour.instance.fire_timers(at(10_000_000)).unwrap();
-        tour.instance.fire_timers(at(20_000_000)).unwrap();
+        tour.fire(10_000_000);
+        tour.fire(20_000_000);
         tour.expect(&["timer: 2 due yes", "timer: 2 due yes"]);
     });
 }
