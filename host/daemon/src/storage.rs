@@ -440,6 +440,4 @@ fn write_mirror(path: &Path, counter: u64) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod state_tests;
-#[cfg(test)]
 mod tests;

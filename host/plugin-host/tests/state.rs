@@ -57,6 +57,7 @@ impl Plugin {
     fn new(state: StateView, setup: &str) -> Self {
         let lines = Lines::default();
         let settings = InstanceSettings {
+            files: std::collections::BTreeMap::new(),
             plugin: plugin_id("under-test"),
             this_device: this_device(),
             config: Arc::new(BTreeMap::from([("setup".to_owned(), setup.to_owned())])),

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use consort_proto::bench::Replicas;
 
-const ROUNDS: usize = 9;
-const CALLS: u32 = 2000;
+const ROUNDS: usize = 101;
+const CALLS: u32 = 100;
 
 fn main() {
     println!(

@@ -83,8 +83,6 @@ mutants! {
     BucketsEndless = "buckets-endless",
     /// A device may begin as many long messages as it likes.
     ReassemblyUnbounded = "reassembly-unbounded",
-    /// A restricted secret is offered to whoever lacks it.
-    RestrictedToAnyone = "restricted-to-anyone",
     /// A fresh secret is used before all members hold it.
     UseUnready = "use-unready",
 }

@@ -99,6 +99,8 @@ pub struct Written {
     pub(crate) holders: BTreeMap<u64, Time>,
     /// Devices that have it on their disks.
     pub(crate) kept: BTreeSet<usize>,
+    /// The session that was told that it is superseded.
+    pub(crate) told_in: Option<u64>,
 }
 
 /// Where a write goes.
@@ -122,8 +124,6 @@ pub(crate) struct Ledger {
     /// Writes that nobody else is known to have.
     unsecured: BTreeSet<u64>,
     shown: BTreeMap<(u64, Origin, Arc<str>), BTreeMap<DeviceId, Shown>>,
-    /// Leader-state writes that a replica gave up for older ones.
-    withdrawn: BTreeSet<u64>,
     highest: u64,
     /// Clocks were set: what was written when is no longer a matter of group time.
     loose: bool,
@@ -140,7 +140,6 @@ impl Default for Ledger {
             pending: BTreeMap::new(),
             unsecured: BTreeSet::new(),
             shown: BTreeMap::new(),
-            withdrawn: BTreeSet::new(),
             highest: 0,
             loose: false,
             horizon: StateConfig::default().keep_absent,
@@ -381,24 +380,9 @@ impl Ledger {
         };
         written.seen.entry(place.node).or_insert(place.now);
         written.holders.entry(session).or_insert(place.now);
-        let (device, term) = (written.device, written.term);
+        let device = written.device;
         let strict = strict && !self.doubted.contains(&device);
         let key = (session, change.origin, Arc::clone(&change.key));
-        if change.origin == Origin::Leader {
-            let before = self
-                .shown
-                .get(&key)
-                .into_iter()
-                .flatten()
-                .map(|s| s.1.number);
-            let later = |before: &u64| {
-                self.get(*before).is_some_and(|before| {
-                    before.term > term || (before.device == device && term == before.term)
-                })
-            };
-            let given_up: Vec<u64> = before.filter(|b| *b > number).filter(later).collect();
-            self.withdrawn.extend(given_up);
-        }
         let fresh = Shown {
             number,
             gone: false,
@@ -430,6 +414,7 @@ impl Ledger {
             let open = matches!(written.fate, Fate::Handed | Fate::Taken | Fate::Doubtful);
             if written.node == place.node && open {
                 written.fate = fate;
+                written.told_in = Some(app.session());
                 fate = Fate::Doubtful;
             }
         }

@@ -251,15 +251,6 @@ pub(crate) fn count(setting: &Daemons) -> Option<()> {
     crash(&mut lab, crashing[1]);
     crash(&mut lab, crashing[2]);
     let whole = format!("n={ADDITIONS}");
-    let sums = |lab: &Lab| -> Vec<String> {
-        let sum = |place: usize| {
-            let lines = lab.group.devices[place].log().since(0);
-            let last = lines.iter().rev().find(|line| says("state ")(line));
-            let sum = last.and_then(|line| line.message.rsplit("; ").next());
-            sum.unwrap_or("nothing").to_owned()
-        };
-        (0..nodes).map(sum).collect()
-    };
     let deadline = Instant::now() + PATIENCE;
     while sums(&lab).iter().any(|sum| *sum != whole) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(200));
@@ -276,6 +267,18 @@ pub(crate) fn count(setting: &Daemons) -> Option<()> {
     );
     let exact = first.iter().chain(&second).all(|sum| *sum == whole);
     exact.then_some(())
+}
+
+/// The sum that each device shows.
+fn sums(lab: &Lab) -> Vec<String> {
+    let devices = lab.group.devices.iter();
+    let sum = devices.map(|device| {
+        let lines = device.log().since(0);
+        let last = lines.iter().rev().find(|line| says("state ")(line));
+        let sum = last.and_then(|line| line.message.rsplit("; ").next());
+        sum.unwrap_or("nothing").to_owned()
+    });
+    sum.collect()
 }
 
 /// The different sums and how many devices have each.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use consort_plugin::clock::Timer;
 use consort_plugin::{GroupTime, Leadership, Plugin, clock, messages};
 
 const PERIOD: Duration = Duration::from_millis(20);
@@ -14,11 +15,11 @@ struct Talker;
 
 impl Plugin for Talker {
     fn promote_leader(&mut self, _: Leadership) {
-        clock::wake_every(PERIOD, TALK);
+        clock::every(PERIOD, TALK);
     }
 
     fn demote_leader(&mut self) {
-        clock::cancel(TALK);
+        Timer::from(TALK).cancel();
     }
 
     fn timer(&mut self, _: u64, _: GroupTime) {

@@ -3,6 +3,7 @@
 //! Each scenario is a test under `tests/`. It runs for a few seeds of its own; `CONSORT_SEED=…`
 //! replays one, `CONSORT_RUNS=…` runs more of them, `CONSORT_TRACE=FILE` writes down what happens.
 
+pub mod state;
 pub mod wire;
 
 use std::time::Duration;

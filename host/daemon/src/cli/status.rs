@@ -394,7 +394,7 @@ mod tests {
         assert!(line("Device").contains("kitchen"), "{text}");
         assert!(line("Group").starts_with("Group    2 members"), "{text}");
         assert!(
-            line("Clock").contains("2023-11-14T22:14:23Z, synchronised within 800 µs"),
+            line("Clock").contains("2023-11-14T22:14:23Z, synchronised within 2.0 ms"),
             "{text}"
         );
         assert!(

@@ -1,3 +1,5 @@
+mod state;
+
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 

@@ -79,8 +79,7 @@ fn in_a_large_group_the_first_answer_ends_the_probes_of_a_new_session() {
         liveness.connected(Time::ZERO, PEER);
         let answered = Time::ZERO + Duration::from_millis(1);
         let timing = liveness.timing_mut(PEER);
-        let echo = timing.echoed(answered, stamp(Time::ZERO), 0);
-        assert_eq!(echo.map(|echo| echo.elapsed), Some(1000));
+        assert!(timing.echoed(answered, stamp(Time::ZERO), 0).is_some());
         liveness.measured(PEER);
         let mut probes = 0;
         while liveness.next_timeout() < Time::ZERO + ROUND {

@@ -255,6 +255,7 @@ impl Node {
             .map(|group| identity.open_sessions(group, &config, &stored));
         let discovery = Discovery::new(now, &config.seeds, &stored.addresses);
         let membership = Membership::new(identity.node, stored.boot_counter, rng.random());
+        let states = States::new(&identity, stored.boot_counter, stored.state);
         let mut node = Self {
             membership,
             discovery,
@@ -267,12 +268,7 @@ impl Node {
             batch: Batch::default(),
             clock: GroupClock::new(now, wall, rng.next_u64()),
             wall: WallClock::new(now, wall),
-            states: States::new(
-                identity.device,
-                stored.boot_counter,
-                identity.boot,
-                stored.state,
-            ),
+            states,
             roster: Roster::default(),
             plugins: BTreeMap::new(),
             pasts: pasts(stored.epoch_ceilings),

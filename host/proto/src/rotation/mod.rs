@@ -24,7 +24,6 @@ use crate::event::{RotateError, RotateStep};
 use crate::id::{DeviceId, NodeId};
 use crate::keyring::{Keyring, Shape, kid};
 use crate::keys::{GroupKeys, Kid};
-use crate::mutant::{self, Mutant};
 use crate::status::PeerKeyring;
 use crate::time::{Time, micros};
 use crate::wire::keyring::{KeyringOffer, KeyringState};
@@ -474,9 +473,7 @@ impl Rotation {
     }
 
     fn may_offer(&self, device: &DeviceId, shape: &Shape) -> bool {
-        !self.ring.is_restricted_for(shape)
-            || self.is_listed(device)
-            || mutant::is(Mutant::RestrictedToAnyone)
+        !self.ring.is_restricted_for(shape) || self.is_listed(device)
     }
 
     fn tell_at(&mut self, node: NodeId, at: Time) {

@@ -245,7 +245,10 @@ fn offers_are_repeated_until_the_other_has_told_that_it_holds_all() {
     bench.told(node(2), bench.shape(), false);
     bench.told(node(3), bench.shape(), false);
     assert_eq!(bench.rotation.standing(node(2)), PeerKeyring::Current);
-    bench.rotation.handle_timeout(now + SPREAD, &mut bench.rng);
-    bench.outputs();
+    // Timers may be early, and find nothing to do.
+    bench
+        .rotation
+        .handle_timeout(now + SPREAD * 2, &mut bench.rng);
+    assert!(bench.outputs().is_empty());
     assert_eq!(bench.rotation.next_timeout(), Time::MAX, "all is said");
 }

@@ -157,6 +157,15 @@ impl Case<'_> {
         writes.filter(|(_, w)| w.fate != Fate::Refused).collect()
     }
 
+    /// Whether the writer was told so, and the session that was is here. One that is gone may have
+    /// been on a side that left no trace.
+    fn is_superseded(&self, written: &Written) -> bool {
+        let told = written
+            .told_in
+            .is_some_and(|told| self.here.contains(&told));
+        written.fate == Fate::Superseded && told
+    }
+
     fn is_definite(&self, written: &Written) -> bool {
         let own = self.here.contains(&written.session);
         if written.fate != Fate::Taken {
@@ -232,14 +241,11 @@ impl Case<'_> {
                 let Some(written) = self.ledger.get(shown) else {
                     return Err(format!("write {shown}, which nobody made"));
                 };
-                if written.fate == Fate::Superseded {
+                if self.is_superseded(written) {
                     return Err(format!(
                         "write {shown} is there, which n{} was told is superseded",
                         written.node
                     ));
-                }
-                if self.ledger.withdrawn.contains(&shown) {
-                    return Err(format!("write {shown} is there, which had been cut off"));
                 }
                 match beaten((shown, written)) {
                     Some(by) => Err(format!(
@@ -258,7 +264,7 @@ impl Case<'_> {
                     if self.aged && !self.devices.contains(&device));
                 let mut empty = writes
                     .iter()
-                    .filter(|(_, w)| w.fate != Fate::Superseded && self.is_nothing(w));
+                    .filter(|(_, w)| !self.is_superseded(w) && self.is_nothing(w));
                 if gone || definite.is_empty() || empty.any(|one| beaten(*one).is_none()) {
                     return Ok(());
                 }

@@ -34,6 +34,7 @@ fn write(ledger: &mut Ledger, byte: u8, origin: Origin, act: Act, ms: u64) -> u6
         near: Vec::new(),
         holders: BTreeMap::new(),
         kept: BTreeSet::new(),
+        told_in: None,
     });
     let handled = StateUpdate {
         changes: Vec::new(),

@@ -179,6 +179,7 @@ impl Sim {
             near: self.near(node, plugin),
             holders: [].into(),
             kept: [].into(),
+            told_in: None,
         });
         Ok((number, command))
     }

@@ -15,11 +15,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::Node;
 use super::roster::Standing;
+use super::{Identity, Node};
 use crate::config::StoredState;
 use crate::event::{PluginEvent, StoreRecord};
-use crate::id::{BootId, DeviceId, GroupKey, NodeId, PluginId};
+use crate::id::{DeviceId, GroupKey, NodeId, PluginId};
 use crate::quota::Bucket;
 use crate::replication::{Replica, Setup};
 use crate::state::{StateChange, StateConfig, StateUpdate, StateWrite};
@@ -97,19 +97,14 @@ struct Kept {
 }
 
 impl States {
-    pub(super) fn new(
-        me: DeviceId,
-        boot_counter: u64,
-        boot: BootId,
-        kept: Vec<StoredState>,
-    ) -> Self {
+    pub(super) fn new(identity: &Identity, boot_counter: u64, kept: Vec<StoredState>) -> Self {
         let kept = kept.into_iter();
         Self {
             kept: BTreeMap::new(),
             configs: BTreeMap::new(),
             stored: kept.map(|kept| (kept.group, kept.records)).collect(),
-            me,
-            stamp: Stamp(boot_counter << 32 | boot.0 & u64::from(u32::MAX)),
+            me: identity.device,
+            stamp: Stamp(boot_counter << 32 | identity.boot.0 & u64::from(u32::MAX)),
             touched: Vec::new(),
             summary_at: Time::MAX,
             summaries: 0,

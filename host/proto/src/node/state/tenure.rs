@@ -5,7 +5,7 @@
 //! up. Until then the election's outputs about this tenure are kept from the plugin.
 
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::Node;
 use crate::election;
@@ -29,7 +29,8 @@ pub(super) struct Gathering {
     until: Time,
     again_at: Time,
     awaited: BTreeSet<NodeId>,
-    answers: Vec<LeaderState>,
+    /// By who told it, and which part of its vector it is: requests are repeated.
+    answers: BTreeMap<(NodeId, Option<StreamId>), LeaderState>,
     /// Whether broadcasts are held back.
     held: bool,
 }
@@ -115,7 +116,7 @@ impl Node {
                 until: now + ROUND,
                 again_at: now + ROUND_AGAIN,
                 awaited: awaited.clone(),
-                answers: Vec::new(),
+                answers: BTreeMap::new(),
                 held: false,
             });
         } else {
@@ -183,10 +184,11 @@ impl Node {
             StreamId::Leader(tenure) => Some((tenure, stream.top)),
             StreamId::Device { .. } | StreamId::Shared { .. } => None,
         };
-        gathering.answers.push(LeaderState {
+        let answer = LeaderState {
             table: vector.table.clone(),
             tops: vector.held.iter().filter_map(top).collect(),
-        });
+        };
+        gathering.answers.insert((from, vector.after), answer);
         if vector.upto.is_none_or(|upto| upto == LAST_LEADER) {
             gathering.awaited.remove(&from);
         }
@@ -209,7 +211,8 @@ impl Node {
         };
         let epoch = gathering.epoch;
         let tenure = Tenure { epoch, leader };
-        kept.replica.lead(now, tenure, &gathering.answers, lineage);
+        let answers: Vec<LeaderState> = gathering.answers.into_values().collect();
+        kept.replica.lead(now, tenure, &answers, lineage);
         self.states.touch(group);
         self.settle_state();
         self.tell_promotion(&id, epoch);

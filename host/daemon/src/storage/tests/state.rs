@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, Once, mpsc};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -7,9 +7,9 @@ use consort_proto::{StoreRecord, StoreRequest};
 use redb::backends::FileBackend;
 use redb::{Builder, StorageBackend};
 
-use super::state_file::{FORMAT, GROUP_BYTES_MAX, GROUPS_MAX, open_file};
-use super::state_keeper::RETRY_EVERY;
-use super::*;
+use super::super::state_file::{FORMAT, GROUP_BYTES_MAX, GROUPS_MAX, open_file};
+use super::super::state_keeper::RETRY_EVERY;
+use super::super::*;
 
 /// Keys and values of groups, as tests compare them.
 type Contents = BTreeMap<u64, BTreeMap<String, String>>;
@@ -574,6 +574,15 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     fn during<T>(&self, what: impl FnOnce() -> T) -> T {
+        // Else a line that another test's thread comes by first, while nobody listens, may be taken
+        // for one that nobody wants.
+        static LISTENER: Once = Once::new();
+        LISTENER.call_once(|| {
+            let silent = tracing_subscriber::fmt().with_writer(io::sink).finish();
+            // Another test may have set one; then somebody listens all the same.
+            let _ = tracing::subscriber::set_global_default(silent);
+        });
+        tracing::callsite::rebuild_interest_cache();
         let writer = self.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)

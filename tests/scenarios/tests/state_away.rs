@@ -1,0 +1,216 @@
+//! Replicated state of devices that were away, for long or with clocks of their own.
+
+use std::sync::Arc;
+
+use consort_proto::{Origin, Scope, StateConfig};
+use consort_scenarios::state::{QUIET_MAX, busy, common, everywhere, formed, put, quiet};
+use consort_scenarios::{all, all_but, app, form, group, ms, secs, settle};
+use consort_sim::{Toy, Workload, scenario};
+
+/// Twelve years, in microseconds: to 2038.
+const TWELVE_YEARS: i64 = 12 * 365 * 86_400_000_000;
+
+/// Tombstones that live for a minute.
+fn minute() -> StateConfig {
+    StateConfig {
+        keep_absent: secs(60),
+        ..StateConfig::default()
+    }
+}
+
+#[test]
+fn a_deleted_key_does_not_return_with_a_replica_that_was_away_past_the_floor() {
+    let name = "a_deleted_key_does_not_return_with_a_replica_that_was_away_past_the_floor";
+    scenario(name, 4, |seed| {
+        let (mut sim, leader) = formed(name, seed, 5, minute());
+        let away = (leader + 1) % 5;
+        let rest = all_but(5, away);
+        let old = put(&mut sim, away, Scope::Shared, "old", 40);
+        let led = put(&mut sim, leader, Scope::Leader, "led", 40);
+        everywhere(&mut sim, &all(5), old, secs(3));
+        everywhere(&mut sim, &all(5), led, secs(3));
+        sim.run_for(secs(70));
+        sim.partition(&[&[away]]);
+        sim.run_for(secs(10));
+        sim.delete(rest[0], &app(), Scope::Shared, "old")
+            .expect("it is there");
+        sim.delete(leader, &app(), Scope::Leader, "led")
+            .expect("it leads");
+        let mine = put(&mut sim, away, Scope::Shared, "mine", 40);
+        let own = put(&mut sim, away, Scope::Device, "own", 40);
+        sim.add_to(away, &app(), "count", 4).expect("within quotas");
+        sim.run_for(secs(240));
+        sim.heal();
+        settle(&mut sim, &all(5), secs(30));
+        sim.run_for(secs(5));
+        sim.expect_state(&app(), &all(5), QUIET_MAX);
+        assert_eq!(
+            common(&sim, &all(5), Origin::Shared, "old"),
+            None,
+            "it stays deleted"
+        );
+        assert_eq!(
+            common(&sim, &all(5), Origin::Leader, "led"),
+            None,
+            "it stays deleted"
+        );
+        assert_eq!(common(&sim, &all(5), Origin::Shared, "mine"), Some(mine));
+        let origin = Origin::Device(sim.id(away));
+        assert_eq!(common(&sim, &all(5), origin, "own"), Some(own));
+        for node in 0..5 {
+            assert_eq!(sim.counter(node, &app(), "count"), 4, "n{node}");
+        }
+    });
+}
+
+#[test]
+fn halves_apart_for_longer_than_tombstones_live_end_in_one_state() {
+    let name = "halves_apart_for_longer_than_tombstones_live_end_in_one_state";
+    scenario(name, 4, |seed| {
+        let (mut sim, _) = formed(name, seed, 6, minute());
+        for key in ["left", "right", "both"] {
+            put(&mut sim, 0, Scope::Shared, key, 40);
+        }
+        sim.run_for(secs(70));
+        sim.partition(&[&[0, 1, 2], &[3, 4, 5]]);
+        sim.run_for(secs(10));
+        for (node, key) in [(1, "left"), (4, "right"), (1, "both"), (4, "both")] {
+            sim.delete(node, &app(), Scope::Shared, key)
+                .expect("it is there");
+        }
+        sim.start_writes(
+            &app(),
+            Workload {
+                large: 0,
+                ..busy(ms(200))
+            },
+        );
+        sim.run_for(secs(240));
+        sim.stop_writes();
+        sim.run_for(secs(3));
+        sim.heal();
+        settle(&mut sim, &all(6), secs(30));
+        sim.run_for(secs(5));
+        quiet(&mut sim, &all(6));
+        let (leader, _) = sim.agree(&app(), &all(6)).expect("they agree");
+        let won = if leader < 3 { "left" } else { "right" };
+        assert_eq!(
+            common(&sim, &all(6), Origin::Shared, won),
+            None,
+            "the winners' deletion"
+        );
+        assert_eq!(common(&sim, &all(6), Origin::Shared, "both"), None);
+    });
+}
+
+#[test]
+fn a_device_that_booted_alone_in_2038_poisons_nobody() {
+    let name = "a_device_that_booted_alone_in_2038_poisons_nobody";
+    scenario(name, 4, |seed| {
+        let mut sim = group(name, seed, 5)
+            .crypto(Arc::new(Toy))
+            .device(4, |config| config.wall_offset = TWELVE_YEARS)
+            .build();
+        sim.partition(&[&[4]]);
+        sim.start_all(ms(300));
+        settle(&mut sim, &all(4), secs(10));
+        sim.run_for(secs(5));
+        let mine = put(&mut sim, 4, Scope::Shared, "mine", 40);
+        put(&mut sim, 4, Scope::Shared, "both", 40);
+        put(&mut sim, 0, Scope::Shared, "both", 50);
+        sim.add_to(4, &app(), "count", 1).expect("within quotas");
+        sim.run_for(secs(3));
+        sim.heal();
+        settle(&mut sim, &all(5), secs(30));
+        sim.run_for(secs(10));
+        sim.expect_state(&app(), &all(5), QUIET_MAX);
+        assert_eq!(common(&sim, &all(5), Origin::Shared, "mine"), Some(mine));
+        for (node, key) in [(0, "mine"), (1, "both"), (4, "late")] {
+            let number = put(&mut sim, node, Scope::Shared, key, 60);
+            everywhere(&mut sim, &all(5), number, secs(5));
+            sim.expect_state(&app(), &all(5), QUIET_MAX);
+            assert_eq!(
+                common(&sim, &all(5), Origin::Shared, key),
+                Some(number),
+                "{key}"
+            );
+        }
+        for node in 0..5 {
+            assert_eq!(sim.counter(node, &app(), "count"), 1, "n{node}");
+        }
+    });
+}
+
+#[test]
+fn what_a_clock_four_minutes_ahead_wrote_is_overwritten() {
+    let name = "what_a_clock_four_minutes_ahead_wrote_is_overwritten";
+    scenario(name, 3, |seed| {
+        let mut sim = group(name, seed, 4)
+            .crypto(Arc::new(Toy))
+            .device(3, |config| config.wall_offset = 240_000_000)
+            .build();
+        sim.partition(&[&[3]]);
+        sim.start_all(ms(300));
+        settle(&mut sim, &all(3), secs(10));
+        sim.run_for(secs(5));
+        let ahead = put(&mut sim, 3, Scope::Shared, "colour", 40);
+        sim.run_for(secs(3));
+        sim.heal();
+        settle(&mut sim, &all(4), secs(30));
+        everywhere(&mut sim, &all(4), ahead, secs(10));
+        for node in [0, 1, 3] {
+            let number = put(&mut sim, node, Scope::Shared, "colour", 60);
+            everywhere(&mut sim, &all(4), number, secs(5));
+        }
+        sim.expect_state(&app(), &all(4), QUIET_MAX);
+    });
+}
+
+#[test]
+fn a_deletion_reaches_who_was_apart() {
+    let name = "a_deletion_reaches_who_was_apart";
+    scenario(name, 3, |seed| {
+        let (mut sim, leader) = formed(name, seed, 4, StateConfig::default());
+        let apart = (leader + 1) % 4;
+        let rest = all_but(4, apart);
+        for key in ["once", "twice"] {
+            let number = put(&mut sim, apart, Scope::Shared, key, 40);
+            everywhere(&mut sim, &all(4), number, secs(3));
+        }
+        sim.partition(&[&[apart]]);
+        sim.run_for(secs(10));
+        sim.delete(rest[0], &app(), Scope::Shared, "once")
+            .expect("it is there");
+        sim.delete(rest[1], &app(), Scope::Shared, "twice")
+            .expect("it is there");
+        sim.run_for(secs(20));
+        sim.heal();
+        settle(&mut sim, &all(4), secs(30));
+        sim.expect_state(&app(), &all(4), QUIET_MAX);
+        for key in ["once", "twice"] {
+            assert_eq!(common(&sim, &all(4), Origin::Shared, key), None, "{key}");
+        }
+    });
+}
+
+#[test]
+fn clocks_that_drift_by_200_ppm_change_nothing() {
+    let name = "clocks_that_drift_by_200_ppm_change_nothing";
+    scenario(name, 3, |seed| {
+        let mut builder = group(name, seed, 5).crypto(Arc::new(Toy));
+        for (node, ppm) in [(0, 200), (1, -200), (2, 100), (3, -100)] {
+            builder = builder.device(node, |config| config.drift_ppm = ppm);
+        }
+        let mut sim = builder.build();
+        form(&mut sim);
+        sim.start_writes(
+            &app(),
+            Workload {
+                expiring: 40,
+                ..busy(ms(100))
+            },
+        );
+        sim.run_for(secs(180));
+        quiet(&mut sim, &all(5));
+    });
+}
