@@ -1,8 +1,9 @@
 """Counters that anyone adds to, also while cut off; no increment is lost or counted twice."""
 
+from componentize_py_types import Err
 from wit_world.imports import counters as _host
 
-from .errors import WriteError, raising
+from .errors import WriteError, refused
 
 
 def get(name: str) -> int:
@@ -12,5 +13,7 @@ def get(name: str) -> int:
 
 def add(name: str, delta: int = 1) -> int:
     """Adds and returns the sum as this device sees it. Raises `WriteError`."""
-    with raising(WriteError):
+    try:
         return _host.add(name, delta)
+    except Err as error:
+        raise refused(WriteError, error) from None

@@ -5,9 +5,10 @@ Writes raise `WriteError`. A `ttl` counts in milliseconds, after which the entry
 
 from typing import Optional
 
+from componentize_py_types import Err
 from wit_world.imports import device_state as _host
 
-from .errors import WriteError, raising
+from .errors import WriteError, refused
 
 
 def get(device: str, key: str) -> Optional[bytes]:
@@ -27,11 +28,15 @@ def keys(device: str, prefix: str = "") -> list[str]:
 
 def put(key: str, value: bytes, ttl: Optional[int] = None) -> None:
     """Writes for this device."""
-    with raising(WriteError):
+    try:
         _host.put(key, value, ttl)
+    except Err as error:
+        raise refused(WriteError, error) from None
 
 
 def delete(key: str) -> None:
     """Deletes for this device."""
-    with raising(WriteError):
+    try:
         _host.delete(key)
+    except Err as error:
+        raise refused(WriteError, error) from None

@@ -1,7 +1,6 @@
 """What goes wrong, as exceptions with the contract's words."""
 
-from contextlib import contextmanager
-from typing import Iterator, Optional, Type
+from typing import Optional, Type
 
 from componentize_py_types import Err
 
@@ -31,14 +30,10 @@ class WriteError(_HostError):
     """State was not written: not-leader, invalid-key, too-large or busy."""
 
 
-@contextmanager
-def raising(kind: Type[_HostError]) -> Iterator[None]:
-    """Turns an error of the bindings into one of this package."""
-    try:
-        yield
-    except Err as error:
-        value = error.value
-        # The bindings name a case `SendError_NotLeader`; the contract calls it `not-leader`.
-        case = type(value).__name__.rpartition("_")[2]
-        words = "".join("-" + c.lower() if c.isupper() else c for c in case)
-        raise kind(words.lstrip("-"), getattr(value, "value", None)) from None
+def refused(kind: Type[_HostError], error: Err) -> _HostError:
+    """What to raise for an error of the bindings."""
+    value = error.value
+    # The bindings name a case `SendError_NotLeader`; the contract calls it `not-leader`.
+    case = type(value).__name__.rpartition("_")[2]
+    words = "".join("-" + c.lower() if c.isupper() else c for c in case)
+    return kind(words.lstrip("-"), getattr(value, "value", None))

@@ -5,9 +5,10 @@ Writes raise `WriteError`. A `ttl` counts in milliseconds, after which the entry
 
 from typing import Optional
 
+from componentize_py_types import Err
 from wit_world.imports import leader_state as _host
 
-from .errors import WriteError, raising
+from .errors import WriteError, refused
 
 
 def get(key: str) -> Optional[bytes]:
@@ -25,10 +26,14 @@ def entries(prefix: str = "") -> dict[str, bytes]:
 
 
 def put(key: str, value: bytes, ttl: Optional[int] = None) -> None:
-    with raising(WriteError):
+    try:
         _host.put(key, value, ttl)
+    except Err as error:
+        raise refused(WriteError, error) from None
 
 
 def delete(key: str) -> None:
-    with raising(WriteError):
+    try:
         _host.delete(key)
+    except Err as error:
+        raise refused(WriteError, error) from None
