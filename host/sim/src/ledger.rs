@@ -381,8 +381,8 @@ impl Ledger {
         written.seen.entry(place.node).or_insert(place.now);
         written.holders.entry(session).or_insert(place.now);
         let device = written.device;
-        let strict = strict && !self.doubted.contains(&device);
         let spot = (written.group, change.origin, Arc::clone(&change.key));
+        let strict = strict && !self.doubted.contains(&device);
         let key = (session, change.origin, Arc::clone(&change.key));
         let fresh = Shown {
             number,
