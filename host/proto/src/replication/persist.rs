@@ -152,6 +152,10 @@ impl Replica {
             replica.take_stream(stream, unreadable == 0);
         }
         replica.raise_clock(now, kept.clock);
+        if replica.has_own_ahead(now) {
+            // The clock was set back between the runs.
+            replica.set_back(now);
+        }
         replica.changed.clear();
         replica.superseded.clear();
         if unreadable == 0 && !replica.is_own_touched() {

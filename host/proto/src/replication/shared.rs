@@ -164,6 +164,14 @@ impl Replica {
         }
     }
 
+    /// Whether a shared entry of this device's own is too far ahead of `now` to count.
+    pub(super) fn has_own_ahead(&self, now: u64) -> bool {
+        let limit = now.saturating_add(AHEAD_MAX);
+        let places = self.store.shared.values();
+        let mut entries = places.flat_map(|place| place.pending.iter().chain(&place.current));
+        entries.any(|entry| entry.stream.writer() == self.node && physical(entry.at) > limit)
+    }
+
     /// Group time was set back to `now`.
     pub(crate) fn set_back(&mut self, now: u64) {
         let limit = now.saturating_add(AHEAD_MAX);
