@@ -381,6 +381,7 @@ impl Ledger {
         written.seen.entry(place.node).or_insert(place.now);
         written.holders.entry(session).or_insert(place.now);
         let device = written.device;
+        let spot = (written.group, change.origin, Arc::clone(&change.key));
         let strict = strict && !self.doubted.contains(&device);
         let key = (session, change.origin, Arc::clone(&change.key));
         let fresh = Shown {
@@ -393,12 +394,28 @@ impl Ledger {
                 "{:?} {:?} goes back from write {} to write {number}",
                 change.origin, change.key, before.number
             )),
-            Some(before) if before.number == number && before.gone => Err(format!(
-                "{:?} {:?} has write {number} again, which had gone",
-                change.origin, change.key
-            )),
+            // Without a deletion it went because its replica started over, or because its time had
+            // come by a clock that was set back.
+            Some(before)
+                if before.number == number && before.gone && self.deleted(&spot, number) =>
+            {
+                Err(format!(
+                    "{:?} {:?} has write {number} again, which had gone",
+                    change.origin, change.key
+                ))
+            }
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Whether anybody deleted a key after this write.
+    fn deleted(&self, spot: &Spot, number: u64) -> bool {
+        let numbers = self.by_key.get(spot).into_iter().flatten();
+        let mut later = numbers.filter(|later| **later > number);
+        later.any(|later| {
+            self.get(*later)
+                .is_some_and(|later| later.act == Act::Delete)
+        })
     }
 
     /// A device is told that the group did not adopt what it wrote under a key.

@@ -7,7 +7,8 @@
 //! leader state are forgotten then, and the older entries come back by comparison.
 //!
 //! The table's lineage are random stamps of the last day. A replica that shares none with the table
-//! it meets has been away for longer than deletions are remembered, and starts over.
+//! it meets, though that one's lineage reaches back a whole day, has been away for longer than
+//! deletions are remembered, and starts over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +35,14 @@ pub(super) fn cut(table: &Table, tenure: Tenure) -> u64 {
 
 fn place(table: &Table) -> (Tenure, u64) {
     (table.tenure, table.n)
+}
+
+/// Whether a replica under `held` may have missed deletions that are remembered no longer under
+/// `table`: they share nothing, and `table`'s lineage is old enough to have lost its beginning. A
+/// lineage that still has its first stamp was founded less than a day ago, by a device that had
+/// lost everything: it has forgotten no deletion, and what it lacks must not be lost for it.
+fn misses_deletions(held: &Table, table: &Table) -> bool {
+    table.lineage.len() >= LINEAGE_KEPT && !share_lineage(held, table)
 }
 
 /// Whether two tables have been within a day of each other.
@@ -143,7 +152,7 @@ impl Replica {
 
     fn take_over(&mut self, now: u64, table: &Table) {
         let held = self.table.as_ref();
-        let apart = held.is_some_and(|held| !share_lineage(held, table));
+        let apart = held.is_some_and(|held| misses_deletions(held, table));
         self.place(table.clone());
         if apart && !mutant::is(Mutant::ResetSkipped) {
             self.reset(now, table.tenure.leader);
