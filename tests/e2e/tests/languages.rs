@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use consort_e2e::{Device, Group};
+use consort_e2e::{Device, Group, wait};
 
 /// As many as the plan asks for; which of those that were built does not matter.
 const DEVICES: usize = 5;
@@ -54,30 +54,42 @@ fn devices_of_different_languages_are_one_group() {
             wait_line(device, 0, &greeting);
         }
     }
-    let leader = group.wait_one_leader(&all);
-    hears_leader(&group, &all, leader, 0);
+    let leader = agreed_leader(&group, &all);
 
+    // All are members now, so all hear what the next leader says at its promotion.
+    let marks = group.marks();
     group.devices[leader].kill();
     let left = group.all_but(&[leader]);
-    let next = group.wait_one_leader(&left);
+    let next = agreed_leader(&group, &left);
     assert_ne!(next, leader);
-    hears_leader(&group, &left, next, 0);
+    let name = group.devices[next].name();
     for place in &left {
-        let gone = format!("peer-removed: {}", group.devices[leader].name());
-        wait_line(&group.devices[*place], 0, &gone);
-    }
-}
-
-/// The leader's broadcast is understood by all, and their greetings by the leader.
-fn hears_leader(group: &Group, among: &[usize], leader: usize, mark: usize) {
-    let name = group.devices[leader].name();
-    for place in among {
-        let device = &group.devices[*place];
+        let (device, mark) = (&group.devices[*place], marks[*place]);
         wait_line(device, mark, &format!("leader-message: hello from {name}"));
-        if *place != leader {
+        let gone = format!("peer-removed: {}", group.devices[leader].name());
+        wait_line(device, mark, &gone);
+        if *place != next {
+            wait_line(device, mark, &format!("promote-follower: {name}"));
             wait_line(device, mark, "send-to-leader: ok");
         }
     }
+}
+
+/// Waits until these devices hold one of them for the tour's leader, and gives its place.
+#[track_caller]
+fn agreed_leader(group: &Group, among: &[usize]) -> usize {
+    wait::until("one leader of the tour", || {
+        let leaders = among.iter().map(|place| {
+            let leader = &group.devices[*place].plugin("tour")?["leader"]["id"];
+            leader.as_str().map(str::to_owned)
+        });
+        let leaders: Vec<String> = leaders.collect::<Option<_>>()?;
+        let agreed = leaders.iter().all(|leader| *leader == leaders[0]);
+        let place = among
+            .iter()
+            .find(|place| group.devices[**place].id() == leaders[0]);
+        place.copied().filter(|_| agreed)
+    })
 }
 
 #[track_caller]
