@@ -68,6 +68,16 @@ pub(super) enum StateFileError {
     Refused { path: PathBuf, reason: String },
 }
 
+/// Does what redb panics at where a file is damaged in some ways. The damage is reported as such, so
+/// nothing is printed of the panic; of another thread that panics in this very moment neither.
+fn caught<T>(what: impl FnOnce() -> T) -> std::thread::Result<T> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what));
+    std::panic::set_hook(hook);
+    result
+}
+
 /// Why changes were not committed. None of them is on the disk, or all are.
 #[derive(Debug)]
 pub(super) enum CommitError {
@@ -107,8 +117,7 @@ impl StateFile {
             }
             Self::read_head(database, path, new_id, run)
         };
-        // redb panics on some damage.
-        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt)) {
+        match caught(attempt) {
             Ok(Ok(Ok(file))) => Ok(file),
             Ok(Ok(Err(found))) => Err(StateFileError::Newer {
                 path: path.to_owned(),
