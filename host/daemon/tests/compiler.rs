@@ -94,7 +94,8 @@ fn a_child_compiles_and_the_cache_keeps_it() {
 #[test]
 fn damaged_compiled_code_is_compiled_anew() {
     let wasm = read(fixture("minimal"));
-    let damages: [(&str, fn(&mut Vec<u8>)); 4] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 4] = [
         ("truncated", |code| code.truncate(code.len() / 2)),
         ("empty", Vec::clear),
         ("a bit flipped", |code| {

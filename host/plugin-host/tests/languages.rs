@@ -585,10 +585,7 @@ fn a_file_runs_on_the_host_until_it_stops() {
     world.stop();
     for (language, _) in &tours {
         let lines = plugin_lines(language);
-        let last: Vec<_> = lines[lines.len() - 2..]
-            .iter()
-            .map(String::as_str)
-            .collect();
+        let last = &lines[lines.len() - 2..];
         assert_eq!(
             last,
             ["demote-leader: leading no", "shutdown: stop"],

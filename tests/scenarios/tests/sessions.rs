@@ -45,7 +45,10 @@ fn ten_devices_start_cold_over_a_bad_network() {
 fn sessions_are_renewed_for_hours_without_a_gap() {
     let name = "sessions_are_renewed_for_hours_without_a_gap";
     scenario(name, 1, |seed| {
+        // Slow enough that something is under way at many a renewal.
         let link = Link {
+            delay: ms(40),
+            jitter: ms(40),
             duplicate: 0.2,
             reorder: 0.2,
             ..Link::lan()

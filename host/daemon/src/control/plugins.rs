@@ -7,11 +7,11 @@ use std::time::UNIX_EPOCH;
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use consort_plugin_host::{
     Level, LogLine, Order, OrderError, PluginDetails, PluginHost, PluginHostStatus,
 };
-use consort_proto::PluginId;
+use consort_proto::{InvalidPluginId, PluginId};
 use serde::{Deserialize, Serialize};
 
 use super::types::VERSION;
@@ -241,7 +241,7 @@ impl From<LogLine> for PluginLogLine {
 pub(super) async fn inspect(State(hosted): State<Hosted>, Path(id): Path<String>) -> Response {
     let (host, id) = match find(&hosted, &id) {
         Ok(found) => found,
-        Err(response) => return response,
+        Err(error) => return error.into_response(),
     };
     let status = host.status().into_iter().find(|status| status.id == id);
     match status {
@@ -259,7 +259,7 @@ pub(super) async fn logs(
 ) -> Response {
     let (host, id) = match find(&hosted, &id) {
         Ok(found) => found,
-        Err(response) => return response,
+        Err(error) => return error.into_response(),
     };
     // Without a number that can be read it is all that is kept.
     let query = query.unwrap_or_default();
@@ -286,7 +286,7 @@ pub(super) async fn order(
     };
     let (host, id) = match find(&hosted, &id) {
         Ok(found) => found,
-        Err(response) => return response,
+        Err(error) => return error.into_response(),
     };
     let asked = id.clone();
     // It waits for the plugin's last callbacks.
@@ -302,13 +302,26 @@ pub(super) async fn order(
     }
 }
 
-fn find(hosted: &Hosted, id: &str) -> Result<(Arc<PluginHost>, PluginId), Response> {
-    let Some(host) = hosted.get() else {
-        return Err((StatusCode::SERVICE_UNAVAILABLE, "the daemon is starting").into_response());
-    };
-    match PluginId::new(id.to_owned()) {
-        Ok(id) => Ok((Arc::clone(host), id)),
-        Err(error) => Err((StatusCode::BAD_REQUEST, error.to_string()).into_response()),
+fn find(hosted: &Hosted, id: &str) -> Result<(Arc<PluginHost>, PluginId), NotFound> {
+    let host = hosted.get().ok_or(NotFound::Starting)?;
+    let id = PluginId::new(id.to_owned()).map_err(NotFound::NoId)?;
+    Ok((Arc::clone(host), id))
+}
+
+/// Why there is no plugin to speak of.
+enum NotFound {
+    Starting,
+    NoId(InvalidPluginId),
+}
+
+impl IntoResponse for NotFound {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Starting => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the daemon is starting").into_response()
+            }
+            Self::NoId(error) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+        }
     }
 }
 

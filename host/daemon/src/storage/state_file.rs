@@ -70,7 +70,7 @@ pub(super) enum StateFileError {
 
 /// Does what redb panics at where a file is damaged in some ways. The damage is reported as such, so
 /// nothing is printed of the panic; of another thread that panics in this very moment neither.
-fn caught<T>(what: impl FnOnce() -> T) -> std::thread::Result<T> {
+pub(super) fn caught<T>(what: impl FnOnce() -> T) -> std::thread::Result<T> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what));

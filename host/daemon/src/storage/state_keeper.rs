@@ -10,7 +10,7 @@
 //! after a restart.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use consort_proto::{GroupKey, StoredState};
 use ring::rand::SecureRandom as _;
 
 use super::changes::Changes;
-use super::state_file::{Aside, CommitError, Opener, StateFile, StateFileError};
+use super::state_file::{Aside, CommitError, Opener, StateFile, StateFileError, caught};
 
 /// How often a file that could not be written is tried again.
 pub(super) const RETRY_EVERY: Duration = Duration::from_secs(5);
@@ -169,13 +169,13 @@ impl StateKeeper {
     /// From here on nothing of this group is written.
     pub(super) fn refuse(&mut self, group: GroupKey, reason: String) {
         self.carried.remove(group);
-        if !self.refused.contains_key(&group.0) {
+        if let Entry::Vacant(vacant) = self.refused.entry(group.0) {
             tracing::warn!(
                 ?group,
                 reason,
                 "the state of a plugin is not kept any further until this device starts anew"
             );
-            self.refused.insert(group.0, reason);
+            vacant.insert(reason);
         }
     }
 
@@ -185,12 +185,11 @@ impl StateKeeper {
         if self.carried.is_empty() {
             return;
         }
-        // redb panics on some damage.
-        let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(now)));
+        let attempt = caught(|| self.attempt(now));
         if attempt.is_err() {
             let file = std::mem::replace(&mut self.file, File::Absent);
             // What is left of it may panic once more.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(file)));
+            let _ = caught(|| drop(file));
             self.give_up(&StateFileError::Damaged {
                 path: self.path.clone(),
                 reason: "writing to it failed half-way".to_owned(),

@@ -1,3 +1,4 @@
+mod log;
 mod state;
 
 use std::sync::{Arc, Mutex, mpsc};

@@ -150,6 +150,12 @@ fn nothing_goes_back_at_a_replica() {
     let back = [value(second), value(first)];
     assert!(shows(&mut ledger, 8, Origin::Shared, &back).contains("goes back"));
     let again = [value(second), StateOutcome::Deleted, value(second)];
+    assert_eq!(
+        shows(&mut ledger, 12, Origin::Shared, &again),
+        "",
+        "nobody deleted it"
+    );
+    write(&mut ledger, 7, Origin::Shared, Act::Delete, 3);
     assert!(shows(&mut ledger, 9, Origin::Shared, &again).contains("had gone"));
     assert_eq!(
         shows(

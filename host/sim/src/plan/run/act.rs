@@ -483,10 +483,10 @@ impl Runner<'_> {
                 .filter(|(of, to, _)| of.group() == spec.group() && *to == members)
                 .map(|(_, _, message)| *message)
                 .collect();
-            for node in members.iter().copied() {
+            for node in &members {
                 let got = sent
                     .iter()
-                    .filter(|m| self.sim.receivers(**m).contains(&node))
+                    .filter(|m| self.sim.receivers(**m).contains(node))
                     .count();
                 if got == 0 {
                     self.sim.fail(&format!(
