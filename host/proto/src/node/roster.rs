@@ -7,8 +7,9 @@ use crate::id::{BootId, DeviceId, GroupKey, NodeId, PublicKey};
 use crate::keys::Kid;
 use crate::time::Time;
 use crate::wire::header::Flags;
-use crate::wire::message::{Claim, Record, RecordPlugin};
+use crate::wire::message::Claim;
 use crate::wire::part::GroupRef;
+use crate::wire::record::{Record, RecordPlugin};
 
 /// Addresses tried for one device.
 const CANDIDATES_MAX: usize = 4;
@@ -101,7 +102,7 @@ impl Entry {
 
     /// Takes the device's record in place of the one before.
     pub(super) fn set_record(&mut self, record: Record) {
-        let slot = |plugin: &crate::wire::message::RecordPlugin| {
+        let slot = |plugin: &RecordPlugin| {
             (plugin.slot, GroupKey::new(&plugin.id, plugin.version))
         };
         self.slots = record.plugins.iter().map(slot).collect();

@@ -167,7 +167,7 @@ impl Replica {
 }
 
 impl Presence {
-    fn forget(&mut self, node: NodeId) {
+    pub(super) fn forget(&mut self, node: NodeId) {
         if let Some(at) = self.absent.remove(&node) {
             self.due.remove(&(at, node));
         }
