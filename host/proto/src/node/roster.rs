@@ -29,6 +29,8 @@ pub(super) struct Entry {
     /// Newest first.
     pub(super) candidates: Vec<Address>,
     pub(super) record: Option<Record>,
+    /// Whether others told it.
+    pub(super) hearsay: bool,
     /// The groups that its record gives numbers to.
     slots: Vec<(u8, GroupKey)>,
     pub(super) standing: Standing,
@@ -75,6 +77,7 @@ impl Entry {
             kid: None,
             candidates: Vec::new(),
             record: None,
+            hearsay: false,
             slots: Vec::new(),
             standing: Standing::Stranger,
             visible: false,
@@ -100,8 +103,9 @@ impl Entry {
         self.candidates.truncate(CANDIDATES_MAX);
     }
 
-    /// Takes the device's record in place of the one before.
-    pub(super) fn set_record(&mut self, record: Record) {
+    /// Takes the device's record, as it or others told it, in place of the one before.
+    pub(super) fn set_record(&mut self, record: Record, hearsay: bool) {
+        self.hearsay = hearsay;
         let slot = |plugin: &RecordPlugin| {
             (plugin.slot, GroupKey::new(&plugin.id, plugin.version))
         };
@@ -126,6 +130,7 @@ impl Entry {
     pub(super) fn restarted(&mut self, boot: BootId) {
         self.boot = boot;
         self.record = None;
+        self.hearsay = false;
         self.slots.clear();
         self.bulletin_seq = None;
         self.claims.clear();

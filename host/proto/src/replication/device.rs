@@ -75,16 +75,25 @@ impl Replica {
         held.is_some_and(|held| held.index().contains_key(&n))
     }
 
-    /// Whether something is held of a later boot of the same device.
-    pub(crate) fn is_beyond(&self, stream: StreamId) -> bool {
-        self.newest_of(stream.writer()) > Some(stream)
+    /// Whether something is held that the same device would have written after this.
+    pub(crate) fn is_beyond(&self, stream: StreamId, n: u64) -> bool {
+        let newest = self.newest_of(stream.writer());
+        newest.is_some_and(|newest| (newest, self.last_of(newest)) > (stream, n))
     }
 
-    /// Drops what is held of later boots of the same device, which there never were.
-    pub(crate) fn drop_beyond(&mut self, stream: StreamId) {
-        let streams = self.streams.of_device(stream.writer());
-        for later in streams.into_iter().filter(|one| *one > stream) {
-            self.drop_stream(later);
+    fn last_of(&self, stream: StreamId) -> u64 {
+        let held = self.streams.get(stream);
+        let last = held.and_then(|held| held.index().last_key_value());
+        last.map_or(0, |(n, _)| *n)
+    }
+
+    /// Drops that, for the device never wrote it.
+    pub(crate) fn drop_beyond(&mut self, stream: StreamId, n: u64) {
+        let streams = self.streams.of_device(stream.writer()).into_iter();
+        for later in streams.filter(|one| *one >= stream).collect::<Vec<_>>() {
+            if (later, self.last_of(later)) > (stream, n) {
+                self.drop_stream(later);
+            }
         }
     }
 
@@ -116,12 +125,17 @@ impl Replica {
         }
     }
 
-    /// Another device holds this of this device's own streams: see [`Replica::notice_boot`]. Whether
-    /// this device writes under another stamp from here on.
+    /// Another device holds this of this device's own streams, be it of later boots
+    /// ([`Replica::notice_boot`]) or more than there is of this one. Whether this device writes under
+    /// another stamp from here on.
     pub(crate) fn hear_of_own(&mut self, now: u64, held: &[Held]) -> bool {
         let before = self.own_device();
         for held in held {
             self.notice_boot(now, held.stream);
+            let own = held.stream == self.own_device() && held.mark > self.mark(held.stream);
+            if own && self.setup.stamp.0 >> 32 < u64::from(u32::MAX) {
+                self.begin_above(now, self.setup.stamp);
+            }
         }
         before != self.own_device()
     }

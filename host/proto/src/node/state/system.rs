@@ -98,7 +98,7 @@ impl Node {
             return;
         };
         let record = entry.record.as_ref();
-        let behind = record.is_none_or(|record| record.version < version);
+        let behind = entry.hearsay || record.is_none_or(|record| record.version < version);
         let asked = entry.record_asked_at;
         if !behind || asked.is_some_and(|at| now.since(at) < RECORD_ASK_PERIOD) {
             return;
@@ -165,8 +165,10 @@ impl Node {
         let newer = known.is_none_or(|known| {
             known.boot != record.boot || known.version < record.version
         });
+        // What it says itself counts more than any word of others.
+        let newer = newer || (own_word && entry.hearsay);
         if own_word && newer {
-            self.outrank(from, stream);
+            self.outrank(from, (stream, n));
         }
         let merged = self.merge_record(from, &delta);
         let kept = self.states.active(GroupKey::SYSTEM)?;
@@ -179,24 +181,24 @@ impl Node {
             Ok(_) => {}
         }
         if newer {
-            self.enter_record(node, record);
+            self.enter_record(node, record, !own_word);
         }
         Some(())
     }
 
-    /// What is held of later boots of a device, which speaks for itself, is false, or its counter of
-    /// boots was set back. Here that is dropped; for the others' sake the device is told.
-    fn outrank(&mut self, from: NodeId, stream: StreamId) {
+    /// What is held of a device beyond what it says itself is false, or its counter of boots was set
+    /// back. Here that is dropped; for the others' sake the device is told.
+    fn outrank(&mut self, from: NodeId, (stream, n): (StreamId, u64)) {
         let now = self.group_now();
         let Some(kept) = self.states.active(GroupKey::SYSTEM) else {
             return;
         };
         kept.replica.welcome(now, from);
-        if !kept.replica.is_beyond(stream) {
+        if !kept.replica.is_beyond(stream, n) {
             return;
         }
         let vector = kept.replica.vector_of(from, true);
-        kept.replica.drop_beyond(stream);
+        kept.replica.drop_beyond(stream, n);
         self.send(from, &Message::StateVector(vector));
     }
 
@@ -223,13 +225,18 @@ impl Node {
     }
 
     /// A device's record is there.
-    fn enter_record(&mut self, node: NodeId, record: Record) {
+    fn enter_record(&mut self, node: NodeId, record: Record, hearsay: bool) {
         let Some(entry) = self.roster.get_mut(node) else {
             return;
         };
+        let before = entry.record.as_ref().map(|known| known.boot);
+        if before == Some(entry.boot) && entry.connected_at.is_none() && entry.boot != record.boot {
+            // Others met a later boot of it.
+            entry.restarted(record.boot);
+        }
         entry.flags = record.flags;
         let key = entry.key;
-        entry.set_record(record);
+        entry.set_record(record, hearsay);
         self.roster.stir(node, &key);
         self.refresh_visibility(node);
         self.refresh_peer(node);
