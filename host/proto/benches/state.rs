@@ -96,7 +96,9 @@ fn by_keys_changed(c: &mut Criterion) {
         });
         replicas.merge();
         group.bench_function(BenchmarkId::new("merge", changed), |b| {
-            b.iter_custom(|rounds| after_writes(&mut replicas, &mut turn, (rounds, changed), merge));
+            b.iter_custom(|rounds| {
+                after_writes(&mut replicas, &mut turn, (rounds, changed), merge)
+            });
         });
     }
     group.finish();

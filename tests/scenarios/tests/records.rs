@@ -1,9 +1,11 @@
 //! What devices say of themselves, as state of the system group.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use consort_proto::{FalseEntry, FalseKind, GroupKey, Lie, PluginSpec};
 use consort_scenarios::wire::{Wire, address};
-use consort_scenarios::{all, all_but, app, form, group, ms, secs, settle};
+use consort_scenarios::{all_but, app, form, group, ms, secs};
 use consort_sim::{Sim, scenario, spec};
 
 /// The plugins that `node` holds another one to run, in the order of their names.
@@ -11,13 +13,25 @@ fn plugins_seen(sim: &Sim, node: usize, of: usize) -> Vec<PluginSpec> {
     let status = sim.status(node);
     let peers = status.iter().flat_map(|status| &status.peers);
     let mut peers = peers.filter(|peer| peer.device == sim.id(of));
-    peers.next().map(|peer| peer.plugins.clone()).unwrap_or_default()
+    peers
+        .next()
+        .map(|peer| peer.plugins.clone())
+        .unwrap_or_default()
 }
 
 fn all_see(sim: &Sim, of: usize, plugins: &[PluginSpec]) -> bool {
     let others = all_but(sim.device_count(), of);
     let mut others = others.into_iter().filter(|node| sim.is_up(*node));
     others.all(|node| plugins_seen(sim, node, of) == plugins)
+}
+
+/// Waits until all others hold a device to run these plugins.
+fn expect_seen(sim: &mut Sim, of: usize, plugins: &[PluginSpec], limit: Duration) {
+    let end = sim.now() + limit;
+    while !all_see(sim, of, plugins) && sim.now() < end {
+        sim.run_for(ms(10));
+    }
+    sim.expect(all_see(sim, of, plugins), "all know of its plugins");
 }
 
 #[test]
@@ -43,9 +57,7 @@ fn a_changed_record_reaches_all_although_its_push_is_lost() {
             for other in all_but(6, node) {
                 sim.mend_one_way(node, other);
             }
-            sim.expect_within(limit, "all know of the other plugin", |sim| {
-                all_see(sim, node, &[app(), spec("other")])
-            });
+            expect_seen(&mut sim, node, &[app(), spec("other")], limit);
             sim.expect(sim.stats().removals == 0, "nobody was lost");
         });
     }
@@ -61,15 +73,13 @@ fn other_plugins() -> [PluginSpec; 2] {
 }
 
 /// Restarts a device with other plugins; they are seen within `limit`, and once they are, for good.
-fn restart_with_others(sim: &mut Sim, node: usize, limit: std::time::Duration) {
+fn restart_with_others(sim: &mut Sim, node: usize, limit: Duration) {
     let others = other_plugins();
     for plugin in &others {
         sim.add_plugin(node, plugin.clone());
     }
     sim.start(node);
-    sim.expect_within(limit, "all know of its new plugins", |sim| {
-        all_see(sim, node, &others)
-    });
+    expect_seen(sim, node, &others, limit);
     for _ in 0..100 {
         sim.run_for(ms(100));
         sim.expect(all_see(sim, node, &others), "nothing old comes back");
@@ -108,9 +118,7 @@ fn a_device_whose_boot_counter_was_set_back_is_seen_as_it_is() {
         // Whoever comes later is told the same.
         let late = (leader + 2) % 4;
         sim.restart(late, secs(1));
-        sim.expect_within(secs(8), "a newcomer is told the same", |sim| {
-            all_see(sim, node, &other_plugins())
-        });
+        expect_seen(&mut sim, node, &other_plugins(), secs(8));
     });
 }
 
@@ -119,21 +127,18 @@ fn what_is_only_heard_of_a_device_follows_its_restart() {
     let name = "what_is_only_heard_of_a_device_follows_its_restart";
     scenario(name, 3, |seed| {
         let mut sim = group(name, seed, 4).build();
+        form(&mut sim);
         sim.cut(0, 1);
-        sim.start_all(ms(500));
-        settle(&mut sim, &all(4), secs(20));
-        sim.expect(all_see(&sim, 1, &[app()]), "n0 knows of n1 by the others");
         sim.crash(1);
-        sim.run_for(secs(2));
+        // By then n0 has missed it and closed the session.
+        sim.run_for(secs(45));
         let others = other_plugins();
         for plugin in &others {
             sim.add_plugin(1, plugin.clone());
         }
         sim.start(1);
         // The others are asked every eight seconds.
-        sim.expect_within(secs(20), "n0 knows of n1's new plugins", |sim| {
-            all_see(sim, 1, &others)
-        });
+        expect_seen(&mut sim, 1, &others, secs(20));
     });
 }
 
@@ -189,12 +194,18 @@ fn a_record_claimed_for_another_device_is_refused_and_counted() {
 
 #[test]
 fn a_device_s_own_word_counts_more_than_what_others_said() {
-    let mut wire = Wire::new(3);
+    let (mut wire, _) = Wire::formed(3);
+    // By then n2 has missed n1 and closed the session.
+    wire.stop(1);
+    wire.run_for(secs(45));
     let (one, two) = (address(1), address(2));
-    let between = move |from, to| (from, to) == (one, two) || (from, to) == (two, one);
-    wire.hold(move |flying| between(flying.from, flying.to));
-    wire.run_for(secs(12));
-    assert_eq!(name_of(&wire, 2, 1).as_deref(), Some("n1"), "by hearsay");
+    wire.hold(move |flying| {
+        let ends = (flying.from, flying.to);
+        ends == (one, two) || ends == (two, one)
+    });
+    wire.resume(1);
+    wire.run_for(secs(15));
+    assert_eq!(name_of(&wire, 2, 1).as_deref(), Some("n1"));
     let lie = Lie::Record {
         device: wire.id(1),
         name: "somebody else".to_owned(),
@@ -202,7 +213,11 @@ fn a_device_s_own_word_counts_more_than_what_others_said() {
     wire.lie(0, 2, lie);
     wire.run_for(ms(100));
     let told = name_of(&wire, 2, 1);
-    assert_eq!(told.as_deref(), Some("somebody else"), "nobody else says so");
+    assert_eq!(
+        told.as_deref(),
+        Some("somebody else"),
+        "nobody else says so"
+    );
     wire.let_pass();
     wire.run_for(secs(10));
     assert_eq!(name_of(&wire, 2, 1).as_deref(), Some("n1"));

@@ -106,9 +106,7 @@ impl Entry {
     /// Takes the device's record, as it or others told it, in place of the one before.
     pub(super) fn set_record(&mut self, record: Record, hearsay: bool) {
         self.hearsay = hearsay;
-        let slot = |plugin: &RecordPlugin| {
-            (plugin.slot, GroupKey::new(&plugin.id, plugin.version))
-        };
+        let slot = |plugin: &RecordPlugin| (plugin.slot, GroupKey::new(&plugin.id, plugin.version));
         self.slots = record.plugins.iter().map(slot).collect();
         self.record = Some(record);
     }

@@ -482,14 +482,18 @@ impl Node {
         }
     }
 
-    /// The newest stream of a group that is held and wanted, and how far it goes.
+    /// The newest stream that is held and wanted, and how far it goes: in the system group's
+    /// namespace, or in any plugin's.
     pub(super) fn known_stream(
         &self,
         group: GroupKey,
         wanted: impl Fn(&StreamId) -> bool,
     ) -> Option<(StreamId, u64)> {
-        let vectors = self.states.kept.get(&group)?.replica.vectors();
-        let held = vectors.into_iter().flat_map(|vector| vector.held);
+        let system = group == GroupKey::SYSTEM;
+        let kept = self.states.kept.iter();
+        let kept = kept.filter(|(kept, _)| (**kept == GroupKey::SYSTEM) == system);
+        let vectors = kept.flat_map(|(_, kept)| kept.replica.vectors());
+        let held = vectors.flat_map(|vector| vector.held);
         let held = held.filter(|held| wanted(&held.stream));
         held.map(|held| (held.stream, held.mark)).max()
     }

@@ -162,9 +162,8 @@ impl Node {
             return Some(());
         }
         let known = entry.record.as_ref();
-        let newer = known.is_none_or(|known| {
-            known.boot != record.boot || known.version < record.version
-        });
+        let newer =
+            known.is_none_or(|known| known.boot != record.boot || known.version < record.version);
         // What it says itself counts more than any word of others.
         let newer = newer || (own_word && entry.hearsay);
         if own_word && newer {
