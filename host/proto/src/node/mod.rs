@@ -301,6 +301,7 @@ impl Node {
             rng,
         };
         node.open_election(GroupKey::SYSTEM, Candidate::default());
+        node.open_records();
         node.settle();
         Ok(node)
     }

@@ -4,4 +4,5 @@ pub(crate) mod header;
 pub(crate) mod keyring;
 pub(crate) mod message;
 pub(crate) mod part;
+pub(crate) mod record;
 pub(crate) mod state;

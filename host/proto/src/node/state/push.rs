@@ -76,6 +76,17 @@ impl Push {
         }
     }
 
+    /// News went to a member and is to be sent again if it is not acknowledged.
+    pub(super) fn insist(&mut self, now: Time, to: NodeId, (stream, upto): (StreamId, u64)) {
+        self.upto.insert(stream, upto);
+        let waiting = Waiting {
+            tries: 0,
+            at: now + AGAIN_AFTER[0],
+            from: BTreeMap::from([(stream, 0)]),
+        };
+        self.waiting.insert(to, waiting);
+    }
+
     /// Whatever the member says that it holds, the rest is not a matter of sending again.
     fn acknowledged(&mut self, by: NodeId, ack: &StateAck) {
         let Some(waiting) = self.waiting.get_mut(&by) else {
@@ -95,7 +106,7 @@ impl Push {
     }
 
     /// The members to send to again, and from where on.
-    fn due_again(&mut self, now: Time) -> Vec<(NodeId, BTreeMap<StreamId, u64>)> {
+    pub(super) fn due_again(&mut self, now: Time) -> Vec<(NodeId, BTreeMap<StreamId, u64>)> {
         let mut again = Vec::new();
         self.waiting.retain(|node, waiting| {
             if waiting.at > now {
