@@ -27,6 +27,8 @@ pub struct DeviceConfig {
     pub group: Option<GroupSecret>,
     /// Where it looks for members.
     pub seeds: Vec<Address>,
+    /// Devices it is given by name: it learns their present addresses, also when they move.
+    pub names: Vec<usize>,
     /// Which devices it admits.
     pub access: Access,
     /// Multicast reaches the devices of one segment; unicast crosses segments.

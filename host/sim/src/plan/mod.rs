@@ -144,6 +144,9 @@ pub struct DevicePlan {
     /// Devices whose addresses it is given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seeds: Vec<usize>,
+    /// Devices it is given by name: it finds them at new addresses too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<usize>,
     /// When it starts. Within `spread` unless given.
     #[serde(default, with = "span::maybe", skip_serializing_if = "Option::is_none")]
     pub starts: Option<Duration>,
@@ -169,6 +172,7 @@ impl DevicePlan {
             plugins: None,
             segment: 0,
             seeds: Vec::new(),
+            names: Vec::new(),
             starts: None,
             off: false,
             protocol: 1,

@@ -89,6 +89,7 @@ impl SimBuilder {
                 name: format!("n{index}"),
                 group: Some(self.secret(0)),
                 seeds: Vec::new(),
+                names: Vec::new(),
                 access: Access::default(),
                 segment: 0,
                 aes_in_hardware: rng.random_bool(0.5),
