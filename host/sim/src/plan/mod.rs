@@ -157,6 +157,10 @@ pub struct DevicePlan {
     /// a device that is not understood. Default: 1.
     #[serde(default = "protocol_one", skip_serializing_if = "is_one")]
     pub protocol: u8,
+    /// Whether it speaks as a later minor version may: unknown messages, and unknown fields in
+    /// those that are known.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub later: bool,
 }
 
 impl DevicePlan {
@@ -176,6 +180,7 @@ impl DevicePlan {
             starts: None,
             off: false,
             protocol: 1,
+            later: false,
         }
     }
 }

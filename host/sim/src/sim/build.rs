@@ -97,6 +97,7 @@ impl SimBuilder {
                 clone_of: None,
                 drift_ppm: 0,
                 protocol: 1,
+                later: false,
                 send_rate: consort_proto::SendRate::default(),
             });
         }

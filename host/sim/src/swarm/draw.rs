@@ -92,6 +92,12 @@ impl Draw {
         if self.chance(15) {
             self.preemption();
         }
+        self.rng = seed.stream("swarm versions", 0);
+        if self.chance(15) {
+            for node in self.some() {
+                self.device(node).later = true;
+            }
+        }
         self.rng = seed.stream("swarm segments", 0);
         if self.plan.nodes > 2 && self.chance(15) {
             self.segments();
@@ -572,6 +578,7 @@ mod tests {
             "bandwidth",
             "burst",
             "protocol = 2",
+            "later = true",
             "segment = 2",
             "seeds = [",
             "names = [",
