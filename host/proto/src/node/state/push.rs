@@ -16,10 +16,12 @@ use crate::wire::state::{StateAck, StreamId};
 /// The first write of a quiet time waits this long for others of the same callback.
 const GATHER: Duration = Duration::from_millis(1);
 /// After how long news is sent again to who has not acknowledged it.
-const AGAIN_AFTER: [Duration; 3] = [
+const AGAIN_AFTER: [Duration; 5] = [
     Duration::from_millis(40),
     Duration::from_millis(80),
     Duration::from_millis(160),
+    Duration::from_millis(320),
+    Duration::from_millis(640),
 ];
 /// Members that news is sent to; in larger groups the others are told by these.
 pub(super) const TARGETS_MAX: usize = 32;
