@@ -15,9 +15,10 @@ use crate::id::{NodeId, PublicKey};
 use crate::liveness::{Echo, stamp};
 use crate::session::Incoming;
 use crate::time::Time;
-use crate::wire::header::{Kind, classify};
+use crate::wire::header::is_beacon;
 use crate::wire::message::{
-    Frames, Heartbeat, HeartbeatAck, Introduce, Message, Ping, Pong, Query, Vouch, WhoIs,
+    DecodeError, Frames, Heartbeat, HeartbeatAck, Introduce, Message, Ping, Pong, Query, Vouch,
+    WhoIs,
 };
 
 /// A member whose beacons come from another address than its session's, and for so long none from
@@ -53,7 +54,7 @@ impl Node {
         if self.sessions.is_none() {
             return;
         }
-        if classify(datagram) == Kind::Beacon {
+        if is_beacon(datagram) {
             self.take_beacon(from, datagram);
             return;
         }
@@ -96,6 +97,10 @@ impl Node {
             }
         };
         if beacon.key == self.identity.key || !self.admits(beacon.key.device_id().node()) {
+            return;
+        }
+        if !beacon.flags.speaks_our_version() {
+            self.meet_foreign(from, &beacon);
             return;
         }
         let Some(entry) = self.roster.learn(beacon.key, beacon.boot, beacon.flags) else {
@@ -160,9 +165,11 @@ impl Node {
                     self.take_message(node, message);
                 }
                 Err(error) => {
-                    self.counters.datagrams_refused += 1;
-                    tracing::debug!(from = ?node, %error, "message refused");
-                    break;
+                    match error {
+                        DecodeError::UnknownKind(_) => self.counters.messages_unknown += 1,
+                        _ => self.counters.datagrams_refused += 1,
+                    }
+                    tracing::debug!(from = ?node, %error, "message passed over");
                 }
             }
         }

@@ -97,6 +97,19 @@ impl Node {
         said
     }
 
+    /// From here on this device's beacons say that it speaks this version of the protocol alone.
+    #[doc(hidden)]
+    pub fn speak_only(&mut self, version: u8) {
+        self.identity.flags = self.identity.flags.of_version(version);
+    }
+
+    /// From here on this device speaks as a later minor version may: before each short message
+    /// goes one of unknown kind, and its array has one more field.
+    #[doc(hidden)]
+    pub const fn speak_later(&mut self) {
+        self.batch.speak_later();
+    }
+
     /// Tells a device a lie. Returns whether there is a session, and the lie could be made up.
     #[doc(hidden)]
     pub fn say(&mut self, now: Time, to: DeviceId, lie: Lie) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! Bodies are flat arrays of integers, byte strings and short lists. A body is decoded once, with
 //! its nesting limited and trailing bytes refused, and every list has a bound that is checked here,
-//! so that nothing behind this module sees unchecked input.
+//! so that nothing behind this module sees unchecked input. What a later minor version adds, kinds
+//! of messages and fields at the end of an array, is passed over.
 
 use std::io::Cursor;
 
@@ -15,6 +16,7 @@ use crate::event::Address;
 use crate::id::{BootId, GroupKey, NodeId, PublicKey};
 use crate::wire::header::Flags;
 use crate::wire::keyring::{KeyringOffer, KeyringState};
+use crate::wire::lenient;
 use crate::wire::part::{Ask, Branch, Notice, Part, Reader, Relayed};
 use crate::wire::state::{
     ENTRIES_MAX, SUMMARY_MAX, StateAck, StateChunk, StateDelta, StateSummary, StateVector,
@@ -245,7 +247,7 @@ pub(crate) struct CloneSeen {
     pub(crate) age_ms: u32,
 }
 
-/// Why a frame was refused. The rest of its datagram is refused with it.
+/// Why a frame was refused. The frames behind it are read, unless it was cut short.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum DecodeError {
     #[error("a frame is cut short")]
@@ -465,11 +467,8 @@ impl Iterator for Frames {
         if rest.len() < end {
             return Some(Err(DecodeError::Truncated));
         }
-        let decoded = Message::decode(rest[0], rest.slice(FRAME_HEADER..end));
-        if decoded.is_ok() {
-            self.0 = rest.slice(end..);
-        }
-        Some(decoded)
+        self.0 = rest.slice(end..);
+        Some(Message::decode(rest[0], rest.slice(FRAME_HEADER..end)))
     }
 }
 
@@ -483,7 +482,7 @@ pub(super) fn unpack<T: DeserializeOwned>(kind: u8, body: &[u8]) -> Result<T, De
     };
     let mut from = rmp_serde::Deserializer::new(Cursor::new(body));
     from.set_max_depth(DEPTH_MAX);
-    let value = T::deserialize(&mut from).map_err(malformed)?;
+    let value = lenient::read(&mut from).map_err(malformed)?;
     if from.position() < body.len() as u64 {
         return Err(DecodeError::Malformed(
             kind,

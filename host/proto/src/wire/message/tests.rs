@@ -370,3 +370,43 @@ fn an_offer_gives_the_whole_keyring_and_shows_no_secret() {
     let bytes = encode(&[Message::KeyringOffer(offer)]);
     assert!(bytes.len() < 300, "{} bytes", bytes.len());
 }
+
+#[test]
+fn fields_that_a_later_version_adds_are_passed_over_at_every_level() {
+    let ping = Message::Ping(Ping {
+        sent: u32::MAX,
+        bulletin: Bulletin::default(),
+    });
+    let losses = Message::Losses(Losses {
+        losses: vec![Loss {
+            group: GroupKey::SYSTEM,
+            penalty: 1500,
+        }],
+    });
+    // Where the arrays begin that end with the body, outermost first, and how many follow.
+    for (message, arrays) in [(ping, [0, 6]), (losses, [0, 2])] {
+        let mut bytes = encode(core::slice::from_ref(&message));
+        for (count, array) in arrays.into_iter().enumerate() {
+            assert!(matches!(bytes[FRAME_HEADER + array], 0x90..0x9f));
+            bytes[FRAME_HEADER + array] += 1;
+            bytes.extend_from_slice(&[0x92, 1, 0xc0]);
+            bytes[2] += 3;
+            let mut joined = bytes.clone();
+            joined.extend(encode(&samples()));
+            let expected: Vec<_> = core::iter::once(message.clone()).chain(samples()).collect();
+            assert_eq!(decode(&joined), Ok(expected), "{count} arrays");
+        }
+    }
+}
+
+#[test]
+fn what_is_behind_a_frame_that_is_refused_is_read() {
+    let after = Message::WhoIs(WhoIs { device: NodeId(1) });
+    for refused in [[62, 0, 1, 0xc0], [9, 0, 1, 0xc0]] {
+        let mut bytes = refused.to_vec();
+        bytes.extend(encode(core::slice::from_ref(&after)));
+        let read: Vec<_> = Frames::new(bytes.into()).collect();
+        assert!(read[0].is_err());
+        assert_eq!(read[1..], [Ok(after.clone())]);
+    }
+}
