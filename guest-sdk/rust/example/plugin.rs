@@ -255,8 +255,8 @@ fn tell_group() {
             peer.name,
             peer.address,
             yes(peer.is_self),
-            peer.clock_delta,
-            peer.round_trip
+            peer.clock_delta_us,
+            peer.round_trip.as_micros()
         );
     }
 }

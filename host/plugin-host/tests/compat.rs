@@ -13,9 +13,7 @@ use std::path::{Path, PathBuf};
 use common::tour::{Tour, at, change, from_leader, hello, message, op, put, text, update};
 use common::{World, assert_no_errors, cache_dir, device, tenure, this_device};
 use consort_plugin_host::{Code, Runtime, ShutdownReason, StartError};
-use consort_proto::{
-    Origin, PluginCommand, PluginEvent, Scope, StateOutcome, StateWrite, Version,
-};
+use consort_proto::{Origin, PluginCommand, PluginEvent, Scope, StateOutcome, StateWrite, Version};
 
 /// The kept plugins, by the name of their folder and their own.
 fn kept() -> Vec<(String, PathBuf)> {
@@ -29,9 +27,8 @@ fn kept() -> Vec<(String, PathBuf)> {
         for file in std::fs::read_dir(&state).unwrap() {
             let file = file.unwrap().path();
             if file.extension().is_some_and(|end| end == "wasm") {
-                let [of, name] = [state.file_name(), file.file_stem()].map(|part| {
-                    part.unwrap().to_str().unwrap().to_owned()
-                });
+                let [of, name] = [state.file_name(), file.file_stem()]
+                    .map(|part| part.unwrap().to_str().unwrap().to_owned());
                 kept.push((format!("{of}-{name}"), file));
             }
         }
@@ -109,7 +106,14 @@ fn whole_life(code: &Code) -> Vec<String> {
     plugin.tell(PluginEvent::PromoteFollower(tenure(device(2), 3)));
     plugin.tell(from_leader(hello("device-2")));
     plugin.ask(hello("device-2"));
-    let value = [vec![0x82], text("a"), vec![0xc0], text("b"), vec![0xd0, 0xdf]].concat();
+    let value = [
+        vec![0x82],
+        text("a"),
+        vec![0xc0],
+        text("b"),
+        vec![0xd0, 0xdf],
+    ]
+    .concat();
     plugin.ask([vec![0x82], text("op"), text("echo"), text("value"), value].concat());
     let other = || Origin::Device(device(2).device);
     plugin.tell(update(
@@ -134,16 +138,26 @@ fn whole_life(code: &Code) -> Vec<String> {
     plugin.tell(PluginEvent::PromoteLeader(tenure(this_device(), 4)));
     plugin.ask(op("state"));
     plugin.tell(PluginEvent::DemoteLeader);
-    plugin.tell(PluginEvent::WritesSuperseded(vec!["hello".into(), "motto".into()]));
+    plugin.tell(PluginEvent::WritesSuperseded(vec![
+        "hello".into(),
+        "motto".into(),
+    ]));
     plugin.tell(PluginEvent::PeerRemoved(device(2)));
     let (saved, outcome) = plugin.tour.instance.save(at(21_000_000)).unwrap().unwrap();
     plugin.note(&outcome.commands);
     let mut next = Witness::new(code);
     let version: Version = "1.2.3".parse().unwrap();
-    next.tour.instance.restore(&saved, version, at(21_000_000)).unwrap();
+    next.tour
+        .instance
+        .restore(&saved, version, at(21_000_000))
+        .unwrap();
     next.note(&[]);
     let lines = plugin.tour.lines.clone();
-    plugin.tour.instance.shutdown(ShutdownReason::Reload, at(21_000_000)).unwrap();
+    plugin
+        .tour
+        .instance
+        .shutdown(ShutdownReason::Reload, at(21_000_000))
+        .unwrap();
     let mut said = plugin.said;
     said.append(&mut lines.0.lock().unwrap());
     said.append(&mut next.said);
@@ -163,9 +177,16 @@ fn kept_plugins_say_and_do_what_they_did() {
         assert_eq!(said, expected, "{name} said:\n{}", said.join("\n"));
 
         let (_, setup) = Tour::make(&code, &[("refuse", "no screen")]);
-        let refused = matches!(setup, Err(StartError::Refused { text, .. }) if text == "refused: no screen");
+        let refused =
+            matches!(setup, Err(StartError::Refused { text, .. }) if text == "refused: no screen");
         assert!(refused, "{name}");
-        assert!(Tour::new(&code).instance.deliver(&message(op("fault")), at(0)).is_err(), "{name}");
+        assert!(
+            Tour::new(&code)
+                .instance
+                .deliver(&message(op("fault")), at(0))
+                .is_err(),
+            "{name}"
+        );
     }
 }
 

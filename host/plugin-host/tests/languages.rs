@@ -9,13 +9,9 @@ mod common;
 use std::path::PathBuf;
 
 use common::tour::{Tour, at, change, from_leader, hello, message, op, plugins, put, text, update};
-use common::{
-    World, assert_no_errors, cache_dir, device, plugin_lines, tenure, this_device,
-};
+use common::{World, assert_no_errors, cache_dir, device, plugin_lines, tenure, this_device};
 use consort_plugin_host::{Code, Fault, Runtime, ShutdownReason, StartError};
-use consort_proto::{
-    Origin, PluginCommand, PluginEvent, Scope, StateOutcome, StateWrite, Version,
-};
+use consort_proto::{Origin, PluginCommand, PluginEvent, Scope, StateOutcome, StateWrite, Version};
 
 /// The tours to test, by language.
 fn tours() -> Vec<(String, PathBuf)> {
@@ -220,7 +216,11 @@ fn what_others_change_is_told_and_read() {
             put(Origin::Shared, "colour", "r\u{f6}d".into()),
             put(Origin::Shared, "hello", vec![0xc1]),
             change(Origin::Shared, "fading", StateOutcome::Expired),
-            change(Origin::Counter, "visits", StateOutcome::Counted(i64::MIN >> 11)),
+            change(
+                Origin::Counter,
+                "visits",
+                StateOutcome::Counted(i64::MIN >> 11),
+            ),
             change(Origin::Counter, "tenures", StateOutcome::Counted(3)),
         ];
         tour.deliver(update(changes, 0));
@@ -238,7 +238,10 @@ fn what_others_change_is_told_and_read() {
             "state-changed: counter tenures counted 3",
         ]);
         tour.deliver(PluginEvent::PromoteFollower(tenure(device(2), 3)));
-        let mut names = [(this_device().device, "here"), (device(2).device, "device-2")];
+        let mut names = [
+            (this_device().device, "here"),
+            (device(2).device, "device-2"),
+        ];
         names.sort();
         let read = format!("device-state: hello from {},{}", names[0].1, names[1].1);
         tour.expect(&[

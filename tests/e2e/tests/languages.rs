@@ -81,10 +81,15 @@ fn devices_of_different_languages_are_one_group() {
     let next = agreed_leader(&group, &left);
     assert_ne!(next, leader);
     let name = group.devices[next].name();
-    let tenures = group.devices[next].log().wait(marks[next], "it counts its tenure", |line| {
-        line.is_by_plugin("tour") && line.message.starts_with("counters: tenures")
-    });
-    let tenures = tenures.message.trim_start_matches("counters: tenures ").to_owned();
+    let tenures = group.devices[next]
+        .log()
+        .wait(marks[next], "it counts its tenure", |line| {
+            line.is_by_plugin("tour") && line.message.starts_with("counters: tenures")
+        });
+    let tenures = tenures
+        .message
+        .trim_start_matches("counters: tenures ")
+        .to_owned();
     for place in &left {
         let (device, mark) = (&group.devices[*place], marks[*place]);
         wait_line(device, mark, &format!("leader-message: hello from {name}"));
@@ -104,7 +109,11 @@ fn devices_of_different_languages_are_one_group() {
             // ... and what each has written for itself is read, also that of the one that is gone.
             let greetings = wait_line(device, mark, "device-state: hello from ");
             for other in &group.devices {
-                assert!(greetings.contains(other.name()), "{greetings}: {}", other.name());
+                assert!(
+                    greetings.contains(other.name()),
+                    "{greetings}: {}",
+                    other.name()
+                );
             }
         }
     }

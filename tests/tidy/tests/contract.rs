@@ -20,7 +20,11 @@ type Texts = BTreeMap<String, String>;
 
 /// The worlds that plugins are built for, and whether those gain exports: what a plugin of the
 /// world `plugin` leaves out, the host does not call.
-const WORLDS: [(&str, bool); 3] = [("host-imports", false), ("minimal", false), ("plugin", true)];
+const WORLDS: [(&str, bool); 3] = [
+    ("host-imports", false),
+    ("minimal", false),
+    ("plugin", true),
+];
 
 fn read(folder: &Path) -> Texts {
     let files = std::fs::read_dir(folder).unwrap();
@@ -133,7 +137,8 @@ impl Pair {
         match &self.resolve.types[id].kind {
             TypeDefKind::Record(record) => {
                 let fields = record.fields.iter();
-                let fields = fields.map(|field| format!("{}: {}", field.name, self.shown(field.ty)));
+                let fields =
+                    fields.map(|field| format!("{}: {}", field.name, self.shown(field.ty)));
                 format!("record {:?}", fields.collect::<Vec<_>>())
             }
             TypeDefKind::Variant(variant) => {
@@ -152,7 +157,11 @@ impl Pair {
             TypeDefKind::Option(of) => format!("option {}", self.shown(*of)),
             TypeDefKind::List(of) => format!("list {}", self.shown(*of)),
             TypeDefKind::Result(result) => {
-                format!("result {:?} {:?}", optional(&result.ok), optional(&result.err))
+                format!(
+                    "result {:?} {:?}",
+                    optional(&result.ok),
+                    optional(&result.err)
+                )
             }
             TypeDefKind::Type(of) => self.shown(*of),
             other => panic!("the contract has no {}", other.as_str()),
@@ -223,8 +232,11 @@ impl Pair {
         for (name, grows) in WORLDS {
             let (old, new) = (self.world(self.old, name), self.world(self.new, name));
             if grows {
-                let before: BTreeSet<String> =
-                    self.names(old, true).into_iter().map(str::to_owned).collect();
+                let before: BTreeSet<String> = self
+                    .names(old, true)
+                    .into_iter()
+                    .map(str::to_owned)
+                    .collect();
                 let interfaces = &self.resolve.interfaces;
                 let stays = |item: &WorldItem| match item {
                     WorldItem::Interface { id, .. } => {
@@ -233,7 +245,9 @@ impl Pair {
                     }
                     _ => true,
                 };
-                self.resolve.worlds[new].exports.retain(|_, item| stays(item));
+                self.resolve.worlds[new]
+                    .exports
+                    .retain(|_, item| stays(item));
             }
             let check = wit_component::semver_check(self.resolve.clone(), old, new);
             breaches.extend(check.err().map(|error| format!("{name}: {error:#}")));
@@ -284,17 +298,62 @@ fn growth_is_let_through() {
 fn each_breach_is_found() {
     let present = read(&root().join("wit"));
     let changes = [
-        ("on-timer: func(", "on-tick: func(); on-timer: func(", "timers gains on-tick", true),
-        ("is-self: bool,", "is-self: bool, age: u32,", "types.peer: record", true),
+        (
+            "on-timer: func(",
+            "on-tick: func(); on-timer: func(",
+            "timers gains on-tick",
+            true,
+        ),
+        (
+            "is-self: bool,",
+            "is-self: bool, age: u32,",
+            "types.peer: record",
+            true,
+        ),
         ("is-self: bool,\n", "", "types.peer: record", true),
-        ("no-leader,", "no-leader, no-network,", "messages.send-error: variant", true),
-        ("debug, info,", "debug, notice, info,", "log.level: enum", true),
-        ("expired,", "expired, hidden,", "state-events.outcome: variant", true),
-        ("is-leader: func() -> bool;", "", "group.is-leader is gone", true),
-        ("period: u64, token", "period: u32, token", "clock.wake-every: ", true),
-        ("prefix: string) -> list<string>;", "prefix: string) -> string;", "leader-state.keys: ", true),
+        (
+            "no-leader,",
+            "no-leader, no-network,",
+            "messages.send-error: variant",
+            true,
+        ),
+        (
+            "debug, info,",
+            "debug, notice, info,",
+            "log.level: enum",
+            true,
+        ),
+        (
+            "expired,",
+            "expired, hidden,",
+            "state-events.outcome: variant",
+            true,
+        ),
+        (
+            "is-leader: func() -> bool;",
+            "",
+            "group.is-leader is gone",
+            true,
+        ),
+        (
+            "period: u64, token",
+            "period: u32, token",
+            "clock.wake-every: ",
+            true,
+        ),
+        (
+            "prefix: string) -> list<string>;",
+            "prefix: string) -> string;",
+            "leader-state.keys: ",
+            true,
+        ),
         ("import counters;", "", "host-imports has no counters", true),
-        ("export lifecycle;", "export lifecycle; export role;", "minimal demands role", true),
+        (
+            "export lifecycle;",
+            "export lifecycle; export role;",
+            "minimal demands role",
+            true,
+        ),
         // What nobody demands of a plugin any more looks like growth to wit-component.
         ("export timers;", "", "plugin has no timers", false),
     ];

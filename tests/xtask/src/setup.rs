@@ -107,7 +107,11 @@ pub(crate) fn debian_packages(packages: &[&str]) -> Result<()> {
             .env("DEBIAN_FRONTEND", "noninteractive");
         shell::run(&mut command)
     };
-    let install = [&["install", "-y", "-q", "--no-install-recommends"], packages].concat();
+    let install = [
+        &["install", "-y", "-q", "--no-install-recommends"],
+        packages,
+    ]
+    .concat();
     // A fresh system has no package lists; those of an older one may still do.
     apt(&install).or_else(|_| {
         apt(&["update", "-q"])?;

@@ -86,7 +86,12 @@ pub(crate) struct TookTooLong {
 
 impl fmt::Display for TookTooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` took longer than {} s", self.shown, self.time.as_secs())
+        write!(
+            f,
+            "`{}` took longer than {} s",
+            self.shown,
+            self.time.as_secs()
+        )
     }
 }
 

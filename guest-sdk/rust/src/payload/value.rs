@@ -252,7 +252,10 @@ mod tests {
             &[0xcf, 1],
         ] {
             let refused = Value::decode(bytes);
-            assert!(matches!(refused, Err(DecodeError::Malformed(_))), "{bytes:02x?}");
+            assert!(
+                matches!(refused, Err(DecodeError::Malformed(_))),
+                "{bytes:02x?}"
+            );
         }
     }
 }

@@ -8,9 +8,7 @@ use std::sync::{Arc, Mutex};
 use consort_plugin_host::{
     ClockReading, Code, Instance, InstanceSettings, Level, Limits, LogSink, Outcome, StartError,
 };
-use consort_proto::{
-    Origin, PluginCommand, PluginEvent, StateChange, StateOutcome, StateUpdate,
-};
+use consort_proto::{Origin, PluginCommand, PluginEvent, StateChange, StateOutcome, StateUpdate};
 
 use super::{EPOCH_US, device, plugin_id, tenure, this_device};
 
@@ -60,7 +58,10 @@ pub(crate) fn at(offset_us: u64) -> ClockReading {
 }
 
 impl Tour {
-    pub(crate) fn make(code: &Code, config: &[(&str, &str)]) -> (Self, Result<Outcome, StartError>) {
+    pub(crate) fn make(
+        code: &Code,
+        config: &[(&str, &str)],
+    ) -> (Self, Result<Outcome, StartError>) {
         let lines = Lines::default();
         let config = config
             .iter()

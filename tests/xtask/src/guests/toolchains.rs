@@ -122,7 +122,6 @@ impl<'a> Toolchains<'a> {
             false => error,
         })?;
         Ok(fs::write(done, wanted)?)
-            
     }
 
     fn make_venv(&self) -> Result<()> {
@@ -193,7 +192,9 @@ mod tests {
         let reason = answers(&mut silent, "the registry").unwrap_err();
         assert!(reason.is::<Skip>());
         assert!(
-            reason.to_string().starts_with("the registry does not answer"),
+            reason
+                .to_string()
+                .starts_with("the registry does not answer"),
             "{reason}"
         );
         answers(&mut Command::new("true"), "the registry").expect("it answers");
