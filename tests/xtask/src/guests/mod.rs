@@ -121,7 +121,7 @@ pub(crate) fn run(workspace: &Workspace, only: &[String], time_box: Duration) ->
     }
     let mut steps = Steps::new();
     steps.step("build", || {
-        let arguments = ["build", "--workspace", "--bins", "--tests"];
+        let arguments = ["build", "--workspace", "--bins"];
         shell::run(&mut shell::cargo(&workspace.root, arguments))
     });
     add(workspace, &mut steps, only, time_box)?;
