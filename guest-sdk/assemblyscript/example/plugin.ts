@@ -5,6 +5,7 @@
  */
 
 import {
+  Answer,
   Change,
   Entry,
   HostError,
@@ -23,6 +24,7 @@ import {
   deviceState,
   group,
   leaderState,
+  local,
   log,
   messages,
   register,
@@ -180,6 +182,8 @@ class Tour extends Plugin {
       tellErrors();
     } else if (op == "state") {
       useState();
+    } else if (op == "local") {
+      useLocal();
     } else if (op == "fault") {
       throw new Error("asked to fail");
     } else {
@@ -202,6 +206,11 @@ class Tour extends Plugin {
 
   timer(token: u64, due: u64): void {
     log.info(`timer: ${token} due ${yes(due <= clock.now())}`);
+  }
+
+  localRequest(topic: string, payload: Uint8Array): Answer {
+    log.info(`local-request: ${topic} with ${payload.length} bytes`);
+    return topic == "echo" ? Answer.of(payload) : Answer.refuse("refused: " + topic);
   }
 
   save(): Uint8Array {
@@ -264,6 +273,12 @@ function useState(): void {
   counters.add("visits", 2);
   log.info(`counters: add ${counters.get("visits")}`);
   log.info(`counters: ${counters.get("visits")}`);
+}
+
+function useLocal(): void {
+  local.publish("moment", bytes("now"));
+  local.publish("hello", hello(), true);
+  log.info("local: published yes");
 }
 
 register(new Tour());

@@ -281,6 +281,14 @@ static void use_counters(void) {
     consort_info("counters: %" PRId64, consort_counter_get("visits"));
 }
 
+static void use_local(void) {
+    consort_packer packer = hello();
+    consort_local_publish("moment", "now", 3, false);
+    consort_local_publish("hello", packer.data, packer.length, true);
+    consort_info("local: published yes");
+    consort_pack_free(&packer);
+}
+
 void consort_peer_message(consort_bytes payload, const consort_peer *sender) {
     heard++;
     consort_reader reader;
@@ -304,6 +312,8 @@ void consort_peer_message(consort_bytes payload, const consort_peer *sender) {
         use_device_state();
         use_shared_state();
         use_counters();
+    } else if (consort_is_text(op, "local")) {
+        use_local();
     } else if (consort_is_text(op, "fault")) {
         consort_panic("asked to fail");
     } else {
@@ -350,6 +360,21 @@ void consort_writes_superseded(consort_texts keys) {
 
 void consort_timer(uint64_t token, uint64_t due) {
     consort_info("timer: %" PRIu64 " due %s", token, yes(due <= consort_clock_now()));
+}
+
+bool consort_local_request(consort_text topic, consort_bytes payload, consort_bytes *answer,
+                           consort_text *error) {
+    consort_info("local-request: %.*s with %zu bytes", CONSORT_TEXT(topic), payload.len);
+    consort_value name = {.kind = CONSORT_TEXT_VALUE, .as.text = topic};
+    if (!consort_is_text(name, "echo")) {
+        return consort_fail(error, "refused: %.*s", CONSORT_TEXT(topic));
+    }
+    if (payload.len == 0) return true;
+    answer->ptr = malloc(payload.len);
+    if (!answer->ptr) consort_panic("no memory for an answer");
+    memcpy(answer->ptr, payload.ptr, payload.len);
+    answer->len = payload.len;
+    return true;
 }
 
 consort_bytes consort_save(void) {

@@ -148,6 +148,8 @@ func (t *tour) PeerMessage(message []byte, sender consort.Peer) {
 		tellErrors()
 	case "state":
 		useState()
+	case "local":
+		useLocal()
 	case "fault":
 		panic("asked to fail")
 	default:
@@ -184,6 +186,14 @@ func (*tour) WritesSuperseded(keys []string) {
 
 func (*tour) Timer(token, due uint64) {
 	consort.Infof("timer: %d due %s", token, yes(due <= consort.Now()))
+}
+
+func (*tour) LocalRequest(topic string, payload []byte) ([]byte, error) {
+	consort.Infof("local-request: %s with %d bytes", topic, len(payload))
+	if topic == "echo" {
+		return payload, nil
+	}
+	return nil, errors.New("refused: " + topic)
 }
 
 func (t *tour) Save() []byte {
@@ -259,4 +269,10 @@ func useState() {
 	sum, _ := consort.AddToCounter("visits", 2)
 	consort.Infof("counters: add %d", sum)
 	consort.Infof("counters: %d", consort.Counter("visits"))
+}
+
+func useLocal() {
+	consort.Publish("moment", []byte("now"), false)
+	consort.Publish("hello", hello(), true)
+	consort.Infof("local: published yes")
 }

@@ -17,6 +17,7 @@ import {
   deviceState,
   group,
   leaderState,
+  local,
   log,
   messages,
   payload,
@@ -116,6 +117,12 @@ function useState() {
   log.info(`counters: ${counters.get("visits")}`);
 }
 
+function useLocal() {
+  local.publish("moment", bytes("now"));
+  local.publish("hello", hello(), { retain: true });
+  log.info("local: published yes");
+}
+
 function act(request: any, sender: Peer) {
   switch (request?.op) {
     case "hello":
@@ -132,6 +139,8 @@ function act(request: any, sender: Peer) {
       return tellErrors();
     case "state":
       return useState();
+    case "local":
+      return useLocal();
     case "fault":
       throw new Error("asked to fail");
     default:
@@ -139,7 +148,7 @@ function act(request: any, sender: Peer) {
   }
 }
 
-export const { lifecycle, role, peerEvents, messageEvents, stateEvents, timers, handover } = plugin({
+export const { lifecycle, role, peerEvents, messageEvents, stateEvents, timers, localEvents, handover } = plugin({
   setup() {
     const refusal = config.get("refuse");
     if (refusal !== undefined) throw new Error(`refused: ${refusal}`);
@@ -215,6 +224,12 @@ export const { lifecycle, role, peerEvents, messageEvents, stateEvents, timers, 
 
   timer(token: number, due: number) {
     log.info(`timer: ${token} due ${yes(due <= clock.now())}`);
+  },
+
+  localRequest(topic: string, payload: Uint8Array) {
+    log.info(`local-request: ${topic} with ${payload.length} bytes`);
+    if (topic === "echo") return payload;
+    throw new Error(`refused: ${topic}`);
   },
 
   save() {

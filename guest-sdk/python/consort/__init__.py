@@ -17,7 +17,7 @@ from typing import Callable, Type, TypeVar
 from componentize_py_types import Err
 from wit_world.imports.types import Leadership, Peer
 
-from . import clock, config, counters, device_state, group, leader_state, log, messages
+from . import clock, config, counters, device_state, group, leader_state, local, log, messages
 from . import payload, shared_state
 from .errors import Error, SendError, WriteError
 from .state import Change, Origin, Outcome, change_from_host
@@ -39,6 +39,7 @@ __all__ = [
     "device_state",
     "group",
     "leader_state",
+    "local",
     "log",
     "messages",
     "payload",
@@ -100,6 +101,13 @@ class Plugin:
     def timer(self, token: int, due: int) -> None:
         """A timer is due. `due` is when it was to fire, in group time."""
 
+    def local_request(self, topic: str, payload: bytes) -> bytes:
+        """A request of a program on this device; what is returned is its answer.
+
+        An exception's text is the refusal.
+        """
+        raise Error("this plugin answers no requests")
+
     def save(self) -> bytes:
         """What the next version of this plugin is to know, when it replaces this one."""
         return b""
@@ -109,6 +117,7 @@ class Plugin:
 
 
 P = TypeVar("P", bound=Plugin)
+T = TypeVar("T")
 
 
 def plugin(plugin_class: Type[P]) -> Type[P]:
@@ -126,10 +135,10 @@ def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _refusable(call: Callable[..., None], *arguments: object) -> None:
+def _refusable(call: Callable[..., T], *arguments: object) -> T:
     """Calls what may refuse: its exception becomes the result that the host sees."""
     try:
-        call(*arguments)
+        return call(*arguments)
     except Exception as error:
         if not isinstance(error, Error):
             log.error(traceback.format_exc())
@@ -193,6 +202,10 @@ def _exports(target: Plugin) -> list[type]:
         def on_timer(self, token, due) -> None:
             _called(target.timer, token, due)
 
+    class LocalEvents:
+        def on_local_request(self, topic, payload) -> bytes:
+            return _refusable(target.local_request, topic, payload)
+
     class Handover:
         def save(self) -> bytes:
             return _called(target.save)
@@ -200,4 +213,4 @@ def _exports(target: Plugin) -> list[type]:
         def restore(self, saved, from_version) -> None:
             _refusable(target.restore, saved, from_version)
 
-    return [Lifecycle, Role, PeerEvents, MessageEvents, StateEvents, Timers, Handover]
+    return [Lifecycle, Role, PeerEvents, MessageEvents, StateEvents, Timers, LocalEvents, Handover]

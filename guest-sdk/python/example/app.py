@@ -6,7 +6,7 @@ It greets its peers, tells what it hears, and does what messages of the form {"o
 import consort
 from consort import Change, Leadership, Origin, Outcome, Peer, Reason, SendError, WriteError
 from consort import clock, config, counters, device_state, group, leader_state, log, messages
-from consort import payload, shared_state
+from consort import local, payload, shared_state
 
 ONCE, ALWAYS, NEVER = 1, 2, 3
 
@@ -85,6 +85,8 @@ class Tour(consort.Plugin):
             tell_errors()
         elif operation == "state":
             use_state()
+        elif operation == "local":
+            use_local()
         elif operation == "fault":
             raise RuntimeError("asked to fail")
         else:
@@ -102,6 +104,12 @@ class Tour(consort.Plugin):
 
     def timer(self, token: int, due: int) -> None:
         log.info(f"timer: {token} due {yes(due <= clock.now())}")
+
+    def local_request(self, topic: str, payload: bytes) -> bytes:
+        log.info(f"local-request: {topic} with {len(payload)} bytes")
+        if topic == "echo":
+            return payload
+        raise consort.Error(f"refused: {topic}")
 
     def save(self) -> bytes:
         log.info(f"save: {self.heard}")
@@ -201,3 +209,9 @@ def use_state() -> None:
 
     log.info(f"counters: add {counters.add('visits', 2)}")
     log.info(f"counters: {counters.get('visits')}")
+
+
+def use_local() -> None:
+    local.publish("moment", b"now")
+    local.publish("hello", hello(), retain=True)
+    log.info("local: published yes")

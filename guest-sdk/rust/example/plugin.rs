@@ -10,7 +10,7 @@ use consort_plugin::counters::Counter;
 use consort_plugin::payload::{self, Value};
 use consort_plugin::{
     BoxError, GroupTime, Leadership, Peer, Plugin, Reason, config, device_state, group,
-    leader_state, log, messages, shared_state, state,
+    leader_state, local, log, messages, shared_state, state,
 };
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +134,7 @@ impl Plugin for Tour {
             "time" => tell_time(),
             "errors" => tell_errors(),
             "state" => use_state(),
+            "local" => use_local(),
             "fault" => panic!("asked to fail"),
             _ => log::warn!("peer-message: unknown"),
         }
@@ -166,6 +167,14 @@ impl Plugin for Tour {
 
     fn timer(&mut self, token: u64, due: GroupTime) {
         log::info!("timer: {token} due {}", yes(due <= clock::now()));
+    }
+
+    fn local_request(&mut self, topic: &str, payload: Vec<u8>) -> Result<Vec<u8>, BoxError> {
+        log::info!("local-request: {topic} with {} bytes", payload.len());
+        match topic {
+            "echo" => Ok(payload),
+            _ => Err(format!("refused: {topic}").into()),
+        }
     }
 
     fn save(&mut self) -> Vec<u8> {
@@ -319,6 +328,12 @@ fn use_state() {
 
     log::info!("counters: add {}", VISITS.add(2).unwrap_or_default());
     log::info!("counters: {}", VISITS.get());
+}
+
+fn use_local() {
+    local::publish("moment", "now");
+    local::publish_retained("hello", payload::encode(&hello()).unwrap_or_default());
+    log::info!("local: published yes");
 }
 
 consort_plugin::plugin!(Tour);

@@ -118,7 +118,7 @@ pub fn leaderMessage(message: []const u8, sender: consort.Leadership) void {
     log.info("leader-message: {s} in term {d}", .{ told(message), sender.term });
 }
 
-const Op = enum { hello, echo, group, time, errors, state, fault };
+const Op = enum { hello, echo, group, time, errors, state, local, fault };
 
 pub fn peerMessage(message: []const u8, sender: consort.Peer) void {
     heard += 1;
@@ -141,6 +141,7 @@ pub fn peerMessage(message: []const u8, sender: consort.Peer) void {
         .time => tellTime(),
         .errors => tellErrors(),
         .state => useState(),
+        .local => useLocal(),
         .fault => @panic("asked to fail"),
     }
 }
@@ -169,6 +170,12 @@ pub fn writesSuperseded(keys: []const []const u8) void {
 
 pub fn timer(token: u64, due: u64) void {
     log.info("timer: {d} due {s}", .{ token, yes(due <= clock.now()) });
+}
+
+pub fn localRequest(topic: []const u8, message: []const u8) ![]const u8 {
+    log.info("local-request: {s} with {d} bytes", .{ topic, message.len });
+    if (std.mem.eql(u8, topic, "echo")) return message;
+    return consort.refuse("refused: {s}", .{topic});
 }
 
 pub fn save() []const u8 {
@@ -237,4 +244,10 @@ fn useState() void {
 
     log.info("counters: add {d}", .{consort.counters.add("visits", 2) catch 0});
     log.info("counters: {d}", .{consort.counters.get("visits")});
+}
+
+fn useLocal() void {
+    consort.local.publish("moment", "now", .{});
+    consort.local.publish("hello", hello(), .{ .retain = true });
+    log.info("local: published yes", .{});
 }

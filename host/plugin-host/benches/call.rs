@@ -57,6 +57,7 @@ fn measure(fixture: &str, code: &Code) -> Result<(), Box<dyn Error>> {
         config: Arc::new(BTreeMap::new()),
         limits: Limits::default(),
         files: BTreeMap::new(),
+        local: true,
         seed: [0; 32],
         run: 0,
         log: Box::new(Silence),

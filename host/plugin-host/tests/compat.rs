@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use common::tour::{Tour, at, change, from_leader, hello, message, op, put, text, update};
 use common::{World, assert_no_errors, cache_dir, device, tenure, this_device};
-use consort_plugin_host::{Code, Runtime, ShutdownReason, StartError};
+use consort_plugin_host::{Code, LocalRequestError, Runtime, ShutdownReason, StartError};
 use consort_proto::{Origin, PluginCommand, PluginEvent, Scope, StateOutcome, StateWrite, Version};
 
 /// The kept plugins, by the name of their folder and their own.
@@ -175,6 +175,14 @@ fn kept_plugins_say_and_do_what_they_did() {
         let expected = std::fs::read_to_string(path.with_file_name("expected.txt")).unwrap();
         let expected: Vec<&str> = expected.lines().collect();
         assert_eq!(said, expected, "{name} said:\n{}", said.join("\n"));
+
+        // The contract has grown since.
+        let asked = Tour::new(&code).instance.local_request("echo", b"", at(0));
+        assert_eq!(
+            asked.unwrap().0,
+            Err(LocalRequestError::NotOffered),
+            "{name}"
+        );
 
         let (_, setup) = Tour::make(&code, &[("refuse", "no screen")]);
         let refused =

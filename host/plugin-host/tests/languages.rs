@@ -10,7 +10,9 @@ use std::path::PathBuf;
 
 use common::tour::{Tour, at, change, from_leader, hello, message, op, plugins, put, text, update};
 use common::{World, assert_no_errors, cache_dir, device, plugin_lines, tenure, this_device};
-use consort_plugin_host::{Code, Fault, Runtime, ShutdownReason, StartError};
+use consort_plugin_host::{
+    Code, Fault, LocalMessage, LocalRequestError, Runtime, ShutdownReason, StartError,
+};
 use consort_proto::{Origin, PluginCommand, PluginEvent, Scope, StateOutcome, StateWrite, Version};
 
 /// The tours to test, by language.
@@ -267,6 +269,59 @@ fn what_the_group_did_not_adopt_is_told() {
 }
 
 #[test]
+fn programs_on_the_device_are_told_and_answered() {
+    each_tour(|language, code| {
+        let mut tour = Tour::new(code);
+        tour.take_lines();
+        let ask = message(op("local"));
+        let outcome = tour.instance.deliver(&ask, at(1_000)).unwrap();
+        tour.expect(&["local: published yes"]);
+        let published = |topic: &str, payload: Vec<u8>, retain| LocalMessage {
+            topic: topic.to_owned(),
+            payload: payload.into(),
+            retain,
+        };
+        let expected = [
+            published("moment", b"now".to_vec(), false),
+            published("hello", hello("here"), true),
+        ];
+        assert_eq!(outcome.published, expected, "{language}");
+        for payload in [vec![], vec![0, 0xff, 7], vec![7; 0x10000]] {
+            let mut request = |topic| {
+                tour.instance
+                    .local_request(topic, &payload, at(1_000))
+                    .unwrap()
+                    .0
+            };
+            assert_eq!(request("echo"), Ok(payload.clone().into()), "{language}");
+            let refusal = LocalRequestError::Failed("refused: d\u{fc}n".to_owned());
+            assert_eq!(request("d\u{fc}n"), Err(refusal), "{language}");
+            let bytes = payload.len();
+            tour.expect(&[
+                &format!("local-request: echo with {bytes} bytes"),
+                &format!("local-request: d\u{fc}n with {bytes} bytes"),
+            ]);
+        }
+    });
+}
+
+#[test]
+fn many_requests_leave_no_memory_behind() {
+    each_tour(|language, code| {
+        let mut tour = Tour::new(code);
+        for _ in 0..rounds(language) {
+            let payload = [7; 0x8000];
+            let (answer, _) = tour
+                .instance
+                .local_request("echo", &payload, at(1_000))
+                .unwrap();
+            assert_eq!(answer.as_deref(), Ok(&payload[..]), "{language}");
+            tour.take_lines();
+        }
+    });
+}
+
+#[test]
 fn timers_fire_and_cancelled_ones_do_not() {
     each_tour(|_, code| {
         let mut tour = Tour::new(code);
@@ -472,18 +527,21 @@ fn a_refusal_has_its_text_and_a_fault_ends_the_instance() {
     });
 }
 
+/// So many that 32 KiB each way are four times the 64 MiB that an instance may have.
+fn rounds(language: &str) -> u32 {
+    // componentize-py 0.25.1 keeps the bytes that a plugin passes to the host; see the guide.
+    if language == "python" { 1_000 } else { 4_000 }
+}
+
 #[test]
 fn many_messages_leave_no_memory_behind() {
-    // Four times the 64 MiB that an instance may have, in and out together.
     let head = [vec![0x82], text("op"), text("echo"), text("value")].concat();
     let large = [head, vec![0xc5, 0x80, 0], vec![7; 0x8000]].concat();
     each_tour(|language, code| {
         let mut tour = Tour::new(code);
         tour.deliver(PluginEvent::PeerAdded(this_device()));
         tour.deliver(PluginEvent::PeerAdded(device(2)));
-        // componentize-py 0.25.1 keeps the bytes that a plugin passes to the host; see the guide.
-        let rounds = if language == "python" { 1_000 } else { 4_000 };
-        for round in 0..rounds {
+        for round in 0..rounds(language) {
             tour.ask(large.clone());
             if round % 4 == 0 {
                 tour.ask(hello("device-2"));

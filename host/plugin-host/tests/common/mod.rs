@@ -332,6 +332,14 @@ impl World {
         }
     }
 
+    /// All that the daemon was told about a plugin.
+    pub(crate) fn events(&self, id: &str) -> Vec<HostEvent> {
+        let id = plugin_id(id);
+        let events = self.events.lock().unwrap();
+        let about = events.iter().filter(|(_, event)| *event.plugin() == id);
+        about.map(|(_, event)| event.clone()).collect()
+    }
+
     /// What the daemon was told about a plugin, without commands, in short.
     pub(crate) fn told(&self, id: &str) -> Vec<String> {
         self.told_at(id).into_iter().map(|(_, what)| what).collect()

@@ -72,6 +72,7 @@ impl Tour {
             config: Arc::new(config.collect::<BTreeMap<String, String>>()),
             limits: Limits::default(),
             files: BTreeMap::new(),
+            local: true,
             seed: [7; 32],
             run: 0,
             log: Box::new(lines.clone()),
