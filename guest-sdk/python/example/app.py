@@ -3,6 +3,8 @@
 It greets its peers, tells what it hears, and does what messages of the form {"op": ...} ask for.
 """
 
+from typing import Callable
+
 import consort
 from consort import Change, Leadership, Origin, Outcome, Peer, Reason, SendError, WriteError
 from consort import clock, config, counters, device_state, group, leader_state, log, messages
@@ -127,14 +129,14 @@ def hello() -> bytes:
     return payload.encode({"op": "hello", "from": group.this_device().name})
 
 
-def told(message: bytes) -> str:
+def told(message: bytes | None) -> str:
     try:
-        return f"hello from {payload.decode(message)['from']}"
+        return f"hello from {payload.decode(message or b"")['from']}"
     except payload.DecodeError:
         return "no MessagePack"
 
 
-def sent(call, *arguments) -> str:
+def sent(call: Callable[..., None], *arguments: object) -> str:
     try:
         call(*arguments)
     except SendError as error:
@@ -142,7 +144,7 @@ def sent(call, *arguments) -> str:
     return "ok"
 
 
-def written(call, *arguments) -> str:
+def written(call: Callable[..., None], *arguments: object) -> str:
     try:
         call(*arguments)
     except WriteError as error:
@@ -163,7 +165,7 @@ def outcome(change: Change) -> str:
         return f"put {told(change.value) if change.key == 'hello' else text(change.value)}"
     if change.outcome is Outcome.COUNTED:
         return f"counted {change.sum}"
-    return change.outcome.value
+    return str(change.outcome.value)
 
 
 def tell_group() -> None:

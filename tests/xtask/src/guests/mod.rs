@@ -26,6 +26,13 @@ const LANGUAGE_TIME: Duration = Duration::from_secs(600);
 /// What stays of the time box for running what was built.
 const RUN_TIME: Duration = Duration::from_secs(360);
 
+/// The stubs are those that the bindings' generator makes of the contract, and with them the SDK
+/// and the tour pass the strict checker. TypeScript's checker is a part of its build.
+const PYTHON_CHECK: &str = "rm -rf fresh && componentize-py -d wit -w plugin bindings fresh && \
+     for stub in $(find stubs -name '*.pyi'); do \
+         made=fresh${stub#stubs}; cmp $stub ${made%i} || exit 1; \
+     done && mypy";
+
 /// A language under test.
 #[derive(Debug)]
 struct Guest {
@@ -38,6 +45,8 @@ struct Guest {
     place: &'static str,
     /// What makes this language of it, if it is in another one.
     translate: Option<&'static str>,
+    /// What else must hold of the project with the tour.
+    check: Option<&'static str>,
     /// What the README's command makes.
     result: &'static str,
 }
@@ -50,6 +59,7 @@ const GUESTS: [Guest; 8] = [
         tour: "rust/example/plugin.rs",
         place: "plugin.rs",
         translate: None,
+        check: None,
         result: "target/wasm32-wasip2/release/hello.wasm",
     },
     Guest {
@@ -58,6 +68,7 @@ const GUESTS: [Guest; 8] = [
         tour: "assemblyscript/example/plugin.ts",
         place: "plugin.ts",
         translate: None,
+        check: None,
         result: "hello.wasm",
     },
     Guest {
@@ -66,6 +77,7 @@ const GUESTS: [Guest; 8] = [
         tour: "js/example/plugin.ts",
         place: "tour.ts",
         translate: Some("npx esbuild tour.ts --outfile=plugin.js"),
+        check: None,
         result: "hello.wasm",
     },
     Guest {
@@ -74,6 +86,7 @@ const GUESTS: [Guest; 8] = [
         tour: "js/example/plugin.ts",
         place: "plugin.ts",
         translate: None,
+        check: None,
         result: "hello.wasm",
     },
     Guest {
@@ -82,6 +95,7 @@ const GUESTS: [Guest; 8] = [
         tour: "python/example/app.py",
         place: "app.py",
         translate: None,
+        check: Some(PYTHON_CHECK),
         result: "hello.wasm",
     },
     Guest {
@@ -90,6 +104,7 @@ const GUESTS: [Guest; 8] = [
         tour: "c/example/tour.c",
         place: "plugin.c",
         translate: None,
+        check: None,
         result: "hello.wasm",
     },
     Guest {
@@ -98,6 +113,7 @@ const GUESTS: [Guest; 8] = [
         tour: "zig/example/plugin.zig",
         place: "plugin.zig",
         translate: None,
+        check: None,
         result: "zig-out/bin/hello.wasm",
     },
     Guest {
@@ -106,6 +122,7 @@ const GUESTS: [Guest; 8] = [
         tour: "go/example/main.go",
         place: "main.go",
         translate: None,
+        check: None,
         result: "hello.wasm",
     },
 ];
@@ -214,6 +231,9 @@ impl<'a> Bench<'a> {
             self.make(&project, translate)?;
         }
         self.make(&project, command)?;
+        if let Some(check) = guest.check {
+            self.make(&project, check)?;
+        }
         // Both or none, as the tests expect both of each language.
         copy(&project.join(guest.result), &self.tours.join(&file))?;
         copy(&template, &self.templates.join(&file))

