@@ -166,6 +166,21 @@ impl Kind for GrantedFolder {
     }
 }
 
+/// A group of this device's users.
+#[derive(Debug)]
+pub(super) enum SystemGroup {}
+
+impl Kind for SystemGroup {
+    type Value = String;
+    const EXPECTED: &'static str =
+        "the name of a group of users, 1 to 32 of a-z, A-Z, 0-9, `-`, `_`, `.`";
+
+    fn from_text(text: &str) -> Option<String> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        ((1..=32).contains(&text.len()) && text.chars().all(fits)).then(|| text.to_owned())
+    }
+}
+
 /// What a plugin may do with a folder.
 #[derive(Debug)]
 pub(super) enum FolderAccess {}

@@ -47,8 +47,19 @@ pub struct Config {
     pub network: Network,
     /// `[group]`: which devices are admitted.
     pub access: Access,
+    /// `[local]`.
+    pub local: LocalConfig,
     /// `[plugins.<id>]`, the operator's overlay.
     pub plugins: BTreeMap<PluginId, PluginOverlay>,
+}
+
+/// `[local]`: the sockets for programs on this device.
+#[derive(Clone, Debug, Default)]
+pub struct LocalConfig {
+    /// `dir`: the folder they are in. Default: `local` in the data folder.
+    pub dir: Option<PathBuf>,
+    /// `group`: the users who may open them besides the daemon's own.
+    pub group: Option<String>,
 }
 
 /// `[network]`.

@@ -27,6 +27,7 @@ fn config(dir: &std::path::Path, listen: &str) -> Config {
             interfaces_denied: vec![],
         },
         access: consort_proto::Access::default(),
+        local: crate::config::LocalConfig::default(),
         plugins: std::collections::BTreeMap::new(),
     }
 }
