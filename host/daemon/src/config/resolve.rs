@@ -134,7 +134,7 @@ enum Shape {
 }
 
 /// The settings that a variable can set.
-const VARIABLES: [(&[&str], Shape); 18] = [
+const VARIABLES: [(&[&str], Shape); 19] = [
     (&["name"], Shape::Text),
     (&["data_dir"], Shape::Text),
     (&["plugins_dir"], Shape::Text),
