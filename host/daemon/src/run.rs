@@ -187,7 +187,7 @@ fn node_config(
         seeds,
         access: config.access.clone(),
         crypto: Arc::new(Ring),
-        send_rate: consort_proto::SendRate::default(),
+        send_rate: config.network.send_rate,
     }
 }
 

@@ -14,8 +14,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::key::KeyPath;
 use super::kinds::{
-    Checked, Device, FixedPort, Folder, FolderAccess, GrantedFolder, List, ListenAddress,
-    LogFormat, Name, Pattern, PluginValue, Port, Priority, Seed, Switch, SystemGroup,
+    Burst, Checked, Device, FixedPort, Folder, FolderAccess, GrantedFolder, List, ListenAddress,
+    LogFormat, Name, Pattern, PluginValue, Port, Priority, Rate, Seed, Switch, SystemGroup,
     plugin_values,
 };
 use super::plugin::{FOLDERS_MAX, LimitTable, StateTable, is_folder_name};
@@ -42,6 +42,9 @@ pub(super) struct NetworkSettings {
     pub(super) discovery_port: Option<Checked<FixedPort>>,
     pub(super) multicast: Option<Checked<Switch>>,
     pub(super) broadcast: Option<Checked<Switch>>,
+    pub(super) send_kb_per_second: Option<Checked<Rate>>,
+    pub(super) peer_kb_per_second: Option<Checked<Rate>>,
+    pub(super) send_burst_kib: Option<Checked<Burst>>,
     pub(super) seeds: Option<List<Seed>>,
     pub(super) interfaces: Option<List<Pattern>>,
     pub(super) interfaces_denied: Option<List<Pattern>>,

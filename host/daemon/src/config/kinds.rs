@@ -220,6 +220,37 @@ impl Kind for FixedPort {
     }
 }
 
+/// Thousands of bytes a second.
+#[derive(Debug)]
+pub(super) enum Rate {}
+
+impl Kind for Rate {
+    type Value = u32;
+    const EXPECTED: &'static str = "thousands of bytes a second: a whole number from 4 to 4000000";
+
+    fn from_integer(number: i64) -> Option<u32> {
+        within(number, 4, 4_000_000)
+    }
+}
+
+/// KiB at once.
+#[derive(Debug)]
+pub(super) enum Burst {}
+
+impl Kind for Burst {
+    type Value = u32;
+    const EXPECTED: &'static str = "KiB: a whole number from 4 to 65536";
+
+    fn from_integer(number: i64) -> Option<u32> {
+        within(number, 4, 65_536)
+    }
+}
+
+fn within(number: i64, least: u32, most: u32) -> Option<u32> {
+    let number = u32::try_from(number).ok()?;
+    (least..=most).contains(&number).then_some(number)
+}
+
 #[derive(Debug)]
 pub(super) enum Switch {}
 

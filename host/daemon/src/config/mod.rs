@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use consort_plugin_host::{Granted, LimitTable, StateTable};
-use consort_proto::{Access, PluginId};
+use consort_proto::{Access, PluginId, SendRate};
 use thiserror::Error;
 
 pub use key::KeyPath;
@@ -74,6 +74,8 @@ pub struct Network {
     pub multicast: bool,
     /// `broadcast`: whether to send IPv4 broadcasts too.
     pub broadcast: bool,
+    /// `send_kb_per_second`, `peer_kb_per_second`, `send_burst_kib`: what plugins' messages may take.
+    pub send_rate: SendRate,
     /// `seeds`: `host:port` texts, names are resolved by the daemon again and again.
     pub seeds: Vec<String>,
     /// `interfaces`: patterns of interfaces to use; empty means all.

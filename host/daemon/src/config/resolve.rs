@@ -8,7 +8,7 @@ use std::io::{self, Read as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use consort_proto::Access;
+use consort_proto::{Access, SendRate};
 
 use super::file::{self, Mistake, Settings};
 use super::key::KeyPath;
@@ -134,7 +134,7 @@ enum Shape {
 }
 
 /// The settings that a variable can set.
-const VARIABLES: [(&[&str], Shape); 16] = [
+const VARIABLES: [(&[&str], Shape); 19] = [
     (&["name"], Shape::Text),
     (&["data_dir"], Shape::Text),
     (&["plugins_dir"], Shape::Text),
@@ -143,6 +143,9 @@ const VARIABLES: [(&[&str], Shape); 16] = [
     (&["network", "discovery_port"], Shape::Number),
     (&["network", "multicast"], Shape::Switch),
     (&["network", "broadcast"], Shape::Switch),
+    (&["network", "send_kb_per_second"], Shape::Number),
+    (&["network", "peer_kb_per_second"], Shape::Number),
+    (&["network", "send_burst_kib"], Shape::Number),
     (&["network", "seeds"], Shape::List),
     (&["network", "interfaces"], Shape::List),
     (&["network", "interfaces_denied"], Shape::List),
@@ -491,6 +494,11 @@ fn assemble(settings: Settings) -> Config {
             discovery_port: required(network.discovery_port.as_ref()),
             multicast: required(network.multicast.as_ref()),
             broadcast: required(network.broadcast.as_ref()),
+            send_rate: SendRate {
+                bytes_per_second: required(network.send_kb_per_second.as_ref()) * 1_000,
+                peer_bytes_per_second: required(network.peer_kb_per_second.as_ref()) * 1_000,
+                burst: required(network.send_burst_kib.as_ref()) * 1_024,
+            },
             seeds: network.seeds.map(|list| list.0).unwrap_or_default(),
             interfaces: network.interfaces.map(|list| list.0).unwrap_or_default(),
             interfaces_denied: network
@@ -582,6 +590,7 @@ mod tests {
         assert_eq!(listen, ["0.0.0.0:4747", "[::]:4747"]);
         assert_eq!(config.network.discovery_port, 4748);
         assert!(config.network.multicast && !config.network.broadcast);
+        assert_eq!(config.network.send_rate, SendRate::default());
         assert!(config.network.seeds.is_empty() && config.plugins.is_empty());
         assert_eq!(resolved.log_format, LogFormat::Human);
         assert_eq!(origin(&resolved, &["network", "port"]), Origin::Default);

@@ -21,6 +21,7 @@ fn config(dir: &std::path::Path, listen: &str) -> Config {
             discovery_port: 1,
             multicast: false,
             broadcast: false,
+            send_rate: consort_proto::SendRate::default(),
             seeds: vec![],
             interfaces: vec![],
             interfaces_denied: vec![],
