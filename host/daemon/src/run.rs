@@ -165,9 +165,7 @@ pub async fn run_until(
             stop: Box::pin(stop),
         })
         .await;
-    if let Some(bridge) = hosted.bridge.get() {
-        bridge.close_all();
-    }
+    hosted.close_sockets();
     tasks.shutdown().await;
     Ok(())
 }

@@ -59,13 +59,6 @@ fn behave(how: &str) {
                 &format!("message-flood {refused} refused"),
             );
         }
-        "publish-flood" => (0..100_000).for_each(|_| local::publish("flood", b"flood", true)),
-        "publish-topics" => {
-            for number in 0..1000 {
-                local::publish(&format!("topic {number}"), &[7; 8 << 10], true);
-            }
-        }
-        "publish-huge" => local::publish("huge", &vec![7; 3 << 20], false),
         "reach" => log::write(log::Level::Info, &format!("reach {}", reach().join(" "))),
         "sleep" => std::thread::sleep(Duration::from_secs(3600)),
         "nap" => std::thread::sleep(Duration::from_secs(4)),
@@ -92,6 +85,20 @@ fn behave(how: &str) {
                 &format!("files {read:?} {connect:?} {env}"),
             );
         }
+        _ => publish(how),
+    }
+}
+
+/// Ways to misbehave towards local programs.
+fn publish(how: &str) {
+    match how {
+        "publish-flood" => (0..100_000).for_each(|_| local::publish("flood", b"flood", true)),
+        "publish-topics" => {
+            for number in 0..1000 {
+                local::publish(&format!("topic {number}"), &[7; 8 << 10], true);
+            }
+        }
+        "publish-huge" => local::publish("huge", &vec![7; 3 << 20], false),
         _ => {}
     }
 }

@@ -27,6 +27,15 @@ pub struct Hosted {
     pub bridge: Arc<OnceLock<Arc<Bridge>>>,
 }
 
+impl Hosted {
+    /// Closes the sockets for local programs; the plugins have ended.
+    pub fn close_sockets(&self) {
+        if let Some(bridge) = self.bridge.get() {
+            bridge.close_all();
+        }
+    }
+}
+
 /// One plugin, as `consort plugin inspect --json` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginInspection {

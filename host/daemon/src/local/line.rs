@@ -12,6 +12,9 @@ use serde_json::Value;
 /// The most bytes of a client's line, without its end: more than the longest payload in base64 needs.
 pub const LINE_MAX: usize = 128 << 10;
 
+/// A line as it should be.
+const EXAMPLE: &str = r#"{"op":"request","topic":"volume","text":"40"}"#;
+
 /// The most bytes of an `id` that is a text.
 const ID_MAX: usize = 64;
 
@@ -82,12 +85,15 @@ enum OpName {
 /// # Errors
 /// It is none; the text says what is wrong and what is allowed.
 pub fn read(line: &[u8]) -> Result<Heard, NotUnderstood> {
-    let raw: Raw = serde_json::from_slice(line).map_err(|error| NotUnderstood {
-        id: None,
-        why: format!(
-            "no line of this protocol, as {{\"op\":\"request\",\"topic\":\"volume\",\"text\":\"40\"}}: {error}"
-        ),
-    })?;
+    let unread = |error: &dyn std::fmt::Display| {
+        let why = format!("no line of this protocol, as {EXAMPLE}: {error}");
+        NotUnderstood { id: None, why }
+    };
+    // A list of the values alone would be read too.
+    if !line.trim_ascii_start().starts_with(b"{") {
+        return Err(unread(&"it is no JSON object"));
+    }
+    let raw: Raw = serde_json::from_slice(line).map_err(|error| unread(&error))?;
     let id = match raw.id {
         Some(Value::String(text)) if text.len() > ID_MAX => {
             let why = format!("an id of {} bytes; use at most {ID_MAX}", text.len());
@@ -252,9 +258,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         for (line, word) in [
-            ("", "EOF"),
-            ("volume 40", "expected value"),
-            ("[1]", "invalid type"),
+            ("", "no JSON object"),
+            ("volume 40", "no JSON object"),
+            (r#"["subscribe"]"#, "no JSON object"),
+            (r#"{"op":"subscribe""#, "EOF"),
             (r#"{"op":"shout"}"#, "`subscribe`, `unsubscribe`, `request`"),
             (r#"{"op":"request","topic":"t","payload":"x"}"#, "`base64`"),
             (r#"{"op":"request"}"#, "needs a topic"),
