@@ -14,6 +14,9 @@ use crate::plugin_log::{Level, LogSink};
 use crate::status::HostEvent;
 use crate::{Fault, Instance, InstanceSettings, Outcome, StartError};
 
+/// Lines of a backtrace that are kept where the plugin's own lines are.
+const FRAMES_SHOWN: usize = 24;
+
 impl Supervisor {
     /// Takes a new content of the plugin's files.
     pub(super) fn load(&mut self, candidate: Candidate) {
@@ -150,6 +153,14 @@ impl Supervisor {
             debug!(plugin = %self.id, backtrace, "where the plugin faulted");
         }
         self.note_fault(fault.to_string());
+        for frame in fault
+            .backtrace
+            .iter()
+            .flat_map(|all| all.lines())
+            .take(FRAMES_SHOWN)
+        {
+            self.board.say(frame.trim_end());
+        }
         if matches!(self.announced, Announced::Up(_)) {
             self.announced = Announced::Faulted;
             (self.surroundings.out)(HostEvent::Faulted(self.id.clone()));
