@@ -144,7 +144,6 @@ pub async fn run_until(
     let (host_out, host_events) = mpsc::channel(plugins::HOST_EVENTS_MAX);
     let plugins = start_plugins(&config, &status, Arc::clone(&clock), host_out, &hosted).await?;
     log_start(&config, &status, &net);
-    let wall = WallWatch::new(now, wall_us);
     let driver = Driver::new(Parts {
         node,
         net,
@@ -153,7 +152,7 @@ pub async fn run_until(
         clock,
         publisher,
         origin,
-        wall,
+        wall: WallWatch::new(now, wall_us),
     });
     driver
         .run(Inputs {

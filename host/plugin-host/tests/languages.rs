@@ -215,7 +215,7 @@ fn what_others_change_is_told_and_read() {
             change(other(), "mood", StateOutcome::Deleted),
             put(Origin::Leader, "hello", hello("device-2")),
             put(Origin::Leader, "motto", b"onward".to_vec()),
-            put(Origin::Shared, "colour", "r\u{f6}d".into()),
+            put(Origin::Shared, "colour", b"red".to_vec()),
             put(Origin::Shared, "hello", vec![0xc1]),
             change(Origin::Shared, "fading", StateOutcome::Expired),
             change(
@@ -233,7 +233,7 @@ fn what_others_change_is_told_and_read() {
             &format!("{whose} mood deleted"),
             "state-changed: leader hello put hello from device-2",
             "state-changed: leader motto put onward",
-            "state-changed: shared colour put r\u{f6}d",
+            "state-changed: shared colour put red",
             "state-changed: shared hello put no MessagePack",
             "state-changed: shared fading expired",
             "state-changed: counter visits counted -4503599627370496",
@@ -297,10 +297,13 @@ fn programs_on_the_device_are_told_and_answered() {
             let refusal = LocalRequestError::Failed("refused: d\u{fc}n".to_owned());
             assert_eq!(request("d\u{fc}n"), Err(refusal), "{language}");
             let bytes = payload.len();
-            tour.expect(&[
-                &format!("local-request: echo with {bytes} bytes"),
-                &format!("local-request: d\u{fc}n with {bytes} bytes"),
-            ]);
+            let mut lines = tour.take_lines();
+            // Where an exception comes from is in some languages' logs besides.
+            lines.retain(|line| !line.starts_with("Debug: "));
+            let expected = ["echo", "d\u{fc}n"];
+            let expected =
+                expected.map(|topic| format!("local-request: {topic} with {bytes} bytes"));
+            assert_eq!(lines, expected, "{language}");
         }
     });
 }
@@ -553,6 +556,8 @@ fn many_messages_leave_no_memory_behind() {
 
 #[test]
 fn a_file_runs_on_the_host_until_it_stops() {
+    // Compiled ahead: all at once may take longer than the patience of a test.
+    each_tour(|_, _| ());
     let tours = tours();
     let mut world = World::new();
     for (language, path) in &tours {

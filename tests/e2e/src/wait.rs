@@ -12,15 +12,24 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// # Panics
 /// There is nothing within [`PATIENCE`].
 #[track_caller]
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, look)
+}
+
+/// [`until`] with a patience of its own, for what costs minutes of CPU time.
+///
+/// # Panics
+/// There is nothing within `patience`.
+#[track_caller]
+pub fn until_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
             return found;
         }
         assert!(
             Instant::now() < deadline,
-            "waited {PATIENCE:?} in vain: {what}"
+            "waited {patience:?} in vain: {what}"
         );
         std::thread::sleep(LOOK_EVERY);
     }

@@ -4,11 +4,15 @@
 //! are kept from earlier states of the contract.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use consort_e2e::{Device, Group, wait};
 
 /// As many as the plan asks for; which of those that were built does not matter.
 const DEVICES: usize = 5;
+
+/// How long compiling may take: interpreters are large, and each device compiles for itself.
+const COMPILING: Duration = Duration::from_secs(300);
 
 /// Two to five tours, by name.
 fn tours() -> Vec<(String, PathBuf)> {
@@ -59,6 +63,13 @@ fn devices_of_different_languages_are_one_group() {
         device.install(path, "tour.wasm");
     }
     group.start();
+    for device in &group.devices {
+        let what = format!("{} runs the tour", device.name());
+        wait::until_within(COMPILING, &what, || {
+            let state = &device.plugin("tour")?["state"];
+            (state == "running").then_some(())
+        });
+    }
     let all = group.all_but(&[]);
     group.wait_members(&all);
     // Each greets each as soon as it knows it, so whoever understands hears from all others.

@@ -46,19 +46,6 @@ fn behave(how: &str) {
         "long-lines" => (0..100).for_each(|_| {
             log::write(log::Level::Info, &"\u{1b}]0;owned\u{7}".repeat(1000));
         }),
-        "timer-flood" => loop {
-            clock::wake_at(u64::MAX, 1);
-            clock::cancel(1);
-        },
-        "message-flood" => {
-            let refused = (0..100_000)
-                .filter(|_| consort::plugin::messages::send_to_all(b"flood").is_err())
-                .count();
-            log::write(
-                log::Level::Info,
-                &format!("message-flood {refused} refused"),
-            );
-        }
         "reach" => log::write(log::Level::Info, &format!("reach {}", reach().join(" "))),
         "sleep" => std::thread::sleep(Duration::from_secs(3600)),
         "nap" => std::thread::sleep(Duration::from_secs(4)),
@@ -85,13 +72,26 @@ fn behave(how: &str) {
                 &format!("files {read:?} {connect:?} {env}"),
             );
         }
-        _ => publish(how),
+        other => flood(other),
     }
 }
 
-/// Ways to misbehave towards local programs.
-fn publish(how: &str) {
+/// More than anybody can take.
+fn flood(how: &str) {
     match how {
+        "timer-flood" => loop {
+            clock::wake_at(u64::MAX, 1);
+            clock::cancel(1);
+        },
+        "message-flood" => {
+            let refused = (0..100_000)
+                .filter(|_| consort::plugin::messages::send_to_all(b"flood").is_err())
+                .count();
+            log::write(
+                log::Level::Info,
+                &format!("message-flood {refused} refused"),
+            );
+        }
         "publish-flood" => (0..100_000).for_each(|_| local::publish("flood", b"flood", true)),
         "publish-topics" => {
             for number in 0..1000 {

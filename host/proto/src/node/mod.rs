@@ -37,7 +37,7 @@ use crate::clock::{GroupClock, WallClock};
 use crate::config::{NodeConfig, Stored};
 use crate::ctx::Ctx;
 use crate::discovery::Discovery;
-use crate::election::{Candidate, Departure, Election, Epochs, Input, Past};
+use crate::election::{Departure, Election, Epochs, Input, Past};
 use crate::event::{Address, Command, Event, StoreRecord, StoreRequest, Transmit};
 use crate::id::{BootId, DeviceId, GroupKey, NodeId, PluginId, PublicKey};
 use crate::liveness::{Health, Liveness};
@@ -304,8 +304,7 @@ impl Node {
             sessions,
             rng,
         };
-        node.open_election(GroupKey::SYSTEM, Candidate::default());
-        node.open_records();
+        node.open_system();
         node.settle();
         Ok(node)
     }

@@ -9,6 +9,7 @@
 use core::time::Duration;
 
 use super::{Kept, StateConfig};
+use crate::election::Candidate;
 use crate::id::{GroupKey, NodeId};
 use crate::mutant::{self, Mutant};
 use crate::node::Node;
@@ -24,8 +25,9 @@ const RECORD_ASK_PERIOD: Duration = Duration::from_millis(200);
 const QUOTA: u64 = 5 << 19;
 
 impl Node {
-    /// Opens the namespace, with this device's record in it.
-    pub(in super::super) fn open_records(&mut self) {
+    /// Opens the system group: its election, and its namespace with this device's record in it.
+    pub(in super::super) fn open_system(&mut self) {
+        self.open_election(GroupKey::SYSTEM, Candidate::default());
         let config = StateConfig {
             // Its digest goes nowhere; other groups' intervals count.
             interval: Duration::from_secs(3600),

@@ -1,9 +1,12 @@
 //! Expiry, deletion, quarantine and clocks that are set back.
 
-use super::super::Parcel;
+use super::super::{MergeError, Parcel, Replica};
+use super::bad::{delta, entry};
 use super::check::assert_sound;
 use super::net::*;
+use crate::id::PublicKey;
 use crate::state::{Origin, Scope, StateOutcome, StateWrite};
+use crate::wire::state::{Stamp, StreamId};
 
 fn put_for(key: &str, value: &str, ttl: u64) -> StateWrite {
     with_ttl(put(Scope::Shared, key, value), ttl)
@@ -359,4 +362,34 @@ fn a_very_late_packet_brings_no_deleted_key_back() {
     assert_eq!(net.replicas[1].footprint, 0);
     give(net.now, &mut net.replicas[1], node(0), late);
     assert_eq!(value(&net.replicas[1], net.now, Origin::Shared, "k"), None);
+}
+
+#[test]
+fn devices_that_are_no_members_make_room_where_there_is_none() {
+    let mut replica = Replica::new(setup(0, 1));
+    replica.write(START, &put(Scope::Device, "k", "v")).unwrap();
+    let of = |i: u64| {
+        let mut bytes = [7; 32];
+        bytes[..8].copy_from_slice(&i.to_be_bytes());
+        let device = PublicKey::new(bytes).expect("a usable key").device_id();
+        let stream = StreamId::Device {
+            writer: device.node(),
+            stamp: Stamp(1),
+        };
+        let mut delta = delta(stream, 0, 1, vec![entry(1, "k")]);
+        delta.device = Some(device);
+        delta
+    };
+    let member = of(3).stream;
+    replica.set_present(START, member.writer(), true);
+    for i in 0..4095 {
+        replica.merge(START, node(1), &of(i)).unwrap();
+    }
+    let refused = replica.merge(START, node(1), &of(5000));
+    assert_eq!(refused, Err(MergeError::Full));
+    replica.drop_absent();
+    assert!(replica.holds(member, 1), "a member's stays");
+    assert!(!replica.holds(of(4).stream, 1));
+    assert_eq!(replica.merge(START, node(1), &of(5000)), Ok(true));
+    assert_sound(&replica);
 }
