@@ -453,11 +453,11 @@ fn wild_numbers_in_a_host_call_cost_the_plugin() {
         world.install_bytes("wild-fine", &bombs::raw_log(2, 0, 8), "");
     });
     world.wait_state("wild-fine", "running");
-    for number in 0..cases.len() {
+    for (number, case) in cases.iter().enumerate() {
         let id = format!("wild-{number}");
         world.wait_state(&id, "quarantined");
         let fault = world.status(&id).unwrap().last_fault.unwrap();
-        println!("{:?}: {fault}", cases[number]);
+        println!("{case:?}: {fault}");
         assert!(fault.starts_with("setup: ") && fault.len() > 20, "{fault}");
         answers(&world, "wild-good", &id);
     }
