@@ -69,7 +69,7 @@ impl<'a> Toolchains<'a> {
                 if !shell::exists("make") {
                     installed("make").map_err(|error| Skip::because(&error))?;
                 }
-                self.from_pypi("compilers", &COMPILERS, time)
+                self.install_python("compilers", &COMPILERS, time)
             }
             Tools::Npm => self.prepare_node(time),
         }
@@ -84,7 +84,7 @@ impl<'a> Toolchains<'a> {
 
     fn prepare_node(&self, time: Duration) -> Result<()> {
         if !self.has_node() {
-            self.from_pypi("node", &NODE, time)?;
+            self.install_python("node", &NODE, time)?;
         }
         let mut ask = Command::new("npm");
         ask.args(["view", "--loglevel=error", "assemblyscript", "name"])
@@ -106,7 +106,7 @@ impl<'a> Toolchains<'a> {
     }
 
     /// Installs packages into the virtual environment.
-    fn from_pypi(&self, what: &str, packages: &[&str], time: Duration) -> Result<()> {
+    fn install_python(&self, what: &str, packages: &[&str], time: Duration) -> Result<()> {
         // Written last, so that an installation that was cut off counts for nothing.
         let done = self.venv.join(format!("installed-{what}"));
         let wanted = packages.join(" ");
