@@ -102,7 +102,7 @@ impl<C> Mailbox<C> {
     pub(crate) fn take(&self, deadline: Option<Instant>) -> Taken<C> {
         let mut waiting = self.lock();
         loop {
-            if let Some(taken) = waiting.take() {
+            if let Some(taken) = waiting.take(BATCH_MAX) {
                 return taken;
             }
             waiting = match deadline {
@@ -122,13 +122,24 @@ impl<C> Mailbox<C> {
         }
     }
 
+    /// Takes what comes next without waiting: a control, or one event.
+    pub(crate) fn next(&self) -> Option<Taken<C>> {
+        self.lock().take(1)
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        let waiting = self.lock();
+        waiting.controls.is_empty() && waiting.events.is_empty()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting<C>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<C> Waiting<C> {
-    fn take(&mut self) -> Option<Taken<C>> {
+    fn take(&mut self, events_max: usize) -> Option<Taken<C>> {
         if let Some(control) = self.controls.pop_front() {
             return Some(Taken::Control(control));
         }
@@ -136,7 +147,7 @@ impl<C> Waiting<C> {
             self.keys = UpdateIndex::default();
             let batch: Vec<_> = self
                 .events
-                .drain(..self.events.len().min(BATCH_MAX))
+                .drain(..self.events.len().min(events_max))
                 .collect();
             self.messages -= batch.iter().filter(|event| is_message(event)).count();
             self.bytes -= batch.iter().map(payload_len).sum::<usize>();

@@ -137,6 +137,12 @@ impl Settings {
 }
 
 impl Settings {
+    /// Which plugin, which version, and its rank in elections.
+    #[must_use]
+    pub const fn spec(&self) -> &PluginSpec {
+        &self.spec
+    }
+
     /// Its version.
     #[must_use]
     pub const fn version(&self) -> Version {
@@ -165,7 +171,8 @@ impl Settings {
     }
 
     /// What is asked for and not granted, in words.
-    pub(crate) fn refused(&self) -> Vec<String> {
+    #[must_use]
+    pub fn refused(&self) -> Vec<String> {
         let refused = self.capabilities.refused.iter();
         refused
             .map(|refusal| format!("{}: {}", refusal.capability, refusal.reason))

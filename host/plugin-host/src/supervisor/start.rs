@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use consort_proto::{PluginCommand, PluginId, StateView};
 use tracing::{debug, warn};
@@ -124,7 +123,7 @@ impl Supervisor {
         instance.set_state(self.view.state().clone());
         let running = Running {
             instance: Box::new(instance),
-            since: Instant::now(),
+            since: self.now(),
         };
         self.enter(Life::Running(running));
         for event in self.view.replay() {
@@ -149,11 +148,14 @@ impl Supervisor {
             debug!(plugin = %self.id, backtrace, "where the plugin faulted");
         }
         self.note_fault(fault.to_string());
+        for line in fault.backtrace.iter().flat_map(|text| text.lines()) {
+            self.board.log().push(Level::Debug, true, line);
+        }
         if matches!(self.announced, Announced::Up(_)) {
             self.announced = Announced::Faulted;
             (self.surroundings.out)(HostEvent::Faulted(self.id.clone()));
         }
-        let now = Instant::now();
+        let now = self.now();
         match self.backoff.fault(since, now) {
             Some(wait) => self.enter(Life::BackOff { until: now + wait }),
             None => {
