@@ -149,6 +149,14 @@ impl Settings {
         self.spec.version
     }
 
+    /// The same with another rank in elections.
+    #[must_use]
+    pub fn ranked(&self, priority: i16) -> Self {
+        let mut ranked = self.clone();
+        ranked.spec.priority = priority;
+        ranked
+    }
+
     /// Values for `config`.
     #[must_use]
     pub fn config(&self) -> Arc<BTreeMap<String, String>> {

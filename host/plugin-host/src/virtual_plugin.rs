@@ -56,6 +56,13 @@ impl fmt::Debug for VirtualSettings {
 pub enum Said {
     /// What a daemon would be told.
     Host(HostEvent),
+    /// Why an instance was lost, or why none starts.
+    Fault {
+        /// Group time then, in microseconds.
+        group_time_us: u64,
+        /// In words.
+        cause: String,
+    },
     /// A line of its log.
     Line {
         /// Group time when it was written, in microseconds.
@@ -82,6 +89,7 @@ pub struct Turn {
 pub struct VirtualPlugin {
     supervisor: Supervisor,
     mailbox: Arc<Mailbox<Control>>,
+    board: Board,
     clock: Arc<VirtualClock>,
     said: Spoken,
     work: Work,
@@ -130,7 +138,8 @@ impl VirtualPlugin {
             hash: ContentHash::new(&[], None),
         })));
         Some(Self {
-            supervisor: Supervisor::new(id, surroundings, Arc::clone(&mailbox), board),
+            supervisor: Supervisor::new(id, surroundings, Arc::clone(&mailbox), board.clone()),
+            board,
             mailbox,
             clock,
             said,
@@ -194,6 +203,12 @@ impl VirtualPlugin {
         self.said.take()
     }
 
+    /// Where it is in its life, as `consort plugin list` has it.
+    #[must_use]
+    pub fn state(&self) -> &'static str {
+        self.board.lock().state
+    }
+
     /// Messages that were dropped because it was too slow or not running.
     #[must_use]
     pub fn messages_dropped(&self) -> u64 {
@@ -217,11 +232,20 @@ impl Spoken {
     fn listener(&self, clock: Arc<VirtualClock>) -> crate::log_ring::Listener {
         let said = self.clone();
         Box::new(move |level, by_host, text| {
-            said.lock().push(Said::Line {
-                group_time_us: clock.reading().group_time_us,
-                level,
-                by_host,
-                text: text.to_owned(),
+            let (group_time_us, text) = (clock.reading().group_time_us, text.to_owned());
+            // The host warns of faults and of nothing else.
+            said.lock().push(if by_host && level == Level::Warn {
+                Said::Fault {
+                    group_time_us,
+                    cause: text,
+                }
+            } else {
+                Said::Line {
+                    group_time_us,
+                    level,
+                    by_host,
+                    text,
+                }
             });
         })
     }
