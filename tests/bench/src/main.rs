@@ -9,10 +9,12 @@
 mod clock;
 mod daemons;
 mod lights;
+mod plugins;
 mod samples;
 mod simulated;
 mod state;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -49,6 +51,12 @@ enum What {
     StateCount(Daemons),
     /// Changes of the plugin `lights` on all devices → how far apart.
     Lights(Daemons),
+    /// A plugin saved → its new code runs.
+    Reload(Plugins),
+    /// Daemon started → `setup` of a plugin done, with compiled code.
+    PluginStart(Plugins),
+    /// Resident memory of a daemon with 1 and with 20 plugins.
+    Memory(Plugins),
     /// Two halves that come together → one leader, in virtual time.
     Heal(Simulated),
     /// Changes of leader and removals of members that nothing called for, in virtual time.
@@ -68,6 +76,16 @@ struct Daemons {
     /// What every device loses of what comes in, in percent.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=90))]
     loss: u32,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Plugins {
+    /// The plugin; a small one in Rust unless told otherwise.
+    #[arg(long)]
+    file: Option<PathBuf>,
+    /// How many samples.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=100))]
+    times: u8,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -96,6 +114,9 @@ fn main() -> ExitCode {
         What::StateChurn(setting) => state::churn(&setting),
         What::StateCount(setting) => state::count(&setting),
         What::Lights(setting) => lights::lights(&setting),
+        What::Reload(setting) => plugins::reload(&setting),
+        What::PluginStart(setting) => plugins::start(&setting),
+        What::Memory(setting) => plugins::memory(&setting),
         What::Heal(setting) => simulated::heal(&setting),
         What::False(setting) => simulated::false_alarms(&setting),
         What::Replay(setting) => simulated::replay(&setting),

@@ -9,7 +9,7 @@ use consort_scenarios::state::{
     QUIET_MAX, busy, common, everywhere, formed, put, quiet, superseded,
 };
 use consort_scenarios::{all, all_but, app, group, ms, secs, settle};
-use consort_sim::{Kind, Link, Sim, Toy, Workload, scenario};
+use consort_sim::{Kind, Link, Seed, Sim, Toy, Workload, scenario};
 
 #[test]
 fn writes_of_all_kinds_reach_everyone_and_are_equal() {
@@ -158,33 +158,45 @@ fn a_wiped_device_gets_its_own_state_back_and_writes_on() {
 fn a_joiner_takes_up_a_mebibyte_while_heartbeats_pass() {
     let name = "a_joiner_takes_up_a_mebibyte_while_heartbeats_pass";
     scenario(name, 3, |seed| {
-        let mut sim = group(name, seed, 6).crypto(Arc::new(Toy)).build();
-        for node in 0..5 {
-            sim.start(node);
-        }
-        settle(&mut sim, &all(5), secs(10));
-        for piece in 0..16 {
-            put(
-                &mut sim,
-                piece % 5,
-                Scope::Shared,
-                &format!("piece {piece}"),
-                64_000,
-            );
-            sim.run_for(ms(700));
-        }
-        sim.expect_state(&app(), &all(5), QUIET_MAX);
-        sim.start_beat(&app(), ms(5), 400);
-        sim.run_for(secs(2));
-        sim.reset_counts();
-        sim.start(5);
-        settle(&mut sim, &all(6), secs(10));
-        let took = sim.expect_state(&app(), &all(6), secs(20));
-        println!("a joiner had 1 MiB {took:?} after it was a member (seed {seed})");
-        assert!(took <= secs(10), "{took:?}");
-        assert_eq!(sim.promotions(&app()), 0, "the leader stays");
-        assert_eq!(sim.demotions(&app()), 0);
+        joins_a_mebibyte(name, seed, 6, (16, 64_000), secs(10));
     });
+}
+
+#[test]
+fn a_joiner_takes_up_a_thousand_values_of_one_writer() {
+    let name = "a_joiner_takes_up_a_thousand_values_of_one_writer";
+    scenario(name, 3, |seed| {
+        joins_a_mebibyte(name, seed, 10, (1000, 1024), secs(5));
+    });
+}
+
+/// The last of some devices joins where there are so many values of that length.
+fn joins_a_mebibyte(name: &str, seed: Seed, devices: usize, values: (usize, usize), max: Duration) {
+    let mut sim = group(name, seed, devices).crypto(Arc::new(Toy)).build();
+    let joiner = devices - 1;
+    for node in 0..joiner {
+        sim.start(node);
+    }
+    settle(&mut sim, &all(joiner), secs(10));
+    let (count, length) = values;
+    // Few large ones by all in turn, many small ones by one.
+    let writers = if count > 100 { 1 } else { joiner };
+    for piece in 0..count {
+        let key = format!("piece {piece}");
+        put(&mut sim, piece % writers, Scope::Shared, &key, length);
+        sim.run_for(Duration::from_micros(11 * length as u64));
+    }
+    sim.expect_state(&app(), &all(joiner), QUIET_MAX);
+    sim.start_beat(&app(), ms(5), 400);
+    sim.run_for(secs(2));
+    sim.reset_counts();
+    sim.start(joiner);
+    settle(&mut sim, &all(devices), secs(10));
+    let took = sim.expect_state(&app(), &all(devices), secs(20));
+    println!("a joiner had 1 MiB {took:?} after it was a member (seed {seed})");
+    assert!(took <= max, "{took:?}");
+    assert_eq!(sim.promotions(&app()), 0, "the leader stays");
+    assert_eq!(sim.demotions(&app()), 0);
 }
 
 #[test]

@@ -62,8 +62,8 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Measure whole groups: `kill`, `stop`, `remove`, `cold-start`, `idle` with daemons, `heal`,
-    /// `false`, `replay` in virtual time.
+    /// Measure: whole groups of daemons, daemons and their plugins, groups in virtual time; `help`
+    /// lists what. `call` is a call into a plugin, beside wasmtime alone and beside Extism.
     Figures {
         /// Which figure, and its flags.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -11,6 +11,8 @@ use crate::wire::state::{Class, ENTRIES_MAX, StateChunk, StateDelta, StreamId, T
 const DELTA_ROOM: usize = 1000;
 /// Bytes of a chunk.
 pub(super) const CHUNK: usize = 1000;
+/// Of so many answers one begins with another large entry than the first.
+const TURN_EVERY: usize = 8;
 /// Bytes that an entry takes at most besides its key and value.
 const ENTRY_OVERHEAD: usize = 36;
 
@@ -18,7 +20,9 @@ const ENTRY_OVERHEAD: usize = 36;
 #[derive(Debug)]
 pub(super) struct Packer {
     parcels: Vec<Parcel>,
+    /// Large entries that raise a mark if they come in their order, and others.
     large: Vec<(StreamId, u64)>,
+    large_extras: Vec<(StreamId, u64)>,
     direct: bool,
     used: usize,
     room: usize,
@@ -30,6 +34,7 @@ impl Packer {
         Self {
             parcels: Vec::new(),
             large: Vec::new(),
+            large_extras: Vec::new(),
             direct,
             used: 0,
             room,
@@ -199,7 +204,7 @@ impl Replica {
                 };
                 let length = length(&entry);
                 if length > DELTA_ROOM {
-                    packer.large.push((stream, n));
+                    packer.large_extras.push((stream, n));
                     continue;
                 }
                 if bytes + length > DELTA_ROOM || delta.entries.len() == ENTRIES_MAX {
@@ -222,11 +227,19 @@ impl Replica {
     }
 
     /// The parcels, large entries last. Where there is room for none of those, one goes all the
-    /// same if anything had room; `turn` says with which to begin.
+    /// same if anything had room. Those within a range go in their order, so that the other's mark
+    /// rises; but at each eighth `turn`, and always with the extras, it begins with another one, so
+    /// that one that does not get through holds up none.
     pub(super) fn finish(&self, mut packer: Packer, turn: usize) -> Vec<Parcel> {
         let mut large = core::mem::take(&mut packer.large);
-        let count = large.len().max(1);
-        large.rotate_left(if packer.direct { 0 } else { turn % count });
+        let mut extras = core::mem::take(&mut packer.large_extras);
+        if turn.is_multiple_of(TURN_EVERY) {
+            let count = large.len().max(1);
+            large.rotate_left(turn / TURN_EVERY % count);
+        }
+        let count = extras.len().max(1);
+        extras.rotate_left(turn % count);
+        large.append(&mut extras);
         let mut sent = false;
         for (stream, n) in large {
             let Some(entry) = self.wire(stream, n) else {

@@ -24,6 +24,9 @@ use crate::wire::state::{
 const ASK_GAP: Duration = Duration::from_millis(20);
 /// A device that is catching up asks again where nothing has come for this long.
 const ASK_AGAIN: Duration = Duration::from_millis(60);
+/// For this long after it last gave something, a device is the one to catch up from. All give the
+/// same first part, so asking several brings the same several times.
+const SOURCE_FOR: Duration = Duration::from_millis(250);
 /// What one vector is answered with.
 const ANSWER_MAX: u64 = 32 << 10;
 /// With less room than this, there is no answer.
@@ -39,6 +42,8 @@ const SPREAD_AFTER: Duration = Duration::from_millis(100);
 pub(super) struct Asks {
     asked: BTreeMap<NodeId, Time>,
     due: BTreeMap<NodeId, (Time, Purpose)>,
+    /// From whom this device catches up, and when that one last gave something.
+    source: Option<(NodeId, Time)>,
 }
 
 impl Asks {
@@ -49,6 +54,22 @@ impl Asks {
     pub(super) fn forget(&mut self, node: NodeId) {
         self.asked.remove(&node);
         self.due.remove(&node);
+        self.source = self.source.filter(|(source, _)| *source != node);
+    }
+
+    /// Whether this device catches up from one other than `node`.
+    fn has_other_source(&self, node: NodeId, now: Time) -> bool {
+        self.source
+            .is_some_and(|(source, gave)| source != node && now.since(gave) < SOURCE_FOR)
+    }
+
+    /// Catches up from `node`, which gives something, unless it does so from another.
+    fn follow(&mut self, node: NodeId, now: Time) -> bool {
+        let free = !self.has_other_source(node, now);
+        if free {
+            self.source = Some((node, now));
+        }
+        free
     }
 
     /// Has `node` asked at `at` or once it may be.
@@ -162,7 +183,7 @@ impl Node {
                     kept.equal_at.insert(from, now);
                 }
                 self.set_catching_up(theirs.group, false);
-            } else {
+            } else if !kept.catching_up || !kept.asks.has_other_source(from, now) {
                 kept.asks.want(from, now, Purpose::Exchange);
                 self.time_asks(theirs.group);
             }
@@ -312,9 +333,9 @@ impl Node {
             }
         };
         if !arrival.direct {
-            if arrival.more {
+            if arrival.more && kept.asks.follow(arrival.from, now) {
                 kept.asks.want(arrival.from, now, Purpose::Reply);
-            } else if kept.catching_up && new {
+            } else if kept.catching_up && new && kept.asks.follow(arrival.from, now) {
                 kept.asks.put_off(arrival.from, now + ASK_AGAIN);
             }
         }
