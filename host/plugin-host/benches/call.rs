@@ -155,11 +155,8 @@ impl Bare {
         linker.define_unknown_imports_as_traps(&component)?;
         let mut store = Store::new(&engine, ());
         let instance = linker.instantiate(&mut store, &component)?;
-        let events = instance.get_export_index(
-            &mut store,
-            None,
-            "consort:plugin/message-events@0.1.0",
-        );
+        let events =
+            instance.get_export_index(&mut store, None, "consort:plugin/message-events@0.1.0");
         let Some(events) = events else {
             return Ok(None);
         };

@@ -50,7 +50,7 @@ impl Fault {
     ) -> Self {
         let backtrace = error
             .downcast_ref::<wasmtime::WasmBacktrace>()
-            .map(|b| format!("{b:?}"));
+            .map(ToString::to_string);
         Self {
             callback,
             cause: explain(error, memory_refused),

@@ -148,7 +148,8 @@ pub trait Stage: fmt::Debug {
 pub struct Heard {
     /// When, in virtual time.
     pub at: Time,
-    /// Group time at the device; true time for what the scenario does.
+    /// Group time at the device; for what the scenario does that of a device that knows it, else
+    /// true time.
     pub group_time: u64,
     /// Which device; none for what the scenario does.
     pub node: Option<usize>,

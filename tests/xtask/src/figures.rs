@@ -43,7 +43,14 @@ fn call(workspace: &Workspace) -> Result<ExitCode> {
     let built = target.join(PEER_TARGET).join("release");
     let guest = built.join("peer_extism_guest.wasm");
     for _ in 0..TURNS {
-        let ours = ["bench", "--profile", "dev", "--workspace", "--bench", "call"];
+        let ours = [
+            "bench",
+            "--profile",
+            "dev",
+            "--workspace",
+            "--bench",
+            "call",
+        ];
         shell::run(&mut shell::cargo(&workspace.root, ours))?;
         let peer = target.join("release").join("peer-extism");
         shell::run(Command::new(peer).arg(&guest))?;

@@ -13,6 +13,9 @@ use crate::plugin_log::{Level, LogSink};
 use crate::status::HostEvent;
 use crate::{Fault, Instance, InstanceSettings, Outcome, StartError};
 
+/// As much of a backtrace as a plugin's log gets.
+const FRAMES_MAX: usize = 20;
+
 impl Supervisor {
     /// Takes a new content of the plugin's files.
     pub(super) fn load(&mut self, candidate: Candidate) {
@@ -148,8 +151,9 @@ impl Supervisor {
             debug!(plugin = %self.id, backtrace, "where the plugin faulted");
         }
         self.note_fault(fault.to_string());
-        for line in fault.backtrace.iter().flat_map(|text| text.lines()) {
-            self.board.log().push(Level::Debug, true, line);
+        let frames = fault.backtrace.iter().flat_map(|text| text.lines());
+        for frame in frames.take(FRAMES_MAX) {
+            self.board.log().push(Level::Debug, true, frame);
         }
         if matches!(self.announced, Announced::Up(_)) {
             self.announced = Announced::Faulted;

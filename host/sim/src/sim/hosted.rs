@@ -103,11 +103,17 @@ impl Sim {
         Some(figures)
     }
 
-    /// Says what the scenario does, where the plugin's log is heard.
+    /// Says what the scenario does, where the plugin's log is heard: at the group time of the first
+    /// device that has it, so that it stands in order with the devices' lines.
     pub(crate) fn announce(&mut self, text: &str) {
+        let moments = (0..self.devices.len()).filter_map(|node| self.moment(node));
+        let known = moments
+            .filter(|moment| moment.synchronised)
+            .map(|m| m.group_time);
+        let truth = EPOCH.saturating_add(self.now.as_micros());
         let heard = Heard {
             at: self.now,
-            group_time: EPOCH.saturating_add(self.now.as_micros()),
+            group_time: known.min().unwrap_or(truth),
             node: None,
             name: "-".to_owned(),
             level: LogLevel::Info,
