@@ -84,6 +84,25 @@ fn one_seed_gives_one_text() {
 }
 
 #[test]
+fn the_documented_scenarios_hold() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/scenarios/plugins");
+    let plans = std::fs::read_dir(folder).expect("the examples are there");
+    let mut run = 0;
+    for plan in plans {
+        let plan = plan.expect("an entry").path();
+        let name = plan.file_stem().and_then(|name| name.to_str());
+        let file = plugin(name.expect("it has the plugin's name"));
+        for seed in ["7", "8", "9"] {
+            let output = consort(&[path(&file), "--scenario", path(&plan), "--seed", seed]);
+            let errors = text(&output.stderr);
+            assert!(output.status.success(), "{seed}: {errors}");
+        }
+        run += 1;
+    }
+    assert!(run >= 1, "{run} examples");
+}
+
+#[test]
 fn a_leader_that_dies_is_replaced_and_the_group_goes_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let plan = "v = 1\nnodes = 5\nfor = \"40s\"\n\
