@@ -164,7 +164,8 @@ fn an_endless_loop_ends_by_its_fuel_and_is_given_up_after_five_faults() {
         assert_eq!(seen["plugin"]["quarantined"], 3, "{how}: {seen}");
         assert_eq!(seen["plugin"]["running"], 0, "{how}: {seen}");
         assert_eq!(seen["plugin"]["faults"], 15, "{how}: {seen}");
-        assert_eq!(out.matches(cause).count(), 15, "{how}: {out}");
+        let causes = out.matches(cause).count();
+        assert_eq!(causes, 15, "{how}: {out}");
         assert_eq!(out.matches("host: plugin back-off").count(), 12, "{how}");
         assert_eq!(out.matches("host: plugin quarantined").count(), 3, "{how}");
         let cpu = seen["plugin"]["cpu_ms"].as_u64();

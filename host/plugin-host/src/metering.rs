@@ -112,4 +112,19 @@ mod tests {
         assert_eq!(work.take(), Duration::from_micros(1), "rounded up");
         assert_eq!(fuel_of(Duration::MAX), u64::MAX);
     }
+
+    #[test]
+    fn code_of_another_metering_has_another_name_in_the_cache() {
+        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+        let hash = |metering: &Metering| {
+            let engine =
+                wasmtime::Engine::new(&crate::engine::config(metering)).expect("an engine");
+            let mut hasher = DefaultHasher::new();
+            engine.precompile_compatibility_hash().hash(&mut hasher);
+            hasher.finish()
+        };
+        let fuel = Metering::Fuel(Work::default());
+        assert_eq!(hash(&fuel), hash(&fuel));
+        assert_ne!(hash(&fuel), hash(&Metering::CpuClock));
+    }
 }

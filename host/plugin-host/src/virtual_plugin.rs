@@ -56,13 +56,8 @@ impl fmt::Debug for VirtualSettings {
 pub enum Said {
     /// What a daemon would be told.
     Host(HostEvent),
-    /// Why an instance was lost, or why none starts.
-    Fault {
-        /// Group time then, in microseconds.
-        group_time_us: u64,
-        /// In words.
-        cause: String,
-    },
+    /// An instance was lost, or none starts, for this reason; the host's lines say so too.
+    Fault(String),
     /// A line of its log.
     Line {
         /// Group time when it was written, in microseconds.
@@ -177,7 +172,7 @@ impl VirtualPlugin {
         self.clock.set(now, reading);
         let nothing_waits = self.mailbox.is_empty();
         self.supervisor.step();
-        let (said, worked) = (self.said.take(), self.work.take());
+        let (said, worked) = (self.take_said(), self.work.take());
         let idle = nothing_waits && said.is_empty() && worked.is_zero();
         Turn {
             said,
@@ -193,7 +188,13 @@ impl VirtualPlugin {
             cause: cause.to_owned(),
             backtrace: None,
         });
-        self.said.take()
+        self.take_said()
+    }
+
+    fn take_said(&mut self) -> Vec<Said> {
+        let mut said = self.said.take();
+        said.extend(self.board.lock().last_fault.take().map(Said::Fault));
+        said
     }
 
     /// Unloads it in order.
@@ -232,20 +233,11 @@ impl Spoken {
     fn listener(&self, clock: Arc<VirtualClock>) -> crate::log_ring::Listener {
         let said = self.clone();
         Box::new(move |level, by_host, text| {
-            let (group_time_us, text) = (clock.reading().group_time_us, text.to_owned());
-            // The host warns of faults and of nothing else.
-            said.lock().push(if by_host && level == Level::Warn {
-                Said::Fault {
-                    group_time_us,
-                    cause: text,
-                }
-            } else {
-                Said::Line {
-                    group_time_us,
-                    level,
-                    by_host,
-                    text,
-                }
+            said.lock().push(Said::Line {
+                group_time_us: clock.reading().group_time_us,
+                level,
+                by_host,
+                text: text.to_owned(),
             });
         })
     }

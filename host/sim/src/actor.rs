@@ -82,13 +82,8 @@ pub enum Said {
         /// Without control characters.
         text: String,
     },
-    /// Why an instance was lost, or why none starts.
-    Fault {
-        /// Group time then.
-        group_time: u64,
-        /// In words.
-        cause: String,
-    },
+    /// An instance was lost, or none starts, for this reason. Lines say so too.
+    Fault(String),
 }
 
 /// What an actor did in one go.

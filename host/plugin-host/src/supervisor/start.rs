@@ -13,8 +13,8 @@ use crate::plugin_log::{Level, LogSink};
 use crate::status::HostEvent;
 use crate::{Fault, Instance, InstanceSettings, Outcome, StartError};
 
-/// As much of a backtrace as a plugin's log gets.
-const FRAMES_MAX: usize = 20;
+/// Lines of a backtrace that are kept where the plugin's own lines are.
+const FRAMES_SHOWN: usize = 24;
 
 impl Supervisor {
     /// Takes a new content of the plugin's files.
@@ -151,9 +151,13 @@ impl Supervisor {
             debug!(plugin = %self.id, backtrace, "where the plugin faulted");
         }
         self.note_fault(fault.to_string());
-        let frames = fault.backtrace.iter().flat_map(|text| text.lines());
-        for frame in frames.take(FRAMES_MAX) {
-            self.board.log().push(Level::Debug, true, frame);
+        for frame in fault
+            .backtrace
+            .iter()
+            .flat_map(|all| all.lines())
+            .take(FRAMES_SHOWN)
+        {
+            self.board.say(frame.trim_end());
         }
         if matches!(self.announced, Announced::Up(_)) {
             self.announced = Announced::Faulted;

@@ -102,3 +102,58 @@ fn content(place: &Place<'_>, app: &App, from: DeviceId, bytes: &[u8]) -> Conten
     let group = (place.group.copied(), app.spec.group());
     (group.0, group.1, from, hasher.finish())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{app, device, place};
+    use super::*;
+
+    /// Device 8 broadcasts "b" once, sends "a" to all twice, and "o" to device 7 once.
+    fn contents() -> Contents {
+        let mut contents = Contents::default();
+        let send = |payload: &'static [u8]| PluginCommand::SendToAll(payload.into());
+        for command in [
+            PluginCommand::Broadcast(b"b".as_slice().into()),
+            send(b"a"),
+            send(b"a"),
+            PluginCommand::Send {
+                to: device(7),
+                payload: b"o".as_slice().into(),
+            },
+        ] {
+            contents.sent(&place(8), &app(), &command);
+        }
+        contents
+    }
+
+    #[test]
+    fn nobody_gets_a_content_more_often_than_it_was_sent_to_him() {
+        let mut contents = contents();
+        let mut get = |to: u8, bytes: &[u8], broadcast: bool| {
+            contents.delivered(&place(to), &app(), device(8), bytes, broadcast)
+        };
+        assert_eq!(get(7, b"b", true), Ok(()));
+        assert_eq!(get(9, b"b", true), Ok(()), "each once");
+        assert!(get(7, b"b", true).is_err(), "a second time");
+        assert!(get(7, b"b", false).is_err(), "it was a broadcast");
+        assert_eq!(get(7, b"a", false), Ok(()));
+        assert_eq!(get(7, b"a", false), Ok(()), "it was sent twice");
+        assert!(get(7, b"a", false).is_err(), "a third time");
+        assert_eq!(get(7, b"o", false), Ok(()));
+        assert!(get(9, b"o", false).is_err(), "it was for another");
+        assert!(get(7, b"x", false).is_err(), "never sent");
+    }
+
+    #[test]
+    fn a_content_stays_in_its_group_and_has_its_sender() {
+        let mut contents = contents();
+        let stranger = Place {
+            group: Some(&[2; 16]),
+            ..place(7)
+        };
+        let heard = contents.delivered(&stranger, &app(), device(8), b"a", false);
+        assert!(heard.is_err(), "another group");
+        let heard = contents.delivered(&place(7), &app(), device(9), b"a", false);
+        assert!(heard.is_err(), "another sender");
+    }
+}

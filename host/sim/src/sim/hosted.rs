@@ -356,11 +356,10 @@ impl Sim {
                     by_host,
                     text,
                 } => self.hear(node, group_time, level, by_host, text),
-                Said::Fault { group_time, cause } => {
+                Said::Fault(cause) => {
                     if let Some(hosting) = &mut self.hosting {
                         hosting.figures.faults += 1;
                     }
-                    self.hear(node, group_time, LogLevel::Warn, true, cause.clone());
                     self.check_bans(node, Banned::Faults, &cause);
                 }
             }

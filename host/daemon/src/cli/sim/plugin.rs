@@ -195,13 +195,7 @@ fn said(spoken: Spoken) -> Said {
         Spoken::Host(HostEvent::Faulted(_)) => Said::Faulted,
         Spoken::Host(HostEvent::Down(_)) => Said::Down,
         Spoken::Host(HostEvent::Commands { commands, .. }) => Said::Commands(commands),
-        Spoken::Fault {
-            group_time_us,
-            cause,
-        } => Said::Fault {
-            group_time: group_time_us,
-            cause,
-        },
+        Spoken::Fault(cause) => Said::Fault(cause),
         Spoken::Line {
             group_time_us,
             level,
