@@ -19,6 +19,8 @@
 package consort
 
 import (
+	"errors"
+
 	_ "github.com/consort-host/consort/guest-sdk/go/internal/bindings" // The exports.
 	"github.com/consort-host/consort/guest-sdk/go/internal/exports"
 	"github.com/consort-host/consort/guest-sdk/go/internal/wit"
@@ -71,6 +73,9 @@ type Plugin interface {
 	WritesSuperseded(keys []string)
 	// Timer: a timer is due. due is when it was to fire, in group time.
 	Timer(token, due uint64)
+	// LocalRequest: a request of a program on this device. What is returned is its answer, an error
+	// its refusal.
+	LocalRequest(topic string, payload []byte) ([]byte, error)
 	// Save gives what the next version of this plugin is to know, when it replaces this one.
 	Save() []byte
 	// Restore gets what the version fromVersion saved, after Setup. An error ends the reload.
@@ -95,6 +100,9 @@ func (Defaults) WritesSuperseded([]string)        {}
 func (Defaults) Timer(uint64, uint64)             {}
 func (Defaults) Save() []byte                     { return nil }
 func (Defaults) Restore([]byte, string) error     { return nil }
+func (Defaults) LocalRequest(string, []byte) ([]byte, error) {
+	return nil, errors.New("this plugin answers no requests")
+}
 
 // Register makes a value the plugin of this program. Call it once, from an init function.
 func Register(plugin Plugin) { exports.Target = adapter{plugin} }

@@ -6,6 +6,7 @@ import (
 	"github.com/consort-host/consort/guest-sdk/go/internal/bindings/consort_plugin_clock"
 	"github.com/consort-host/consort/guest-sdk/go/internal/bindings/consort_plugin_config"
 	"github.com/consort-host/consort/guest-sdk/go/internal/bindings/consort_plugin_group"
+	"github.com/consort-host/consort/guest-sdk/go/internal/bindings/consort_plugin_local"
 	"github.com/consort-host/consort/guest-sdk/go/internal/bindings/consort_plugin_log"
 	"github.com/consort-host/consort/guest-sdk/go/internal/bindings/consort_plugin_messages"
 	"github.com/consort-host/consort/guest-sdk/go/internal/wit"
@@ -149,4 +150,12 @@ func option[T any](value wit.Option[T]) (T, bool) {
 		return none, false
 	}
 	return value.Some(), true
+}
+
+// Publish sends to every program on this device that subscribes to topic. With retain, also to
+// those that subscribe later, until something else is published there. A plugin needs the
+// capability local.
+func Publish(topic string, payload []byte, retain bool) {
+	called()
+	consort_plugin_local.Publish(topic, payload, retain)
 }

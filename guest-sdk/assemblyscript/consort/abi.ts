@@ -87,6 +87,16 @@ export function verdict(error: string | null): usize {
   return AREA;
 }
 
+/** `result<list<u8>, string>` */
+export function answered(payload: Uint8Array, error: string | null): usize {
+  if (error !== null) return verdict(error);
+  saved = payload;
+  store<u8>(AREA, 0);
+  store<usize>(AREA, payload.dataStart, 4);
+  store<i32>(AREA, payload.length, 8);
+  return AREA;
+}
+
 let saved: Uint8Array = new Uint8Array(0);
 
 export function handOver(bytes: Uint8Array): usize {

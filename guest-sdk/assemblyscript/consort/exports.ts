@@ -3,7 +3,7 @@
  * then gives these functions the names of the contract, which no identifier can have.
  */
 
-import { handOver, takeBytes, takeList, takeText, verdict } from "./abi";
+import { answered, handOver, takeBytes, takeList, takeText, verdict } from "./abi";
 import { Change, Leadership, Peer, changeAt } from "./types";
 import { textAt } from "./abi";
 import { registered } from "./plugin";
@@ -66,6 +66,12 @@ export function writesSuperseded(first: usize, count: i32): void {
 
 export function timer(token: u64, due: u64): void {
   registered().timer(token, due);
+}
+
+export function localRequest(topic: usize, topicLength: i32, payload: usize, length: i32): usize {
+  const bytes = takeBytes(payload, length);
+  const answer = registered().localRequest(takeText(topic, topicLength), bytes);
+  return answered(answer.payload, answer.refusal);
 }
 
 export function save(): usize {

@@ -98,6 +98,10 @@ declare function clockWakeEvery(period: u64, token: u64): void;
 @external("consort:plugin/clock@0.1.0", "cancel")
 declare function clockCancel(token: u64): void;
 
+// @ts-ignore: decorator
+@external("consort:plugin/local@0.1.0", "publish")
+declare function localPublish(topic: usize, topicLength: i32, payload: usize, length: i32, retain: i32): void;
+
 /** The host's log, tagged with this plugin's id. */
 export namespace log {
   export function trace(text: string): void {
@@ -345,5 +349,17 @@ export namespace clock {
   }
   export function cancel(token: u64): void {
     clockCancel(token);
+  }
+}
+
+/** Programs on this same device that talk to this plugin. A plugin needs the capability `local`. */
+export namespace local {
+  /**
+   * To every local subscriber of `topic`; never leaves the device. With `retain`, also to those
+   * that subscribe later, until something else is published there.
+   */
+  export function publish(topic: string, payload: Uint8Array, retain: bool = false): void {
+    const name = utf8(topic);
+    localPublish(start(name), name.byteLength, payload.dataStart, payload.length, retain ? 1 : 0);
   }
 }

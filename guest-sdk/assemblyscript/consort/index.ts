@@ -6,4 +6,4 @@
 export * from "./host";
 export * from "./payload";
 export * from "./plugin";
-export { Change, Entry, HostError, Leadership, Origin, Outcome, Peer, Reason } from "./types";
+export { Answer, Change, Entry, HostError, Leadership, Origin, Outcome, Peer, Reason } from "./types";

@@ -1,4 +1,4 @@
-import { Change, Leadership, Peer, Reason } from "./types";
+import { Answer, Change, Leadership, Peer, Reason } from "./types";
 
 /** The callbacks, each with a default that does nothing. The host calls one at a time. */
 export class Plugin {
@@ -30,6 +30,10 @@ export class Plugin {
   writesSuperseded(keys: string[]): void {}
   /** A timer is due; `due` is when it was to fire, in group time. */
   timer(token: u64, due: u64): void {}
+  /** A request of a program on this device; the result is its answer. */
+  localRequest(topic: string, payload: Uint8Array): Answer {
+    return Answer.refuse("this plugin answers no requests");
+  }
   /** What the next version of this plugin is to know, when it replaces this one. */
   save(): Uint8Array {
     return new Uint8Array(0);

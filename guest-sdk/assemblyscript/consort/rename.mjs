@@ -17,6 +17,7 @@ const NAMES = {
   stateChanged: "state-events@0.1.0#on-state-changed",
   writesSuperseded: "state-events@0.1.0#on-writes-superseded",
   timer: "timers@0.1.0#on-timer",
+  localRequest: "local-events@0.1.0#on-local-request",
   save: "handover@0.1.0#save",
   restore: "handover@0.1.0#restore",
 };

@@ -80,6 +80,23 @@ export class HostError {
   }
 }
 
+/** What a request of a program on this device comes to: `Answer.of(bytes)` or `Answer.refuse(why)`. */
+export class Answer {
+  private constructor(
+    public payload: Uint8Array,
+    /** Why there is none. */
+    public refusal: string | null,
+  ) {}
+
+  static of(payload: Uint8Array): Answer {
+    return new Answer(payload, null);
+  }
+
+  static refuse(why: string): Answer {
+    return new Answer(new Uint8Array(0), why);
+  }
+}
+
 /* Records in memory. */
 
 export function peerAt(at: usize): Peer {

@@ -5,11 +5,13 @@
  */
 
 import {
+  Answer,
   Change,
   Entry,
   HostError,
   Kind,
   Leadership,
+  Origin,
   Outcome,
   Peer,
   Plugin,
@@ -22,6 +24,7 @@ import {
   deviceState,
   group,
   leaderState,
+  local,
   log,
   messages,
   register,
@@ -68,6 +71,31 @@ function listed(entries: Entry<Uint8Array>[], withKeys: bool): string {
   return parts.join(",");
 }
 
+/** Who says hello; empty if it is none. */
+function sender(payload: Uint8Array): string {
+  const message = decode(payload);
+  const from = message !== null ? message.getText("from") : null;
+  return from !== null ? from : "";
+}
+
+function told(payload: Uint8Array): string {
+  const from = sender(payload);
+  return from.length > 0 ? "hello from " + from : "no MessagePack";
+}
+
+function describe(change: Change): string {
+  switch (change.outcome) {
+    case Outcome.Put:
+      return "put " + (change.key == "hello" ? told(change.value) : text(change.value));
+    case Outcome.Counted:
+      return "counted " + change.sum.toString();
+    case Outcome.Deleted:
+      return "deleted";
+    default:
+      return "expired";
+  }
+}
+
 class Tour extends Plugin {
   private heard: u64 = 0;
 
@@ -92,6 +120,10 @@ class Tour extends Plugin {
   promoteLeader(leadership: Leadership): void {
     log.info(`promote-leader: ${leadership.leader.name} in term ${leadership.term}`);
     log.info("broadcast: " + outcome(messages.broadcast(hello())));
+    log.info("leader-state: hello " + outcome(leaderState.put("hello", hello())));
+    log.info("shared-state: hello " + outcome(sharedState.put("hello", hello())));
+    counters.add("tenures", 1);
+    log.info(`counters: tenures ${counters.get("tenures")}`);
   }
 
   demoteLeader(): void {
@@ -101,6 +133,10 @@ class Tour extends Plugin {
   promoteFollower(leadership: Leadership): void {
     log.info(`promote-follower: ${leadership.leader.name} in term ${leadership.term}`);
     log.info("send-to-leader: " + outcome(messages.sendToLeader(hello())));
+    const hellos = deviceState.collect("hello");
+    const names: string[] = [];
+    for (let i = 0; i < hellos.length; i++) names.push(sender(hellos[i].value));
+    log.info("device-state: hello from " + names.join(","));
   }
 
   demoteFollower(): void {
@@ -109,7 +145,8 @@ class Tour extends Plugin {
 
   peerAdded(peer: Peer): void {
     log.info(`peer-added: ${peer.name} of ${group.peers().length}`);
-    if (!peer.isSelf) log.info("send: " + outcome(messages.send(peer.device, hello())));
+    if (peer.isSelf) log.info("device-state: hello " + outcome(deviceState.put("hello", hello())));
+    else log.info("send: " + outcome(messages.send(peer.device, hello())));
   }
 
   peerRemoved(peer: Peer): void {
@@ -118,10 +155,7 @@ class Tour extends Plugin {
 
   leaderMessage(payload: Uint8Array, sender: Leadership): void {
     this.heard++;
-    const message = decode(payload);
-    const from = message !== null ? message.getText("from") : null;
-    const told = from !== null ? "hello from " + from : "no MessagePack";
-    log.info(`leader-message: ${told} in term ${sender.term}`);
+    log.info(`leader-message: ${told(payload)} in term ${sender.term}`);
   }
 
   peerMessage(payload: Uint8Array, sender: Peer): void {
@@ -148,6 +182,8 @@ class Tour extends Plugin {
       tellErrors();
     } else if (op == "state") {
       useState();
+    } else if (op == "local") {
+      useLocal();
     } else if (op == "fault") {
       throw new Error("asked to fail");
     } else {
@@ -158,11 +194,9 @@ class Tour extends Plugin {
   stateChanged(changes: Change[]): void {
     for (let i = 0; i < changes.length; i++) {
       const change = changes[i];
-      let told = "deleted";
-      if (change.outcome == Outcome.Put) told = "put " + text(change.value);
-      else if (change.outcome == Outcome.Counted) told = "counted " + change.sum.toString();
-      else if (change.outcome == Outcome.Expired) told = "expired";
-      log.info(`state-changed: ${ORIGINS[change.origin]} ${change.key} ${told}`);
+      let origin = ORIGINS[change.origin];
+      if (change.origin == Origin.Device) origin += " " + change.device;
+      log.info(`state-changed: ${origin} ${change.key} ${describe(change)}`);
     }
   }
 
@@ -172,6 +206,11 @@ class Tour extends Plugin {
 
   timer(token: u64, due: u64): void {
     log.info(`timer: ${token} due ${yes(due <= clock.now())}`);
+  }
+
+  localRequest(topic: string, payload: Uint8Array): Answer {
+    log.info(`local-request: ${topic} with ${payload.length} bytes`);
+    return topic == "echo" ? Answer.of(payload) : Answer.refuse("refused: " + topic);
   }
 
   save(): Uint8Array {
@@ -223,7 +262,7 @@ function useState(): void {
   const device = group.thisDevice().device;
   log.info("device-state: put " + outcome(deviceState.put("mood", bytes("calm"), 60_000)));
   const mood = text(deviceState.get(device, "mood"));
-  log.info(`device-state: ${mood} ${deviceState.keys(device, "").join(",")} ${listed(deviceState.collect("mood"), false)}`);
+  log.info(`device-state: ${mood} ${deviceState.keys(device, "mo").join(",")} ${listed(deviceState.collect("mood"), false)}`);
   log.info("device-state: delete " + outcome(deviceState.remove("mood")));
 
   log.info("shared-state: put " + outcome(sharedState.put("colour", bytes("red"))));
@@ -234,6 +273,12 @@ function useState(): void {
   counters.add("visits", 2);
   log.info(`counters: add ${counters.get("visits")}`);
   log.info(`counters: ${counters.get("visits")}`);
+}
+
+function useLocal(): void {
+  local.publish("moment", bytes("now"));
+  local.publish("hello", hello(), true);
+  log.info("local: published yes");
 }
 
 register(new Tour());

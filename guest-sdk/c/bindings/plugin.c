@@ -120,6 +120,11 @@ extern void __wasm_import_consort_plugin_clock_wake_every(int64_t, int64_t);
 __attribute__((__import_module__("consort:plugin/clock@0.1.0"), __import_name__("cancel")))
 extern void __wasm_import_consort_plugin_clock_cancel(int64_t);
 
+// Imported Functions from `consort:plugin/local@0.1.0`
+
+__attribute__((__import_module__("consort:plugin/local@0.1.0"), __import_name__("publish")))
+extern void __wasm_import_consort_plugin_local_publish(uint8_t *, size_t, uint8_t *, size_t, int32_t);
+
 // Exported Functions from `consort:plugin/lifecycle@0.1.0`
 
 __attribute__((__weak__, __export_name__("cabi_post_consort:plugin/lifecycle@0.1.0#setup")))
@@ -158,6 +163,32 @@ void __wasm_export_exports_consort_plugin_lifecycle_setup_post_return(uint8_t * 
 
 // Exported Functions from `consort:plugin/timers@0.1.0`
 
+
+// Exported Functions from `consort:plugin/local-events@0.1.0`
+
+__attribute__((__weak__, __export_name__("cabi_post_consort:plugin/local-events@0.1.0#on-local-request")))
+void __wasm_export_exports_consort_plugin_local_events_on_local_request_post_return(uint8_t * arg0) {
+  switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + 0))) {
+    case 0: {
+      size_t len = *((size_t*) (arg0 + (2*sizeof(void*))));
+      if (len > 0) {
+        uint8_t *ptr = *((uint8_t **) (arg0 + sizeof(void*)));
+        for (size_t i = 0; i < len; i++) {
+          uint8_t *base = ptr + i * 1;
+          (void) base;
+        }
+        free(ptr);
+      }
+      break;
+    }
+    case 1: {
+      if ((*((size_t*) (arg0 + (2*sizeof(void*))))) > 0) {
+        free(*((uint8_t **) (arg0 + sizeof(void*))));
+      }
+      break;
+    }
+  }
+}
 
 // Exported Functions from `consort:plugin/handover@0.1.0`
 
@@ -482,6 +513,13 @@ void exports_consort_plugin_state_events_list_change_free(exports_consort_plugin
       exports_consort_plugin_state_events_change_free(&list_ptr[i]);
     }
     free(list_ptr);
+  }
+}
+
+void exports_consort_plugin_local_events_result_list_u8_string_free(exports_consort_plugin_local_events_result_list_u8_string_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    plugin_string_free(&ptr->val.err);
   }
 }
 
@@ -1265,6 +1303,10 @@ void consort_plugin_clock_cancel(uint64_t token) {
   __wasm_import_consort_plugin_clock_cancel((int64_t) (token));
 }
 
+void consort_plugin_local_publish(plugin_string_t *topic, plugin_list_u8_t *payload, bool retain) {
+  __wasm_import_consort_plugin_local_publish((uint8_t *) (*topic).ptr, (*topic).len, (uint8_t *) (*payload).ptr, (*payload).len, retain);
+}
+
 __attribute__((__export_name__("consort:plugin/lifecycle@0.1.0#setup")))
 uint8_t * __wasm_export_exports_consort_plugin_lifecycle_setup(void) {
   exports_consort_plugin_lifecycle_result_void_string_t ret;
@@ -1403,6 +1445,33 @@ void __wasm_export_exports_consort_plugin_state_events_on_writes_superseded(uint
 __attribute__((__export_name__("consort:plugin/timers@0.1.0#on-timer")))
 void __wasm_export_exports_consort_plugin_timers_on_timer(int64_t arg, int64_t arg0) {
   exports_consort_plugin_timers_on_timer((uint64_t) (arg), (uint64_t) (arg0));
+}
+
+__attribute__((__export_name__("consort:plugin/local-events@0.1.0#on-local-request")))
+uint8_t * __wasm_export_exports_consort_plugin_local_events_on_local_request(uint8_t * arg, size_t arg0, uint8_t * arg1, size_t arg2) {
+  plugin_string_t arg3 = (plugin_string_t) { (uint8_t*)(arg), (arg0) };
+  plugin_list_u8_t arg4 = (plugin_list_u8_t) { (uint8_t*)(arg1), (arg2) };
+  exports_consort_plugin_local_events_result_list_u8_string_t ret;
+  plugin_list_u8_t ok;
+  plugin_string_t err;
+  ret.is_err = !exports_consort_plugin_local_events_on_local_request(&arg3, &arg4, &ok, &err);
+  if (ret.is_err) {
+    ret.val.err = err;
+  }
+  if (!ret.is_err) {
+    ret.val.ok = ok;
+  }
+  uint8_t *ptr = (uint8_t *) &RET_AREA;
+  if ((ret).is_err) {
+    const plugin_string_t *payload6 = &(ret).val.err;*((int8_t*)(ptr + 0)) = 1;
+    *((size_t*)(ptr + (2*sizeof(void*)))) = (*payload6).len;
+    *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) (*payload6).ptr;
+  } else {
+    const plugin_list_u8_t *payload5 = &(ret).val.ok;*((int8_t*)(ptr + 0)) = 0;
+    *((size_t*)(ptr + (2*sizeof(void*)))) = (*payload5).len;
+    *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) (*payload5).ptr;
+  }
+  return ptr;
 }
 
 __attribute__((__export_name__("consort:plugin/handover@0.1.0#save")))

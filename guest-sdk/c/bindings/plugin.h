@@ -280,6 +280,14 @@ typedef struct {
 
 typedef consort_plugin_types_group_time_t exports_consort_plugin_timers_group_time_t;
 
+typedef struct {
+  bool is_err;
+  union {
+    plugin_list_u8_t ok;
+    plugin_string_t err;
+  } val;
+} exports_consort_plugin_local_events_result_list_u8_string_t;
+
 // Imported Functions from `consort:plugin/log@0.1.0`
 extern void consort_plugin_log_write(consort_plugin_log_level_t level, plugin_string_t *message);
 
@@ -344,6 +352,11 @@ extern void consort_plugin_clock_wake_at(consort_plugin_clock_group_time_t at, u
 extern void consort_plugin_clock_wake_every(uint64_t period, uint64_t token);
 extern void consort_plugin_clock_cancel(uint64_t token);
 
+// Imported Functions from `consort:plugin/local@0.1.0`
+// To every local subscriber of `topic`; never leaves the device. With `retain`, also
+// to those that subscribe later, until something else is published there.
+extern void consort_plugin_local_publish(plugin_string_t *topic, plugin_list_u8_t *payload, bool retain);
+
 // Exported Functions from `consort:plugin/lifecycle@0.1.0`
 bool exports_consort_plugin_lifecycle_setup(plugin_string_t *err);
 void exports_consort_plugin_lifecycle_shutdown(exports_consort_plugin_lifecycle_reason_t reason);
@@ -368,6 +381,9 @@ void exports_consort_plugin_state_events_on_writes_superseded(plugin_list_string
 
 // Exported Functions from `consort:plugin/timers@0.1.0`
 void exports_consort_plugin_timers_on_timer(uint64_t token, exports_consort_plugin_timers_group_time_t due);
+
+// Exported Functions from `consort:plugin/local-events@0.1.0`
+bool exports_consort_plugin_local_events_on_local_request(plugin_string_t *topic, plugin_list_u8_t *payload, plugin_list_u8_t *ret, plugin_string_t *err);
 
 // Exported Functions from `consort:plugin/handover@0.1.0`
 void exports_consort_plugin_handover_save(plugin_list_u8_t *ret);
@@ -464,6 +480,8 @@ void exports_consort_plugin_state_events_outcome_free(exports_consort_plugin_sta
 void exports_consort_plugin_state_events_change_free(exports_consort_plugin_state_events_change_t *ptr);
 
 void exports_consort_plugin_state_events_list_change_free(exports_consort_plugin_state_events_list_change_t *ptr);
+
+void exports_consort_plugin_local_events_result_list_u8_string_free(exports_consort_plugin_local_events_result_list_u8_string_t *ptr);
 
 // Sets the string `ret` to reference the input string `s` without copying it
 void plugin_string_set(plugin_string_t *ret, const char*s);

@@ -4,6 +4,7 @@
  * It greets its peers, tells what it hears, and does what messages of the form {"op": ...} ask for.
  */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,11 +71,37 @@ void consort_promote_leader(const consort_leadership *leadership) {
     consort_packer packer = hello();
     consort_status status = consort_broadcast(packer.data, packer.length);
     consort_info("broadcast: %s", consort_describe(status));
+    status = consort_leader_put("hello", packer.data, packer.length, 0);
+    consort_info("leader-state: hello %s", consort_describe(status));
+    status = consort_shared_put("hello", packer.data, packer.length, 0);
+    consort_info("shared-state: hello %s", consort_describe(status));
+    int64_t tenures = 0;
+    consort_counter_add("tenures", 1, &tenures);
+    consort_info("counters: tenures %" PRId64, tenures);
     consort_pack_free(&packer);
 }
 
 void consort_demote_leader(void) {
     consort_info("demote-leader: leading %s", yes(consort_is_leader()));
+}
+
+/* Adds to a text that is terminated, as much of it as there is room for. */
+static void append(char *line, size_t size, const char *before, consort_text text) {
+    size_t used = strlen(line);
+    snprintf(line + used, size - used, "%s%.*s", before, CONSORT_TEXT(text));
+}
+
+/* Who has a greeting in its state. */
+static void tell_hellos(void) {
+    char names[400] = "";
+    consort_entries hellos = consort_device_collect("hello");
+    for (size_t i = 0; i < hellos.len; i++) {
+        consort_reader reader;
+        if (!consort_unpack_begin(&reader, hellos.ptr[i].f1)) continue;
+        append(names, sizeof names, i ? "," : "", field(reader, "from"));
+    }
+    consort_info("device-state: hello from %s", names);
+    consort_entries_free(&hellos);
 }
 
 void consort_promote_follower(const consort_leadership *leadership) {
@@ -84,6 +111,7 @@ void consort_promote_follower(const consort_leadership *leadership) {
     consort_status status = consort_send_to_leader(packer.data, packer.length);
     consort_info("send-to-leader: %s", consort_describe(status));
     consort_pack_free(&packer);
+    tell_hellos();
 }
 
 void consort_demote_follower(void) { consort_info("demote-follower"); }
@@ -96,10 +124,14 @@ static void tell_peer(const char *what, const consort_peer *peer) {
 
 void consort_peer_added(const consort_peer *peer) {
     tell_peer("peer-added", peer);
-    if (peer->is_self) return;
     consort_packer packer = hello();
-    consort_status status = consort_send(peer->device, packer.data, packer.length);
-    consort_info("send: %s", consort_describe(status));
+    if (peer->is_self) {
+        consort_status status = consort_device_put("hello", packer.data, packer.length, 0);
+        consort_info("device-state: hello %s", consort_describe(status));
+    } else {
+        consort_status status = consort_send(peer->device, packer.data, packer.length);
+        consort_info("send: %s", consort_describe(status));
+    }
     consort_pack_free(&packer);
 }
 
@@ -226,7 +258,7 @@ static void use_device_state(void) {
     consort_info("device-state: put %s", consort_describe(status));
     consort_bytes value;
     bool found = consort_device_get(self.device, "mood", &value);
-    tell_state("device-state", found, value, consort_device_keys(self.device, ""),
+    tell_state("device-state", found, value, consort_device_keys(self.device, "mo"),
                consort_device_collect("mood"), false);
     consort_info("device-state: delete %s", consort_describe(consort_device_delete("mood")));
     consort_peer_free(&self);
@@ -247,6 +279,14 @@ static void use_counters(void) {
     consort_counter_add("visits", 2, &sum);
     consort_info("counters: add %" PRId64, sum);
     consort_info("counters: %" PRId64, consort_counter_get("visits"));
+}
+
+static void use_local(void) {
+    consort_packer packer = hello();
+    consort_local_publish("moment", "now", 3, false);
+    consort_local_publish("hello", packer.data, packer.length, true);
+    consort_info("local: published yes");
+    consort_pack_free(&packer);
 }
 
 void consort_peer_message(consort_bytes payload, const consort_peer *sender) {
@@ -272,6 +312,8 @@ void consort_peer_message(consort_bytes payload, const consort_peer *sender) {
         use_device_state();
         use_shared_state();
         use_counters();
+    } else if (consort_is_text(op, "local")) {
+        use_local();
     } else if (consort_is_text(op, "fault")) {
         consort_panic("asked to fail");
     } else {
@@ -279,45 +321,60 @@ void consort_peer_message(consort_bytes payload, const consort_peer *sender) {
     }
 }
 
+/* What was put; of a greeting, from whom. */
+static void tell_put(const char *what, const consort_change *change) {
+    consort_value key = {.kind = CONSORT_TEXT_VALUE, .as.text = change->key};
+    consort_reader reader;
+    if (!consort_is_text(key, "hello")) {
+        consort_info("%s put %.*s", what, CONSORT_TEXT(change->value));
+    } else if (consort_unpack_begin(&reader, change->value)) {
+        consort_info("%s put hello from %.*s", what, CONSORT_TEXT(field(reader, "from")));
+    } else {
+        consort_info("%s put no MessagePack", what);
+    }
+}
+
 void consort_state_changed(const consort_change *changes, size_t count) {
     static const char *const ORIGINS[] = {"leader", "device", "shared", "counter"};
     for (size_t i = 0; i < count; i++) {
         const consort_change *change = &changes[i];
-        const char *origin = ORIGINS[change->origin];
+        char what[300];
+        /* The device is empty but for device-state. */
+        snprintf(what, sizeof what, "state-changed: %s%s%.*s %.*s", ORIGINS[change->origin],
+                 change->device.len ? " " : "", CONSORT_TEXT(change->device),
+                 CONSORT_TEXT(change->key));
         switch (change->outcome) {
-        case CONSORT_PUT:
-            consort_info("state-changed: %s %.*s put %.*s", origin, CONSORT_TEXT(change->key),
-                         CONSORT_TEXT(change->value));
-            break;
-        case CONSORT_COUNTED:
-            consort_info("state-changed: %s %.*s counted %" PRId64, origin,
-                         CONSORT_TEXT(change->key), change->sum);
-            break;
-        case CONSORT_DELETED:
-            consort_info("state-changed: %s %.*s deleted", origin, CONSORT_TEXT(change->key));
-            break;
-        case CONSORT_EXPIRED:
-            consort_info("state-changed: %s %.*s expired", origin, CONSORT_TEXT(change->key));
-            break;
+        case CONSORT_PUT: tell_put(what, change); break;
+        case CONSORT_COUNTED: consort_info("%s counted %" PRId64, what, change->sum); break;
+        case CONSORT_DELETED: consort_info("%s deleted", what); break;
+        case CONSORT_EXPIRED: consort_info("%s expired", what); break;
         }
     }
 }
 
 void consort_writes_superseded(consort_texts keys) {
     char line[200] = "";
-    for (size_t i = 0; i < keys.len; i++) {
-        size_t used = strlen(line);
-        size_t room = sizeof line - used - 2;
-        size_t length = keys.ptr[i].len < room ? keys.ptr[i].len : room;
-        if (i) line[used++] = ',';
-        memcpy(line + used, keys.ptr[i].ptr, length);
-        line[used + length] = 0;
-    }
+    for (size_t i = 0; i < keys.len; i++) append(line, sizeof line, i ? "," : "", keys.ptr[i]);
     consort_info("writes-superseded: %s", line);
 }
 
 void consort_timer(uint64_t token, uint64_t due) {
     consort_info("timer: %" PRIu64 " due %s", token, yes(due <= consort_clock_now()));
+}
+
+bool consort_local_request(consort_text topic, consort_bytes payload, consort_bytes *answer,
+                           consort_text *error) {
+    consort_info("local-request: %.*s with %zu bytes", CONSORT_TEXT(topic), payload.len);
+    consort_value name = {.kind = CONSORT_TEXT_VALUE, .as.text = topic};
+    if (!consort_is_text(name, "echo")) {
+        return consort_fail(error, "refused: %.*s", CONSORT_TEXT(topic));
+    }
+    if (payload.len == 0) return true;
+    answer->ptr = malloc(payload.len);
+    if (!answer->ptr) consort_panic("no memory for an answer");
+    memcpy(answer->ptr, payload.ptr, payload.len);
+    answer->len = payload.len;
+    return true;
 }
 
 consort_bytes consort_save(void) {

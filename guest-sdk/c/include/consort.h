@@ -86,6 +86,12 @@ void consort_state_changed(const consort_change *changes, size_t count);
 void consort_writes_superseded(consort_texts keys);
 /* A timer is due. `due` is when it was to fire, in group time. */
 void consort_timer(uint64_t token, uint64_t due);
+/*
+ * A request of a program on this device. True with the answer: memory of malloc, which the library
+ * frees; false, with consort_fail, refuses.
+ */
+bool consort_local_request(consort_text topic, consort_bytes payload, consort_bytes *answer,
+                           consort_text *error);
 /* What the next version is to know: memory of malloc, which the library frees. */
 consort_bytes consort_save(void);
 /* What the version `from_version` saved, after setup. False, with consort_fail, ends the reload. */
@@ -204,6 +210,14 @@ void consort_wake_at(uint64_t at, uint64_t token);
 /* consort_timer at multiples of `period`, at the same instants on every device. */
 void consort_wake_every(uint64_t period, uint64_t token);
 void consort_cancel(uint64_t token);
+
+/* ---- Programs on this same device, for plugins with the capability local. ---- */
+
+/*
+ * To every local subscriber of `topic`; never leaves the device. With `retain`, also to those that
+ * subscribe later, until something else is published there.
+ */
+void consort_local_publish(const char *topic, const void *payload, size_t length, bool retain);
 
 /* ---- Release of what the host returned. ---- */
 

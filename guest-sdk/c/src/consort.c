@@ -37,6 +37,13 @@ DEFAULT void consort_state_changed(const consort_change *changes, size_t count) 
 }
 DEFAULT void consort_writes_superseded(consort_texts keys) { (void)keys; }
 DEFAULT void consort_timer(uint64_t token, uint64_t due) { (void)token; (void)due; }
+DEFAULT bool consort_local_request(consort_text topic, consort_bytes payload,
+                                   consort_bytes *answer, consort_text *error) {
+    (void)topic;
+    (void)payload;
+    (void)answer;
+    return consort_fail(error, "this plugin answers no requests");
+}
 DEFAULT consort_bytes consort_save(void) { return (consort_bytes){0}; }
 DEFAULT bool consort_restore(consort_bytes saved, consort_text from_version, consort_text *error) {
     (void)saved;
@@ -128,6 +135,18 @@ void exports_consort_plugin_state_events_on_writes_superseded(plugin_list_string
 void exports_consort_plugin_timers_on_timer(uint64_t token,
                                             exports_consort_plugin_timers_group_time_t due) {
     consort_timer(token, due);
+}
+
+bool exports_consort_plugin_local_events_on_local_request(plugin_string_t *topic,
+                                                          plugin_list_u8_t *payload,
+                                                          plugin_list_u8_t *answer,
+                                                          plugin_string_t *error) {
+    *answer = (consort_bytes){0};
+    *error = (consort_text){0};
+    bool done = consort_local_request(*topic, *payload, answer, error);
+    consort_text_free(topic);
+    consort_bytes_free(payload);
+    return done;
 }
 
 void exports_consort_plugin_handover_save(plugin_list_u8_t *saved) { *saved = consort_save(); }
@@ -399,4 +418,12 @@ void consort_peer_free(consort_peer *peer) { consort_plugin_types_peer_free(peer
 void consort_peers_free(consort_peers *peers) { consort_plugin_group_list_peer_free(peers); }
 void consort_leadership_free(consort_leadership *leadership) {
     consort_plugin_types_leadership_free(leadership);
+}
+
+/* ---- Programs on this same device. ---- */
+
+void consort_local_publish(const char *topic, const void *payload, size_t length, bool retain) {
+    consort_text name = borrowed(topic);
+    consort_bytes data = bytes(payload, length);
+    consort_plugin_local_publish(&name, &data, retain);
 }

@@ -53,12 +53,19 @@ func text(value []byte, found bool) string {
 	return string(value)
 }
 
-// sender gives the text under "from" of a message.
-func sender(message []byte) (string, error) {
-	value, err := payload.Decode(message)
+// from gives who says hello; it is empty if that is none.
+func from(message []byte) string {
+	value, _ := payload.Decode(message)
 	fields, _ := value.(map[string]any)
 	name, _ := fields["from"].(string)
-	return name, err
+	return name
+}
+
+func told(message []byte) string {
+	if name := from(message); name != "" {
+		return "hello from " + name
+	}
+	return "no MessagePack"
 }
 
 func (*tour) Setup() error {
@@ -81,6 +88,10 @@ func (*tour) Shutdown(reason consort.Reason) { consort.Infof("shutdown: %s", rea
 func (*tour) PromoteLeader(leadership consort.Leadership) {
 	consort.Infof("promote-leader: %s in term %d", leadership.Leader.Name, leadership.Term)
 	consort.Infof("broadcast: %s", outcome(consort.Broadcast(hello())))
+	consort.Infof("leader-state: hello %s", outcome(consort.LeaderState.Put("hello", hello(), 0)))
+	consort.Infof("shared-state: hello %s", outcome(consort.SharedState.Put("hello", hello(), 0)))
+	tenures, _ := consort.AddToCounter("tenures", 1)
+	consort.Infof("counters: tenures %d", tenures)
 }
 
 func (*tour) DemoteLeader() { consort.Infof("demote-leader: leading %s", yes(consort.IsLeader())) }
@@ -88,13 +99,20 @@ func (*tour) DemoteLeader() { consort.Infof("demote-leader: leading %s", yes(con
 func (*tour) PromoteFollower(leadership consort.Leadership) {
 	consort.Infof("promote-follower: %s in term %d", leadership.Leader.Name, leadership.Term)
 	consort.Infof("send-to-leader: %s", outcome(consort.SendToLeader(hello())))
+	var names []string
+	for _, entry := range consort.DeviceState.Collect("hello") {
+		names = append(names, from(entry.Value))
+	}
+	consort.Infof("device-state: hello from %s", strings.Join(names, ","))
 }
 
 func (*tour) DemoteFollower() { consort.Infof("demote-follower") }
 
 func (*tour) PeerAdded(peer consort.Peer) {
 	consort.Infof("peer-added: %s of %d", peer.Name, len(consort.Peers()))
-	if !peer.IsSelf {
+	if peer.IsSelf {
+		consort.Infof("device-state: hello %s", outcome(consort.DeviceState.Put("hello", hello(), 0)))
+	} else {
 		consort.Infof("send: %s", outcome(consort.Send(peer.Device, hello())))
 	}
 }
@@ -103,16 +121,12 @@ func (*tour) PeerRemoved(peer consort.Peer) {
 	consort.Infof("peer-removed: %s of %d", peer.Name, len(consort.Peers()))
 }
 
-func (t *tour) LeaderMessage(message []byte, from consort.Leadership) {
+func (t *tour) LeaderMessage(message []byte, sender consort.Leadership) {
 	t.heard++
-	if name, err := sender(message); err != nil {
-		consort.Infof("leader-message: no MessagePack in term %d", from.Term)
-	} else {
-		consort.Infof("leader-message: hello from %s in term %d", name, from.Term)
-	}
+	consort.Infof("leader-message: %s in term %d", told(message), sender.Term)
 }
 
-func (t *tour) PeerMessage(message []byte, from consort.Peer) {
+func (t *tour) PeerMessage(message []byte, sender consort.Peer) {
 	t.heard++
 	value, err := payload.Decode(message)
 	if err != nil {
@@ -125,7 +139,7 @@ func (t *tour) PeerMessage(message []byte, from consort.Peer) {
 		consort.Infof("peer-message: hello from %s", request["from"])
 	case "echo":
 		answer := payload.Must(payload.Fields{{"op", "echoed"}, {"value", request["value"]}})
-		consort.Infof("echo: %s", outcome(consort.Send(from.Device, answer)))
+		consort.Infof("echo: %s", outcome(consort.Send(sender.Device, answer)))
 	case "group":
 		tellGroup()
 	case "time":
@@ -134,6 +148,8 @@ func (t *tour) PeerMessage(message []byte, from consort.Peer) {
 		tellErrors()
 	case "state":
 		useState()
+	case "local":
+		useLocal()
 	case "fault":
 		panic("asked to fail")
 	default:
@@ -143,14 +159,24 @@ func (t *tour) PeerMessage(message []byte, from consort.Peer) {
 
 func (*tour) StateChanged(changes []consort.Change) {
 	for _, change := range changes {
-		switch change.Outcome {
-		case consort.Put:
-			consort.Infof("state-changed: %s %s put %s", change.Origin, change.Key, change.Value)
-		case consort.Counted:
-			consort.Infof("state-changed: %s %s counted %d", change.Origin, change.Key, change.Sum)
-		default:
-			consort.Infof("state-changed: %s %s %s", change.Origin, change.Key, change.Outcome)
+		origin := change.Origin.String()
+		if change.Origin == consort.FromDevice {
+			origin += " " + change.Device
 		}
+		consort.Infof("state-changed: %s %s %s", origin, change.Key, describe(change))
+	}
+}
+
+func describe(change consort.Change) string {
+	switch {
+	case change.Outcome == consort.Put && change.Key == "hello":
+		return "put " + told(change.Value)
+	case change.Outcome == consort.Put:
+		return "put " + string(change.Value)
+	case change.Outcome == consort.Counted:
+		return fmt.Sprintf("counted %d", change.Sum)
+	default:
+		return change.Outcome.String()
 	}
 }
 
@@ -160,6 +186,14 @@ func (*tour) WritesSuperseded(keys []string) {
 
 func (*tour) Timer(token, due uint64) {
 	consort.Infof("timer: %d due %s", token, yes(due <= consort.Now()))
+}
+
+func (*tour) LocalRequest(topic string, payload []byte) ([]byte, error) {
+	consort.Infof("local-request: %s with %d bytes", topic, len(payload))
+	if topic == "echo" {
+		return payload, nil
+	}
+	return nil, errors.New("refused: " + topic)
 }
 
 func (t *tour) Save() []byte {
@@ -227,7 +261,7 @@ func useState() {
 		moods = append(moods, string(entry.Value))
 	}
 	consort.Infof("device-state: %s %s %s", text(own.Get(device, "mood")),
-		strings.Join(own.Keys(device, ""), ","), strings.Join(moods, ","))
+		strings.Join(own.Keys(device, "mo"), ","), strings.Join(moods, ","))
 	consort.Infof("device-state: delete %s", outcome(own.Delete("mood")))
 
 	tellKeyed("shared-state", consort.SharedState, "colour", "red")
@@ -235,4 +269,10 @@ func useState() {
 	sum, _ := consort.AddToCounter("visits", 2)
 	consort.Infof("counters: add %d", sum)
 	consort.Infof("counters: %d", consort.Counter("visits"))
+}
+
+func useLocal() {
+	consort.Publish("moment", []byte("now"), false)
+	consort.Publish("hello", hello(), true)
+	consort.Infof("local: published yes")
 }

@@ -66,6 +66,8 @@ export interface Plugin {
   writesSuperseded?(keys: string[]): void;
   /** A timer is due; `due` is when it was to fire, in group time. */
   timer?(token: number, due: number): void;
+  /** A request of a program on this device; what is returned is its answer, an error its refusal. */
+  localRequest?(topic: string, payload: Uint8Array): Uint8Array;
   /** What the next version of this plugin is to know, when it replaces this one. */
   save?(): Uint8Array;
   /** What the version `fromVersion` saved, after `setup`. An error ends the reload. */
@@ -80,6 +82,7 @@ export interface Exports {
   messageEvents: object;
   stateEvents: object;
   timers: object;
+  localEvents: object;
   handover: object;
 }
 
@@ -186,4 +189,16 @@ export const clock: {
   wakeEvery(period: number, token: number): void;
   /** Removes the timer of `token`, if there is one. */
   cancel(token: number): void;
+};
+
+/**
+ * Programs on this same device that talk to this plugin: a player, a kiosk page, a sensor script.
+ * Nothing of it leaves the device. A plugin needs the capability `local`.
+ */
+export const local: {
+  /**
+   * To every local subscriber of `topic`. With `retain`, also to those that subscribe later, until
+   * something else is published there.
+   */
+  publish(topic: string, payload: Uint8Array, options?: { retain?: boolean }): void;
 };

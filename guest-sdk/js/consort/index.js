@@ -11,6 +11,7 @@ import * as hostCounters from "consort:plugin/counters@0.1.0";
 import * as hostDevice from "consort:plugin/device-state@0.1.0";
 import * as hostGroup from "consort:plugin/group@0.1.0";
 import * as hostLeader from "consort:plugin/leader-state@0.1.0";
+import * as hostLocal from "consort:plugin/local@0.1.0";
 import * as hostLog from "consort:plugin/log@0.1.0";
 import * as hostMessages from "consort:plugin/messages@0.1.0";
 import * as hostShared from "consort:plugin/shared-state@0.1.0";
@@ -147,6 +148,10 @@ export const clock = {
   cancel: (token) => hostClock.cancel(token),
 };
 
+export const local = {
+  publish: (topic, payload, { retain = false } = {}) => hostLocal.publish(topic, payload, retain),
+};
+
 /* ---- What the host calls. ---- */
 
 export function plugin(callbacks) {
@@ -165,9 +170,9 @@ export function plugin(callbacks) {
 
   /** Calls what may refuse: the error's message is the result that the host sees. */
   function ask(name, ...values) {
-    if (!has(name)) return;
+    if (!has(name)) return undefined;
     try {
-      callbacks[name](...values);
+      return callbacks[name](...values);
     } catch (error) {
       log.debug(trace(error));
       throw describe(error);
@@ -176,7 +181,7 @@ export function plugin(callbacks) {
 
   return {
     lifecycle: {
-      setup: () => ask("setup"),
+      setup: () => void ask("setup"),
       shutdown: (reason) => tell("shutdown", reason),
     },
     role: {
@@ -200,9 +205,15 @@ export function plugin(callbacks) {
     timers: {
       onTimer: (token, due) => tell("timer", Number(token), Number(due)),
     },
+    localEvents: {
+      onLocalRequest: (topic, payload) => {
+        if (!has("localRequest")) throw "this plugin answers no requests";
+        return ask("localRequest", topic, payload);
+      },
+    },
     handover: {
       save: () => tell("save") ?? new Uint8Array(0),
-      restore: (saved, fromVersion) => ask("restore", saved, fromVersion),
+      restore: (saved, fromVersion) => void ask("restore", saved, fromVersion),
     },
   };
 }

@@ -17,6 +17,7 @@ import {
   deviceState,
   group,
   leaderState,
+  local,
   log,
   messages,
   payload,
@@ -56,6 +57,17 @@ function read(message: Uint8Array): any {
   }
 }
 
+/** Who says hello. */
+function told(message: Uint8Array): string {
+  const value = read(message);
+  return value === undefined ? "no MessagePack" : `hello from ${value.from}`;
+}
+
+function describe({ key, outcome, value, sum }: Change): string {
+  if (outcome === "put") return `put ${key === "hello" ? told(value!) : text(value)}`;
+  return outcome === "counted" ? `counted ${sum}` : outcome;
+}
+
 function tellGroup() {
   const leader = group.leader();
   const led = leader ? `${leader.leader.name} in term ${leader.term}` : "none";
@@ -93,7 +105,7 @@ function useState() {
   log.info(`device-state: put ${outcome(() => deviceState.put("mood", bytes("calm"), 60_000))}`);
   const moods = [...deviceState.collect("mood").values()].map(text);
   const mood = text(deviceState.get(device, "mood"));
-  log.info(`device-state: ${mood} ${deviceState.keys(device, "")} ${moods}`);
+  log.info(`device-state: ${mood} ${deviceState.keys(device, "mo")} ${moods}`);
   log.info(`device-state: delete ${outcome(() => deviceState.delete("mood"))}`);
 
   log.info(`shared-state: put ${outcome(() => sharedState.put("colour", bytes("red")))}`);
@@ -103,6 +115,12 @@ function useState() {
 
   log.info(`counters: add ${counters.add("visits", 2)}`);
   log.info(`counters: ${counters.get("visits")}`);
+}
+
+function useLocal() {
+  local.publish("moment", bytes("now"));
+  local.publish("hello", hello(), { retain: true });
+  log.info("local: published yes");
 }
 
 function act(request: any, sender: Peer) {
@@ -121,6 +139,8 @@ function act(request: any, sender: Peer) {
       return tellErrors();
     case "state":
       return useState();
+    case "local":
+      return useLocal();
     case "fault":
       throw new Error("asked to fail");
     default:
@@ -128,7 +148,7 @@ function act(request: any, sender: Peer) {
   }
 }
 
-export const { lifecycle, role, peerEvents, messageEvents, stateEvents, timers, handover } = plugin({
+export const { lifecycle, role, peerEvents, messageEvents, stateEvents, timers, localEvents, handover } = plugin({
   setup() {
     const refusal = config.get("refuse");
     if (refusal !== undefined) throw new Error(`refused: ${refusal}`);
@@ -148,6 +168,9 @@ export const { lifecycle, role, peerEvents, messageEvents, stateEvents, timers, 
   promoteLeader({ leader, term }: Leadership) {
     log.info(`promote-leader: ${leader.name} in term ${term}`);
     log.info(`broadcast: ${outcome(() => messages.broadcast(hello()))}`);
+    log.info(`leader-state: hello ${outcome(() => leaderState.put("hello", hello()))}`);
+    log.info(`shared-state: hello ${outcome(() => sharedState.put("hello", hello()))}`);
+    log.info(`counters: tenures ${counters.add("tenures")}`);
   },
 
   demoteLeader() {
@@ -157,6 +180,8 @@ export const { lifecycle, role, peerEvents, messageEvents, stateEvents, timers, 
   promoteFollower({ leader, term }: Leadership) {
     log.info(`promote-follower: ${leader.name} in term ${term}`);
     log.info(`send-to-leader: ${outcome(() => messages.sendToLeader(hello()))}`);
+    const names = [...deviceState.collect("hello").values()].map((value) => read(value)?.from);
+    log.info(`device-state: hello from ${names}`);
   },
 
   demoteFollower() {
@@ -165,7 +190,8 @@ export const { lifecycle, role, peerEvents, messageEvents, stateEvents, timers, 
 
   peerAdded(peer: Peer) {
     log.info(`peer-added: ${peer.name} of ${group.peers().length}`);
-    if (!peer.isSelf) log.info(`send: ${outcome(() => messages.send(peer.device, hello()))}`);
+    if (peer.isSelf) log.info(`device-state: hello ${outcome(() => deviceState.put("hello", hello()))}`);
+    else log.info(`send: ${outcome(() => messages.send(peer.device, hello()))}`);
   },
 
   peerRemoved(peer: Peer) {
@@ -174,9 +200,7 @@ export const { lifecycle, role, peerEvents, messageEvents, stateEvents, timers, 
 
   leaderMessage(message: Uint8Array, sender: Leadership) {
     heard += 1;
-    const value = read(message);
-    const told = value === undefined ? "no MessagePack" : `hello from ${value.from}`;
-    log.info(`leader-message: ${told} in term ${sender.term}`);
+    log.info(`leader-message: ${told(message)} in term ${sender.term}`);
   },
 
   peerMessage(message: Uint8Array, sender: Peer) {
@@ -187,9 +211,10 @@ export const { lifecycle, role, peerEvents, messageEvents, stateEvents, timers, 
   },
 
   stateChanged(changes: Change[]) {
-    for (const { origin, key, outcome, value, sum } of changes) {
-      const told = outcome === "put" ? `put ${text(value)}` : outcome;
-      log.info(`state-changed: ${origin} ${key} ${outcome === "counted" ? `counted ${sum}` : told}`);
+    for (const change of changes) {
+      const { origin, device, key } = change;
+      const whose = origin === "device" ? `device ${device}` : origin;
+      log.info(`state-changed: ${whose} ${key} ${describe(change)}`);
     }
   },
 
@@ -199,6 +224,12 @@ export const { lifecycle, role, peerEvents, messageEvents, stateEvents, timers, 
 
   timer(token: number, due: number) {
     log.info(`timer: ${token} due ${yes(due <= clock.now())}`);
+  },
+
+  localRequest(topic: string, payload: Uint8Array) {
+    log.info(`local-request: ${topic} with ${payload.length} bytes`);
+    if (topic === "echo") return payload;
+    throw new Error(`refused: ${topic}`);
   },
 
   save() {

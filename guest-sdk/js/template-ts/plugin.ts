@@ -2,7 +2,7 @@
 
 import { type Leadership, group, log, messages, payload, plugin } from "./consort/index.js";
 
-export const { lifecycle, role, peerEvents, messageEvents, stateEvents, timers, handover } = plugin({
+export const { lifecycle, role, peerEvents, messageEvents, stateEvents, timers, localEvents, handover } = plugin({
   setup() {
     log.info("{{name}} is set up");
   },

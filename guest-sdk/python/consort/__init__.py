@@ -12,12 +12,12 @@ into callbacks.
 import sys
 import traceback
 from enum import Enum
-from typing import Callable, Type, TypeVar
+from typing import Any, Callable, Type, TypeVar
 
 from componentize_py_types import Err
 from wit_world.imports.types import Leadership, Peer
 
-from . import clock, config, counters, device_state, group, leader_state, log, messages
+from . import clock, config, counters, device_state, group, leader_state, local, log, messages
 from . import payload, shared_state
 from .errors import Error, SendError, WriteError
 from .state import Change, Origin, Outcome, change_from_host
@@ -39,6 +39,7 @@ __all__ = [
     "device_state",
     "group",
     "leader_state",
+    "local",
     "log",
     "messages",
     "payload",
@@ -100,6 +101,13 @@ class Plugin:
     def timer(self, token: int, due: int) -> None:
         """A timer is due. `due` is when it was to fire, in group time."""
 
+    def local_request(self, topic: str, payload: bytes) -> bytes:
+        """A request of a program on this device; what is returned is its answer.
+
+        An exception's text is the refusal.
+        """
+        raise Error("this plugin answers no requests")
+
     def save(self) -> bytes:
         """What the next version of this plugin is to know, when it replaces this one."""
         return b""
@@ -109,6 +117,7 @@ class Plugin:
 
 
 P = TypeVar("P", bound=Plugin)
+T = TypeVar("T")
 
 
 def plugin(plugin_class: Type[P]) -> Type[P]:
@@ -126,17 +135,17 @@ def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _refusable(call: Callable[..., None], *arguments: object) -> None:
+def _refusable(call: Callable[..., T], *arguments: object) -> T:
     """Calls what may refuse: its exception becomes the result that the host sees."""
     try:
-        call(*arguments)
+        return call(*arguments)
     except Exception as error:
         if not isinstance(error, Error):
             log.error(traceback.format_exc())
         raise Err(_text(error)) from error
 
 
-def _called(call: Callable[..., object], *arguments: object) -> object:
+def _called(call: Callable[..., T], *arguments: object) -> T:
     """Calls what must not fail: the traceback goes to the log before the instance ends."""
     try:
         return call(*arguments)
@@ -152,52 +161,56 @@ def _exports(target: Plugin) -> list[type]:
         def setup(self) -> None:
             _refusable(target.setup)
 
-        def shutdown(self, reason) -> None:
+        def shutdown(self, reason: Any) -> None:
             _called(target.shutdown, Reason(reason.value))
 
     class Role:
-        def promote_leader(self, leadership) -> None:
+        def promote_leader(self, leadership: Leadership) -> None:
             _called(target.promote_leader, leadership)
 
         def demote_leader(self) -> None:
             _called(target.demote_leader)
 
-        def promote_follower(self, leadership) -> None:
+        def promote_follower(self, leadership: Leadership) -> None:
             _called(target.promote_follower, leadership)
 
         def demote_follower(self) -> None:
             _called(target.demote_follower)
 
     class PeerEvents:
-        def on_peer_added(self, peer) -> None:
+        def on_peer_added(self, peer: Peer) -> None:
             _called(target.peer_added, peer)
 
-        def on_peer_removed(self, peer) -> None:
+        def on_peer_removed(self, peer: Peer) -> None:
             _called(target.peer_removed, peer)
 
     class MessageEvents:
-        def on_leader_message(self, payload, sender) -> None:
+        def on_leader_message(self, payload: bytes, sender: Leadership) -> None:
             _called(target.leader_message, payload, sender)
 
-        def on_peer_message(self, payload, sender) -> None:
+        def on_peer_message(self, payload: bytes, sender: Peer) -> None:
             _called(target.peer_message, payload, sender)
 
     class StateEvents:
-        def on_state_changed(self, changes) -> None:
+        def on_state_changed(self, changes: list[Any]) -> None:
             _called(target.state_changed, [change_from_host(change) for change in changes])
 
-        def on_writes_superseded(self, keys) -> None:
+        def on_writes_superseded(self, keys: list[str]) -> None:
             _called(target.writes_superseded, keys)
 
     class Timers:
-        def on_timer(self, token, due) -> None:
+        def on_timer(self, token: int, due: int) -> None:
             _called(target.timer, token, due)
+
+    class LocalEvents:
+        def on_local_request(self, topic: str, payload: bytes) -> bytes:
+            return _refusable(target.local_request, topic, payload)
 
     class Handover:
         def save(self) -> bytes:
             return _called(target.save)
 
-        def restore(self, saved, from_version) -> None:
+        def restore(self, saved: bytes, from_version: str) -> None:
             _refusable(target.restore, saved, from_version)
 
-    return [Lifecycle, Role, PeerEvents, MessageEvents, StateEvents, Timers, Handover]
+    return [Lifecycle, Role, PeerEvents, MessageEvents, StateEvents, Timers, LocalEvents, Handover]

@@ -1,6 +1,6 @@
 """What goes wrong, as exceptions with the contract's words."""
 
-from typing import Optional, Type
+from typing import Any, Optional, Type
 
 from componentize_py_types import Err
 
@@ -30,7 +30,7 @@ class WriteError(_HostError):
     """State was not written: not-leader, invalid-key, too-large or busy."""
 
 
-def refused(kind: Type[_HostError], error: Err) -> _HostError:
+def refused(kind: Type[_HostError], error: Err[Any]) -> _HostError:
     """What to raise for an error of the bindings."""
     value = error.value
     # The bindings name a case `SendError_NotLeader`; the contract calls it `not-leader`.

@@ -5,7 +5,7 @@ limits the depth and refuses what follows the value, as payloads come from other
 """
 
 import struct
-from typing import Any
+from typing import Any, Optional
 
 __all__ = ["DEPTH_MAX", "DecodeError", "EncodeError", "decode", "encode"]
 
@@ -90,7 +90,7 @@ def _write_int(out: bytearray, value: int) -> None:
     raise EncodeError(f"no MessagePack form: {value} has more than 64 bits")
 
 
-def _write_head(out: bytearray, length: int, short: Any, short_max: int, heads: tuple) -> None:
+def _write_head(out: bytearray, length: int, short: Any, short_max: int, heads: tuple[Optional[int], ...]) -> None:
     if length <= short_max:
         out.append(short | length)
         return
@@ -159,11 +159,11 @@ class _Reader:
             return self.mapping(self.number(2 if head == 0xDE else 4), depth)
         raise DecodeError(f"the byte {head:#04x} begins no value")
 
-    def sequence(self, count: int, depth: int) -> list:
+    def sequence(self, count: int, depth: int) -> list[Any]:
         self.enter(depth)
         return [self.value(depth - 1) for _ in range(count)]
 
-    def mapping(self, count: int, depth: int) -> dict:
+    def mapping(self, count: int, depth: int) -> dict[Any, Any]:
         self.enter(depth)
         values = {}
         for _ in range(count):

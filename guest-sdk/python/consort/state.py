@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Optional
+from typing import Any, Optional
 
 
 class Origin(Enum):
@@ -38,7 +38,7 @@ class Change:
     """The counter's new sum, for `Outcome.COUNTED`."""
 
 
-def change_from_host(change) -> Change:
+def change_from_host(change: Any) -> Change:
     """From the bindings' record, whose cases are classes such as `Outcome_Put`."""
     outcome = Outcome(_case(change.outcome))
     carried = getattr(change.outcome, "value", None)
@@ -52,5 +52,5 @@ def change_from_host(change) -> Change:
     )
 
 
-def _case(variant) -> str:
+def _case(variant: object) -> str:
     return type(variant).__name__.rpartition("_")[2].lower()

@@ -3,10 +3,12 @@
 It greets its peers, tells what it hears, and does what messages of the form {"op": ...} ask for.
 """
 
+from typing import Callable
+
 import consort
-from consort import Change, Leadership, Outcome, Peer, Reason, SendError, WriteError
+from consort import Change, Leadership, Origin, Outcome, Peer, Reason, SendError, WriteError
 from consort import clock, config, counters, device_state, group, leader_state, log, messages
-from consort import payload, shared_state
+from consort import local, payload, shared_state
 
 ONCE, ALWAYS, NEVER = 1, 2, 3
 
@@ -33,6 +35,9 @@ class Tour(consort.Plugin):
     def promote_leader(self, leadership: Leadership) -> None:
         log.info(f"promote-leader: {leadership.leader.name} in term {leadership.term}")
         log.info(f"broadcast: {sent(messages.broadcast, hello())}")
+        log.info(f"leader-state: hello {written(leader_state.put, 'hello', hello())}")
+        log.info(f"shared-state: hello {written(shared_state.put, 'hello', hello())}")
+        log.info(f"counters: tenures {counters.add('tenures', 1)}")
 
     def demote_leader(self) -> None:
         log.info(f"demote-leader: leading {yes(group.is_leader())}")
@@ -40,13 +45,18 @@ class Tour(consort.Plugin):
     def promote_follower(self, leadership: Leadership) -> None:
         log.info(f"promote-follower: {leadership.leader.name} in term {leadership.term}")
         log.info(f"send-to-leader: {sent(messages.send_to_leader, hello())}")
+        hellos = device_state.collect("hello").values()
+        names = ",".join(payload.decode(value)["from"] for value in hellos)
+        log.info(f"device-state: hello from {names}")
 
     def demote_follower(self) -> None:
         log.info("demote-follower")
 
     def peer_added(self, peer: Peer) -> None:
         log.info(f"peer-added: {peer.name} of {len(group.peers())}")
-        if not peer.is_self:
+        if peer.is_self:
+            log.info(f"device-state: hello {written(device_state.put, 'hello', hello())}")
+        else:
             log.info(f"send: {sent(messages.send, peer.device, hello())}")
 
     def peer_removed(self, peer: Peer) -> None:
@@ -77,6 +87,8 @@ class Tour(consort.Plugin):
             tell_errors()
         elif operation == "state":
             use_state()
+        elif operation == "local":
+            use_local()
         elif operation == "fault":
             raise RuntimeError("asked to fail")
         else:
@@ -84,13 +96,22 @@ class Tour(consort.Plugin):
 
     def state_changed(self, changes: list[Change]) -> None:
         for change in changes:
-            log.info(f"state-changed: {change.origin.value} {change.key} {outcome(change)}")
+            origin = change.origin.value
+            if change.origin is Origin.DEVICE:
+                origin = f"device {change.device}"
+            log.info(f"state-changed: {origin} {change.key} {outcome(change)}")
 
     def writes_superseded(self, keys: list[str]) -> None:
         log.info(f"writes-superseded: {','.join(keys)}")
 
     def timer(self, token: int, due: int) -> None:
         log.info(f"timer: {token} due {yes(due <= clock.now())}")
+
+    def local_request(self, topic: str, payload: bytes) -> bytes:
+        log.info(f"local-request: {topic} with {len(payload)} bytes")
+        if topic == "echo":
+            return payload
+        raise consort.Error(f"refused: {topic}")
 
     def save(self) -> bytes:
         log.info(f"save: {self.heard}")
@@ -108,14 +129,14 @@ def hello() -> bytes:
     return payload.encode({"op": "hello", "from": group.this_device().name})
 
 
-def told(message: bytes) -> str:
+def told(message: bytes | None) -> str:
     try:
-        return f"hello from {payload.decode(message)['from']}"
+        return f"hello from {payload.decode(message or b"")['from']}"
     except payload.DecodeError:
         return "no MessagePack"
 
 
-def sent(call, *arguments) -> str:
+def sent(call: Callable[..., None], *arguments: object) -> str:
     try:
         call(*arguments)
     except SendError as error:
@@ -123,7 +144,7 @@ def sent(call, *arguments) -> str:
     return "ok"
 
 
-def written(call, *arguments) -> str:
+def written(call: Callable[..., None], *arguments: object) -> str:
     try:
         call(*arguments)
     except WriteError as error:
@@ -141,10 +162,10 @@ def text(value: bytes | None) -> str:
 
 def outcome(change: Change) -> str:
     if change.outcome is Outcome.PUT:
-        return f"put {text(change.value)}"
+        return f"put {told(change.value) if change.key == 'hello' else text(change.value)}"
     if change.outcome is Outcome.COUNTED:
         return f"counted {change.sum}"
-    return change.outcome.value
+    return str(change.outcome.value)
 
 
 def tell_group() -> None:
@@ -180,7 +201,7 @@ def use_state() -> None:
     this = group.this_device().device
     log.info(f"device-state: put {written(device_state.put, 'mood', b'calm', 60_000)}")
     listed = ",".join(text(value) for value in device_state.collect("mood").values())
-    log.info(f"device-state: {text(device_state.get(this, 'mood'))} {','.join(device_state.keys(this, ''))} {listed}")
+    log.info(f"device-state: {text(device_state.get(this, 'mood'))} {','.join(device_state.keys(this, 'mo'))} {listed}")
     log.info(f"device-state: delete {written(device_state.delete, 'mood')}")
 
     log.info(f"shared-state: put {written(shared_state.put, 'colour', b'red')}")
@@ -190,3 +211,9 @@ def use_state() -> None:
 
     log.info(f"counters: add {counters.add('visits', 2)}")
     log.info(f"counters: {counters.get('visits')}")
+
+
+def use_local() -> None:
+    local.publish("moment", b"now")
+    local.publish("hello", hello(), retain=True)
+    log.info("local: published yes")

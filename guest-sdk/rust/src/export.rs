@@ -129,6 +129,12 @@ impl<S: Slot> raw::timers::Guest for Exports<S> {
     }
 }
 
+impl<S: Slot> raw::local_events::Guest for Exports<S> {
+    fn on_local_request(topic: String, payload: Vec<u8>) -> Result<Vec<u8>, String> {
+        S::with(|plugin| plugin.local_request(&topic, payload)).map_err(|error| describe(&*error))
+    }
+}
+
 impl<S: Slot> raw::handover::Guest for Exports<S> {
     fn save() -> Vec<u8> {
         S::with(Plugin::save)
@@ -207,6 +213,13 @@ mod tests {
         fn timer(&mut self, token: u64, due: GroupTime) {
             self.note(format!("timer {token} {due}"));
         }
+        fn local_request(&mut self, topic: &str, payload: Vec<u8>) -> Result<Vec<u8>, BoxError> {
+            self.note(format!("local-request {topic} {payload:?}"));
+            match topic {
+                "echo" => Ok(payload),
+                _ => Err("no".into()),
+            }
+        }
         fn save(&mut self) -> Vec<u8> {
             vec![self.calls.len() as u8]
         }
@@ -265,10 +278,13 @@ mod tests {
         }]);
         <E as raw::state_events::Guest>::on_writes_superseded(vec!["l".to_owned()]);
         <E as raw::timers::Guest>::on_timer(3, 5);
+        let ask = <E as raw::local_events::Guest>::on_local_request;
+        assert_eq!(ask("echo".to_owned(), vec![9]), Ok(vec![9]));
+        assert_eq!(ask("else".to_owned(), Vec::new()), Err("no".to_owned()));
         <E as raw::role::Guest>::demote_leader();
         <E as raw::peer_events::Guest>::on_peer_removed(peer());
-        assert_eq!(<E as raw::handover::Guest>::save(), [11]);
-        let refused = <E as raw::handover::Guest>::restore(vec![11], "0.1.0".to_owned());
+        assert_eq!(<E as raw::handover::Guest>::save(), [13]);
+        let refused = <E as raw::handover::Guest>::restore(vec![13], "0.1.0".to_owned());
         assert_eq!(
             refused,
             Err("config value count = \"seven\": invalid digit found in string".to_owned())
@@ -284,9 +300,11 @@ mod tests {
             "state-changed [Change { origin: Shared, key: \"k\", outcome: Expired }]",
             "writes-superseded [\"l\"]",
             "timer 3 5",
+            "local-request echo [9]",
+            "local-request else []",
             "demote-leader",
             "removed hall",
-            "restore [11] 0.1.0",
+            "restore [13] 0.1.0",
             "shutdown Reload",
         ];
         TestSlot::with(|plugin| assert_eq!(plugin.calls, expected));

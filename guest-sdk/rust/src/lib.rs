@@ -30,6 +30,7 @@
 //! - [`messages`]: from the leader to all, to the leader, to one, to all. At most once, no order.
 //! - [`leader_state`], [`device_state`], [`shared_state`], [`counters`]: small keyed state that every
 //!   device has, kept alike everywhere; [`state`] says what they have in common.
+//! - [`local`]: messages to the programs on this device, with the capability of that name.
 //! - [`clock`]: the group's shared time and wake-ups on it.
 //! - [`config`]: the settings that the operator gave this plugin.
 //! - [`log`]: the `log` crate; [`plugin!`] routes it, and every panic, to the host's log.
@@ -51,6 +52,7 @@ pub mod device_state;
 mod export;
 pub mod group;
 pub mod leader_state;
+pub mod local;
 mod logger;
 pub mod messages;
 pub mod payload;

@@ -132,6 +132,22 @@ pub enum Error {
     Encode(payload::EncodeError),
 }
 
+impl Error {
+    /// The contract's word for it, such as `not-leader`: the same in every language. It is `encode`
+    /// where the value did not reach the host.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::NotLeader => "not-leader",
+            Self::NoLeader => "no-leader",
+            Self::UnknownPeer => "unknown-peer",
+            Self::TooLarge { .. } => "too-large",
+            Self::Busy => "busy",
+            Self::Encode(_) => "encode",
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

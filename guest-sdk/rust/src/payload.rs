@@ -31,6 +31,10 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+mod value;
+
+pub use value::Value;
+
 /// How deep values may nest. The default of the decoder would let a hostile payload of a thousand
 /// bytes overflow the stack.
 pub const DEPTH_MAX: usize = 16;

@@ -79,6 +79,15 @@ pub trait Plugin: Default + 'static {
     /// due. `due` is when it was to fire, which lies a little before the present.
     fn timer(&mut self, token: u64, due: GroupTime) {}
 
+    /// A program on this device asks; the result is its answer. Needs the capability
+    /// [`local`](crate::local).
+    ///
+    /// # Errors
+    /// The program gets the text of the error and of its sources.
+    fn local_request(&mut self, topic: &str, payload: Vec<u8>) -> Result<Vec<u8>, BoxError> {
+        Err("this plugin answers no requests".into())
+    }
+
     /// What the next version of this plugin is to know, when it is about to replace this one.
     fn save(&mut self) -> Vec<u8> {
         Vec::new()

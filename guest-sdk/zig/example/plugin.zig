@@ -44,6 +44,17 @@ fn outcome(result: (consort.SendError || consort.WriteError)!void) []const u8 {
     return "ok";
 }
 
+/// Who says hello; empty if it is none.
+fn from(message: []const u8) []const u8 {
+    const value = payload.decode(consort.scratch(), message) catch return "";
+    return value.getText("from") orelse "";
+}
+
+fn told(message: []const u8) []const u8 {
+    const name = from(message);
+    return if (name.len == 0) "no MessagePack" else consort.print("hello from {s}", .{name});
+}
+
 fn join(parts: []const []const u8) []const u8 {
     return std.mem.join(consort.scratch(), ",", parts) catch @panic("no memory");
 }
@@ -67,6 +78,9 @@ pub fn shutdown(reason: consort.Reason) void {
 pub fn promoteLeader(leadership: consort.Leadership) void {
     log.info("promote-leader: {s} in term {d}", .{ leadership.leader.name, leadership.term });
     log.info("broadcast: {s}", .{outcome(messages.broadcast(hello()))});
+    log.info("leader-state: hello {s}", .{outcome(consort.leader_state.put("hello", hello(), null))});
+    log.info("shared-state: hello {s}", .{outcome(consort.shared_state.put("hello", hello(), null))});
+    log.info("counters: tenures {d}", .{consort.counters.add("tenures", 1) catch 0});
 }
 
 pub fn demoteLeader() void {
@@ -76,6 +90,10 @@ pub fn demoteLeader() void {
 pub fn promoteFollower(leadership: consort.Leadership) void {
     log.info("promote-follower: {s} in term {d}", .{ leadership.leader.name, leadership.term });
     log.info("send-to-leader: {s}", .{outcome(messages.sendToLeader(hello()))});
+    const hellos = consort.device_state.collect("hello");
+    const names = consort.scratch().alloc([]const u8, hellos.len) catch @panic("no memory");
+    for (hellos, names) |entry, *name| name.* = from(entry.value);
+    log.info("device-state: hello from {s}", .{join(names)});
 }
 
 pub fn demoteFollower() void {
@@ -84,7 +102,11 @@ pub fn demoteFollower() void {
 
 pub fn peerAdded(peer: consort.Peer) void {
     log.info("peer-added: {s} of {d}", .{ peer.name, group.peers().len });
-    if (!peer.is_self) log.info("send: {s}", .{outcome(messages.send(peer.device, hello()))});
+    if (peer.is_self) {
+        log.info("device-state: hello {s}", .{outcome(consort.device_state.put("hello", hello(), null))});
+    } else {
+        log.info("send: {s}", .{outcome(messages.send(peer.device, hello()))});
+    }
 }
 
 pub fn peerRemoved(peer: consort.Peer) void {
@@ -93,15 +115,10 @@ pub fn peerRemoved(peer: consort.Peer) void {
 
 pub fn leaderMessage(message: []const u8, sender: consort.Leadership) void {
     heard += 1;
-    if (payload.decode(consort.scratch(), message)) |value| {
-        const from = value.getText("from") orelse "nobody";
-        log.info("leader-message: hello from {s} in term {d}", .{ from, sender.term });
-    } else |_| {
-        log.info("leader-message: no MessagePack in term {d}", .{sender.term});
-    }
+    log.info("leader-message: {s} in term {d}", .{ told(message), sender.term });
 }
 
-const Op = enum { hello, echo, group, time, errors, state, fault };
+const Op = enum { hello, echo, group, time, errors, state, local, fault };
 
 pub fn peerMessage(message: []const u8, sender: consort.Peer) void {
     heard += 1;
@@ -124,15 +141,22 @@ pub fn peerMessage(message: []const u8, sender: consort.Peer) void {
         .time => tellTime(),
         .errors => tellErrors(),
         .state => useState(),
+        .local => useLocal(),
         .fault => @panic("asked to fail"),
     }
 }
 
 pub fn stateChanged(changes: []const consort.Change) void {
     for (changes) |change| {
-        const origin = @tagName(change.origin);
+        const origin = switch (change.origin) {
+            .device => |device| consort.print("device {s}", .{device}),
+            else => @tagName(change.origin),
+        };
         switch (change.outcome) {
-            .put => |value| log.info("state-changed: {s} {s} put {s}", .{ origin, change.key, value }),
+            .put => |value| {
+                const shown = if (std.mem.eql(u8, change.key, "hello")) told(value) else value;
+                log.info("state-changed: {s} {s} put {s}", .{ origin, change.key, shown });
+            },
             .counted => |sum| log.info("state-changed: {s} {s} counted {d}", .{ origin, change.key, sum }),
             .deleted => log.info("state-changed: {s} {s} deleted", .{ origin, change.key }),
             .expired => log.info("state-changed: {s} {s} expired", .{ origin, change.key }),
@@ -146,6 +170,12 @@ pub fn writesSuperseded(keys: []const []const u8) void {
 
 pub fn timer(token: u64, due: u64) void {
     log.info("timer: {d} due {s}", .{ token, yes(due <= clock.now()) });
+}
+
+pub fn localRequest(topic: []const u8, message: []const u8) ![]const u8 {
+    log.info("local-request: {s} with {d} bytes", .{ topic, message.len });
+    if (std.mem.eql(u8, topic, "echo")) return message;
+    return consort.refuse("refused: {s}", .{topic});
 }
 
 pub fn save() []const u8 {
@@ -207,11 +237,17 @@ fn useState() void {
     log.info("device-state: put {s}", .{outcome(own.put("mood", "calm", 60_000))});
     var moods: []const u8 = "";
     for (own.collect("mood")) |entry| moods = entry.value;
-    log.info("device-state: {s} {s} {s}", .{ own.get(device, "mood") orelse "none", join(own.keys(device, "")), moods });
+    log.info("device-state: {s} {s} {s}", .{ own.get(device, "mood") orelse "none", join(own.keys(device, "mo")), moods });
     log.info("device-state: delete {s}", .{outcome(own.delete("mood"))});
 
     tellKeyed("shared-state", consort.shared_state, "colour", "red");
 
     log.info("counters: add {d}", .{consort.counters.add("visits", 2) catch 0});
     log.info("counters: {d}", .{consort.counters.get("visits")});
+}
+
+fn useLocal() void {
+    consort.local.publish("moment", "now", .{});
+    consort.local.publish("hello", hello(), .{ .retain = true });
+    log.info("local: published yes", .{});
 }

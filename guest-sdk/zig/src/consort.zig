@@ -11,8 +11,8 @@
 //!     }
 //!
 //! The callbacks are setup, shutdown, promoteLeader, demoteLeader, promoteFollower, demoteFollower,
-//! peerAdded, peerRemoved, leaderMessage, peerMessage, stateChanged, writesSuperseded, timer, save
-//! and restore; the example shows their types. The host calls one at a time.
+//! peerAdded, peerRemoved, leaderMessage, peerMessage, stateChanged, writesSuperseded, timer,
+//! localRequest, save and restore; the example shows their types. The host calls one at a time.
 //!
 //! What the host passes in or returns lives until the callback ends, in `scratch`: copy what is to
 //! stay into memory of `allocator`.
@@ -126,7 +126,7 @@ pub fn print(comptime format: []const u8, values: anytype) []const u8 {
 
 var refusal: []const u8 = "";
 
-/// The error to return from `setup` or `restore`, with its text.
+/// The error to return from `setup`, `localRequest` or `restore`, with its text.
 pub fn refuse(comptime format: []const u8, values: anytype) error{Refused} {
     refusal = print(format, values);
     return error.Refused;
@@ -334,6 +334,17 @@ pub const clock = struct {
     }
 };
 
+/// Programs on this same device that talk to this plugin. A plugin needs the capability `local`.
+pub const local = struct {
+    pub const Options = struct { retain: bool = false };
+    /// To every local subscriber of `topic`; never leaves the device. With `retain`, also to those
+    /// that subscribe later, until something else is published there.
+    pub fn publish(topic: []const u8, message: []const u8, options: Options) void {
+        const retain: u32 = if (options.retain) 1 else 0;
+        host.local.publish(topic.ptr, topic.len, message.ptr, message.len, retain);
+    }
+};
+
 fn alloc(comptime T: type, count: usize) []T {
     return scratch().alloc(T, count) catch @panic("no memory for what the host returned");
 }
@@ -398,6 +409,7 @@ pub fn plugin(comptime callbacks: type) void {
     const exports = Exports(callbacks);
     @export(&realloc, .{ .name = "cabi_realloc" });
     @export(&forget, .{ .name = "cabi_post_consort:plugin/lifecycle@0.1.0#setup" });
+    @export(&forget, .{ .name = "cabi_post_consort:plugin/local-events@0.1.0#on-local-request" });
     @export(&forget, .{ .name = "cabi_post_consort:plugin/handover@0.1.0#save" });
     @export(&forget, .{ .name = "cabi_post_consort:plugin/handover@0.1.0#restore" });
     for (@typeInfo(exports).@"struct".decl_names) |name| {
@@ -577,6 +589,23 @@ fn Exports(comptime callbacks: type) type {
         pub fn @"timers@0.1.0#on-timer"(token: u64, due: u64) callconv(.c) void {
             if (@hasDecl(callbacks, "timer")) callbacks.timer(token, due);
             end();
+        }
+        pub fn @"local-events@0.1.0#on-local-request"(
+            topic: [*]const u8,
+            topic_len: usize,
+            message: [*]const u8,
+            message_len: usize,
+        ) callconv(.c) *const host.Answer {
+            if (!@hasDecl(callbacks, "localRequest")) {
+                return verdict(@as(anyerror!void, refuse("this plugin answers no requests", .{})));
+            }
+            const name: host.Bytes = .{ .ptr = topic, .len = topic_len };
+            const bytes: host.Bytes = .{ .ptr = message, .len = message_len };
+            const answer = @as(anyerror![]const u8, callbacks.localRequest(name.slice(), bytes.slice())) catch |failure| {
+                return verdict(@as(anyerror!void, failure));
+            };
+            refused = .{ .failed = false, .text = .{ .ptr = answer.ptr, .len = answer.len } };
+            return &refused;
         }
         pub fn @"handover@0.1.0#save"() callconv(.c) *const host.Bytes {
             const saved: []const u8 = if (@hasDecl(callbacks, "save")) callbacks.save() else "";

@@ -62,6 +62,9 @@ pub const Change = extern struct {
 /// `result<_, string>`
 pub const Refusal = extern struct { failed: bool, text: Bytes };
 
+/// `result<list<u8>, string>`: the answer, or why there is none.
+pub const Answer = Refusal;
+
 comptime {
     const assert = @import("std").debug.assert;
     assert(@sizeOf(Peer) == 48 and @sizeOf(Leadership) == 56);
@@ -129,4 +132,8 @@ pub const clock = struct {
     pub extern "consort:plugin/clock@0.1.0" fn @"wake-at"(u64, u64) void;
     pub extern "consort:plugin/clock@0.1.0" fn @"wake-every"(u64, u64) void;
     pub extern "consort:plugin/clock@0.1.0" fn cancel(u64) void;
+};
+
+pub const local = struct {
+    pub extern "consort:plugin/local@0.1.0" fn publish([*]const u8, usize, [*]const u8, usize, u32) void;
 };

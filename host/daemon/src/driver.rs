@@ -324,6 +324,8 @@ impl Driver {
             HostEvent::State { id, config } => self.command(Command::PluginState { id, config }),
             HostEvent::Faulted(id) => self.command(Command::PluginFaulted(id)),
             HostEvent::Down(id) => self.command(Command::PluginDown(id)),
+            // For the programs on this device, to whom the plugins' threads hand it themselves.
+            HostEvent::Local { .. } | HostEvent::Published { .. } => {}
             HostEvent::Commands { id, commands } => {
                 // What one callback sends shares datagrams.
                 let now = clock::now();

@@ -6,6 +6,7 @@ pub mod config;
 pub mod control;
 pub mod driver;
 pub mod exit_code;
+pub mod local;
 pub mod net;
 pub mod plugins;
 pub mod run;

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use crate::config::Config;
+use crate::local::Bridge;
 
 /// Events of the host that wait at most.
 pub const HOST_EVENTS_MAX: usize = 1024;
@@ -62,8 +63,9 @@ impl Plugins for PluginHost {
     }
 }
 
-/// Starts the plugin host on the folders of `config`; its events go to `out`. Reads files and may
-/// compile, so it belongs on a thread that may block.
+/// Starts the plugin host on the folders of `config`; its events go to `bridge` where they concern
+/// local programs, else to `out`. Reads files and may compile, so it belongs on a thread that may
+/// block.
 ///
 /// # Errors
 /// The host's folders or its engine are unusable.
@@ -73,6 +75,7 @@ pub fn start(
     seed: [u8; 32],
     clock: Arc<dyn GroupClock>,
     out: mpsc::Sender<HostEvent>,
+    bridge: Arc<Bridge>,
 ) -> Result<Arc<PluginHost>, StartHostError> {
     let overlays = config.plugins.iter().map(|(id, overlay)| {
         let overlay = Overlay {
@@ -97,7 +100,11 @@ pub fn start(
     let host = PluginHost::start(
         host_config,
         clock,
-        Arc::new(move |event| hand_over(&out, event)),
+        Arc::new(move |event| {
+            if let Some(event) = bridge.take(event) {
+                hand_over(&out, event);
+            }
+        }),
     )?;
     Ok(Arc::new(host))
 }

@@ -9,10 +9,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use consort_plugin_host::PluginHost;
+use consort_plugin_host::{LocalRequestError, PluginHost};
 use consort_proto::crypto::Ring;
-use consort_proto::{Keyring, Node, NodeConfig, NodeStatus, Peer, StaticSecret, Stored, Version};
+use consort_proto::{
+    Keyring, Node, NodeConfig, NodeStatus, Peer, PluginId, StaticSecret, Stored, Version,
+};
 use ring::rand::SecureRandom as _;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
@@ -23,6 +26,7 @@ use crate::control::plugins::Hosted;
 use crate::control::rotate::{Asked, REQUESTS_MAX};
 use crate::control::server::ControlSocket;
 use crate::driver::{Driver, Inputs, Parts};
+use crate::local::{Bridge, Places};
 use crate::net::{Net, OpenNetError, resolve};
 use crate::plugins;
 use crate::snapshot::{Origin, Publisher};
@@ -161,6 +165,9 @@ pub async fn run_until(
             stop: Box::pin(stop),
         })
         .await;
+    if let Some(bridge) = hosted.bridge.get() {
+        bridge.close_all();
+    }
     tasks.shutdown().await;
     Ok(())
 }
@@ -182,7 +189,7 @@ fn node_config(
         seeds,
         access: config.access.clone(),
         crypto: Arc::new(Ring),
-        send_rate: consort_proto::SendRate::default(),
+        send_rate: config.network.send_rate,
     }
 }
 
@@ -207,7 +214,7 @@ fn serve_control(
     match ControlSocket::open(&config.data_dir) {
         Ok(socket) => {
             tracing::debug!(path = %socket.path().display(), "control socket");
-            tasks.spawn(socket.serve(publisher.subscribe(), driver, Arc::clone(hosted)));
+            tasks.spawn(socket.serve(publisher.subscribe(), driver, hosted.clone()));
         }
         Err(error) => {
             tracing::error!(%error, "`consort status` will not reach this daemon");
@@ -231,14 +238,30 @@ async fn start_plugins(
         round_trip: 0,
     };
     let (config, seed) = (config.clone(), random()?);
-    let start = move || plugins::start(&config, this_device, seed, clock, out);
+    let bridge = bridge(&config, hosted);
+    let start = move || plugins::start(&config, this_device, seed, clock, out, bridge);
     let started = tokio::task::spawn_blocking(start)
         .await
         .map_err(anyhow::Error::from)?;
     let plugins = started.map_err(anyhow::Error::from)?;
     // There is one host for the life of this daemon.
-    let _ = hosted.set(Arc::clone(&plugins));
+    let _ = hosted.host.set(Arc::clone(&plugins));
     Ok(plugins)
+}
+
+/// What plugins and local programs talk to each other by. It is there before the plugins are, and
+/// has none to ask until then.
+fn bridge(config: &Config, hosted: &Hosted) -> Arc<Bridge> {
+    let host = Arc::clone(&hosted.host);
+    let ask = move |id: &PluginId, request| match host.get() {
+        Some(host) => host.local_request(id, request),
+        None => Err(LocalRequestError::NotRunning { state: "starting" }),
+    };
+    let places = Places::new(&config.data_dir, &config.local);
+    let bridge = Arc::new(Bridge::new(places, Arc::new(ask), Handle::current()));
+    // There is one bridge too.
+    let _ = hosted.bridge.set(Arc::clone(&bridge));
+    bridge
 }
 
 fn log_start(config: &Config, status: &NodeStatus, net: &Net) {

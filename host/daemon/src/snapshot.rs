@@ -154,7 +154,8 @@ fn group(node: &NodeStatus, net: &Net) -> GroupStatus {
         | consort_proto::PeerState::Connected
         | consort_proto::PeerState::Missing
         | consort_proto::PeerState::Left
-        | consort_proto::PeerState::Denied => false,
+        | consort_proto::PeerState::Denied
+        | consort_proto::PeerState::Incompatible { .. } => false,
     });
     let keyring = node.keyring.iter();
     GroupStatus {
@@ -261,7 +262,9 @@ const fn peer_secrets(keyring: PeerKeyring) -> PeerSecrets {
 
 const fn peer_state(state: consort_proto::PeerState) -> PeerState {
     match state {
-        consort_proto::PeerState::Known => PeerState::Known,
+        consort_proto::PeerState::Known | consort_proto::PeerState::Incompatible { .. } => {
+            PeerState::Known
+        }
         consort_proto::PeerState::Connecting => PeerState::Connecting,
         consort_proto::PeerState::Connected => PeerState::Connected,
         consort_proto::PeerState::Member => PeerState::Member,
@@ -297,6 +300,12 @@ fn why_no_member(peer: &consort_proto::PeerStatus) -> Option<String> {
             return Some(format!(
                 "unreachable{}: no probe was answered; it is called once in a while",
                 span.unwrap_or_default()
+            ));
+        }
+        consort_proto::PeerState::Incompatible { lowest, highest } => {
+            return Some(format!(
+                "it speaks versions {lowest} to {highest} of the protocol, this program another: \
+                 update the older of the two"
             ));
         }
         consort_proto::PeerState::Left => "stopped in order",

@@ -97,6 +97,7 @@ impl Ours {
             config: Arc::new(BTreeMap::new()),
             limits: Limits::default(),
             files: BTreeMap::new(),
+            local: true,
             seed: [0; 32],
             run: 0,
             log: Box::new(Silence),

@@ -66,6 +66,8 @@ pub struct FolderGrant {
 pub struct Capabilities {
     /// The folders it has, as `/<name>`.
     pub files: BTreeMap<String, FolderGrant>,
+    /// Whether it talks with programs on this device.
+    pub local: bool,
     /// What was asked for and does not hold, or not wholly, ordered by name.
     pub refused: Vec<Refusal>,
 }
@@ -87,14 +89,11 @@ impl Capabilities {
         for (name, wanted) in &asked.files {
             held.add_folder(id, name, *wanted, granted.files.get(name));
         }
-        if asked.local {
-            let reason = if granted.local {
-                "granted, but this version of the host does not offer it".to_owned()
-            } else {
-                format!(
-                    "not granted: `local = true` under [plugins.\"{id}\".capabilities] grants it"
-                )
-            };
+        held.local = asked.local && granted.local;
+        if asked.local && !granted.local {
+            let reason = format!(
+                "not granted: `local = true` under [plugins.\"{id}\".capabilities] grants it"
+            );
             held.refused.push(Refusal {
                 capability: "local".to_owned(),
                 reason,
@@ -194,8 +193,15 @@ mod tests {
             ..granted
         };
         let held = Capabilities::intersect("app", &asked, &granted);
-        let local = held.refused.last().expect("a refusal");
-        assert!(local.reason.contains("does not offer it"), "{local:?}");
+        let refused: Vec<_> = held.refused.iter().map(|r| &r.capability[..]).collect();
+        assert_eq!(refused, ["files.less", "files.none"]);
+        assert!(held.local);
+        let unasked = Capabilities::intersect("app", &Asked::default(), &granted);
+        assert_eq!(
+            unasked,
+            Capabilities::default(),
+            "granted and not asked for"
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre};
 
 use crate::bindings::exports::consort::plugin::{
-    handover, lifecycle, message_events, peer_events, role, state_events, timers,
+    handover, lifecycle, local_events, message_events, peer_events, role, state_events, timers,
 };
 use crate::compile::{CompileError, innermost};
 use crate::engine::Runtime;
@@ -31,6 +31,7 @@ pub struct Code {
     message_events: Option<message_events::GuestIndices>,
     state_events: Option<state_events::GuestIndices>,
     timers: Option<timers::GuestIndices>,
+    local_events: Option<local_events::GuestIndices>,
     handover: Option<handover::GuestIndices>,
     metering: Metering,
 }
@@ -122,6 +123,9 @@ impl Code {
             timers: has("timers")
                 .then(|| timers::GuestIndices::new(&pre))
                 .transpose()?,
+            local_events: has("local-events")
+                .then(|| local_events::GuestIndices::new(&pre))
+                .transpose()?,
             handover: has("handover")
                 .then(|| handover::GuestIndices::new(&pre))
                 .transpose()?,
@@ -157,6 +161,11 @@ impl Code {
                 .transpose()?,
             timers: self
                 .timers
+                .as_ref()
+                .map(|i| i.load(&mut *store, &instance))
+                .transpose()?,
+            local_events: self
+                .local_events
                 .as_ref()
                 .map(|i| i.load(&mut *store, &instance))
                 .transpose()?,
@@ -217,6 +226,7 @@ pub(crate) struct Exports {
     pub(crate) message_events: Option<message_events::Guest>,
     pub(crate) state_events: Option<state_events::Guest>,
     pub(crate) timers: Option<timers::Guest>,
+    pub(crate) local_events: Option<local_events::Guest>,
     pub(crate) handover: Option<handover::Guest>,
 }
 

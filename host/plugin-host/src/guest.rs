@@ -8,10 +8,12 @@ use consort_proto::{PluginCommand, QuotaMeter, StateWrite};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use crate::Outcome;
 use crate::allowance::Limits;
 use crate::clock::GuestClock;
 use crate::limits::{CpuBudget, HANDLES_MAX, MemoryBudget};
-use crate::plugin_log::SharedLog;
+use crate::local::LocalMessage;
+use crate::plugin_log::{Level, SharedLog};
 use crate::timers::Timers;
 use crate::view::View;
 
@@ -25,6 +27,7 @@ pub(crate) struct Guest {
     pub(crate) clock: GuestClock,
     pub(crate) timers: Timers,
     pub(crate) outbox: Outbox,
+    pub(crate) local: LocalOutbox,
     pub(crate) log: SharedLog,
     pub(crate) memory: MemoryBudget,
     pub(crate) cpu: CpuBudget,
@@ -38,6 +41,7 @@ impl Guest {
         view: View,
         clock: GuestClock,
         limits: &Limits,
+        local: bool,
         log: SharedLog,
         wasi: WasiCtx,
     ) -> Self {
@@ -49,6 +53,7 @@ impl Guest {
             clock,
             timers: Timers::default(),
             outbox: Outbox::new(limits),
+            local: LocalOutbox::new(local, limits),
             log,
             memory: MemoryBudget::new(limits.memory_bytes),
             cpu: CpuBudget::default(),
@@ -65,9 +70,21 @@ impl Guest {
     }
 
     /// Takes what a call left behind.
-    pub(crate) fn end_call(&mut self) -> Vec<PluginCommand> {
+    pub(crate) fn end_call(&mut self) -> Outcome {
         self.log.lock().flush();
-        std::mem::take(&mut self.outbox.commands)
+        Outcome {
+            commands: std::mem::take(&mut self.outbox.commands),
+            published: std::mem::take(&mut self.local.messages),
+            publishes_refused: std::mem::take(&mut self.local.refused),
+        }
+    }
+
+    /// Counts a message that local programs do not get. The log says why the first time.
+    pub(crate) fn refuse_publish(&mut self, why: &str) {
+        self.local.refused += 1;
+        if !std::mem::replace(&mut self.local.said, true) {
+            self.log.lock().write(Level::Warn, why);
+        }
     }
 }
 
@@ -116,5 +133,39 @@ impl Outbox {
             self.commands.push(command(payload));
         }
         accepted
+    }
+}
+
+/// The messages for local programs of the call under way, and the quota for them, which is as large
+/// as that of messages to the group and counted apart.
+pub(crate) struct LocalOutbox {
+    /// Whether the plugin has the capability.
+    pub(crate) held: bool,
+    messages: Vec<LocalMessage>,
+    quota: QuotaMeter,
+    /// Refused since the call began.
+    refused: u64,
+    /// Whether the log has said so.
+    said: bool,
+}
+
+impl LocalOutbox {
+    fn new(held: bool, limits: &Limits) -> Self {
+        Self {
+            held,
+            messages: Vec::new(),
+            quota: QuotaMeter::new(&limits.quota()),
+            refused: 0,
+            said: false,
+        }
+    }
+
+    /// Whether the quota allows another message of so many bytes, which then counts.
+    pub(crate) fn take(&mut self, now_us: u64, bytes: usize) -> bool {
+        self.messages.len() < OUTBOX_MAX && self.quota.take(now_us, bytes)
+    }
+
+    pub(crate) fn push(&mut self, message: LocalMessage) {
+        self.messages.push(message);
     }
 }

@@ -12,7 +12,6 @@ use consort_proto::{Peer, PluginEvent, PluginId};
 use thiserror::Error;
 use tracing::warn;
 
-use crate::ShutdownReason;
 use crate::compiler::Compiler;
 use crate::engine::{Runtime, RuntimeError};
 use crate::jobs::Jobs;
@@ -23,6 +22,7 @@ use crate::orders::{Order, OrderError, Orders};
 use crate::status::{GroupClock, HostEvent, PluginDetails, PluginHostStatus};
 use crate::supervisor::{Control, Surroundings};
 use crate::watch::{Bell, FolderWatch, Settler};
+use crate::{LocalRequest, LocalRequestError, ShutdownReason};
 
 /// How often a stopping host looks whether its threads have ended.
 const STOP_LOOK: Duration = Duration::from_millis(5);
@@ -137,6 +137,23 @@ impl PluginHost {
         {
             actor.mailbox.push(event);
         }
+    }
+
+    /// Hands a request of a local program to a plugin. Never waits for the plugin.
+    ///
+    /// # Errors
+    /// There is no such plugin, or too many requests wait for it; the request's answer is not called
+    /// then.
+    pub fn local_request(
+        &self,
+        id: &PluginId,
+        request: LocalRequest,
+    ) -> Result<(), LocalRequestError> {
+        let plugins = self.plugins.lock();
+        let actor = plugins.get(id).and_then(|entry| entry.actor.as_ref());
+        let actor = actor.ok_or(LocalRequestError::Unknown)?;
+        let queued = actor.mailbox.request(request);
+        queued.map_err(|_| LocalRequestError::Busy)
     }
 
     /// Group time was set back: every plugin gets a new instance and what it ought to know.

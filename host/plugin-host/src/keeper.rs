@@ -21,7 +21,7 @@ use crate::manifest::{Overlay, Settings};
 use crate::orders::{Order, OrderError, Orders};
 use crate::plugin_log::printable;
 use crate::status::{Board, HostEvent};
-use crate::supervisor::{Candidate, Control, Supervisor, Surroundings};
+use crate::supervisor::{Candidate, Control, PluginMailbox, Supervisor, Surroundings};
 use crate::watch::{Change, FolderWatch, Settler};
 use crate::{Code, CodeError, CompileError, ShutdownReason};
 
@@ -40,7 +40,7 @@ pub(crate) struct Entry {
 
 /// A plugin's thread.
 pub(crate) struct Actor {
-    pub(crate) mailbox: Arc<Mailbox<Control>>,
+    pub(crate) mailbox: Arc<PluginMailbox>,
     pub(crate) thread: JoinHandle<()>,
 }
 

@@ -29,6 +29,7 @@ mod jobs;
 mod keeper;
 mod limit_table;
 mod limits;
+mod local;
 mod log_ring;
 mod mailbox;
 mod manifest;
@@ -58,6 +59,10 @@ pub use folder::ReadError;
 pub use host::{HostConfig, PluginHost, StartHostError};
 pub use instance::{Instance, InstanceSettings, Outcome, ShutdownReason, StartError};
 pub use limit_table::LimitTable;
+pub use local::{
+    LOCAL_PAYLOAD_MAX, LOCAL_REQUESTS_MAX, LOCAL_TOPIC_MAX, LocalAnswer, LocalMessage,
+    LocalRequest, LocalRequestError, is_local_topic,
+};
 pub use log_ring::LogLine;
 pub use manifest::{Capped, ManifestError, Overlay, Settings};
 pub use orders::{Order, OrderError};

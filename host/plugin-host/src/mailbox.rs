@@ -1,7 +1,9 @@
-//! What waits for a plugin's thread: controls from the host, and events in their order.
+//! What waits for a plugin's thread: controls from the host, events in their order, and requests of
+//! local programs.
 //!
 //! Invariants: messages are bounded in number and bytes, the oldest is dropped first and counted; role and peer events
 //! are never dropped; updates of one peer are merged where nothing about that peer came between;
+//! requests are bounded and take turns with the events, so that neither starve;
 //! of the group's state, between two role or peer events, at most a whole state and one update
 //! wait, with each key once.
 
@@ -14,21 +16,25 @@ use std::time::Instant;
 use consort_proto::{PluginEvent, StateUpdate};
 
 use self::state::UpdateIndex;
+use crate::local::LOCAL_REQUESTS_MAX;
 
 /// Bytes of payload that wait at most.
 const BYTES_MAX: usize = 4 << 20;
 /// The most events that are handed over at once.
 const BATCH_MAX: usize = 32;
 
-/// One plugin's mailbox. `C` is what the host itself has to say.
-pub(crate) struct Mailbox<C> {
-    waiting: Mutex<Waiting<C>>,
+/// One plugin's mailbox. `C` is what the host itself has to say, `R` what local programs ask.
+pub(crate) struct Mailbox<C, R> {
+    waiting: Mutex<Waiting<C, R>>,
     arrival: Condvar,
 }
 
-struct Waiting<C> {
+struct Waiting<C, R> {
     controls: VecDeque<C>,
     events: VecDeque<PluginEvent>,
+    requests: VecDeque<R>,
+    /// Events were taken last, so that it is a request's turn.
+    request_next: bool,
     /// Of the last update of the state among the events.
     keys: UpdateIndex,
     messages: usize,
@@ -39,20 +45,24 @@ struct Waiting<C> {
 }
 
 /// What was taken from a mailbox.
-pub(crate) enum Taken<C> {
-    /// Controls go before events.
+pub(crate) enum Taken<C, R> {
+    /// Controls go before everything else.
     Control(C),
+    /// One request.
+    Request(R),
     /// At least one event.
     Events(Vec<PluginEvent>),
     /// The deadline passed, or somebody wants deadlines to be looked at again.
     Nothing,
 }
 
-impl<C> Mailbox<C> {
+impl<C, R> Mailbox<C, R> {
     pub(crate) fn new(messages_max: usize) -> Self {
         let waiting = Waiting {
             controls: VecDeque::new(),
             events: VecDeque::new(),
+            requests: VecDeque::new(),
+            request_next: false,
             keys: UpdateIndex::default(),
             messages: 0,
             bytes: 0,
@@ -82,6 +92,18 @@ impl<C> Mailbox<C> {
         self.arrival.notify_one();
     }
 
+    /// Adds a request, unless too many wait: then it comes back.
+    pub(crate) fn request(&self, request: R) -> Result<(), R> {
+        let mut waiting = self.lock();
+        if waiting.requests.len() >= LOCAL_REQUESTS_MAX {
+            return Err(request);
+        }
+        waiting.requests.push_back(request);
+        drop(waiting);
+        self.arrival.notify_one();
+        Ok(())
+    }
+
     /// Makes the plugin's thread look at its deadlines again.
     pub(crate) fn poke(&self) {
         self.lock().poked = true;
@@ -99,7 +121,7 @@ impl<C> Mailbox<C> {
     }
 
     /// Waits for something, at most until `deadline`.
-    pub(crate) fn take(&self, deadline: Option<Instant>) -> Taken<C> {
+    pub(crate) fn take(&self, deadline: Option<Instant>) -> Taken<C, R> {
         let mut waiting = self.lock();
         loop {
             if let Some(taken) = waiting.take(BATCH_MAX) {
@@ -122,28 +144,35 @@ impl<C> Mailbox<C> {
         }
     }
 
-    /// Takes what comes next without waiting: a control, or one event.
-    pub(crate) fn next(&self) -> Option<Taken<C>> {
+    /// Takes what comes next without waiting: a control, a request or one event.
+    pub(crate) fn next(&self) -> Option<Taken<C, R>> {
         self.lock().take(1)
     }
 
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         let waiting = self.lock();
-        waiting.controls.is_empty() && waiting.events.is_empty()
+        waiting.controls.is_empty() && waiting.requests.is_empty() && waiting.events.is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting<C>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting<C, R>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<C> Waiting<C> {
-    fn take(&mut self, events_max: usize) -> Option<Taken<C>> {
+impl<C, R> Waiting<C, R> {
+    fn take(&mut self, events_max: usize) -> Option<Taken<C, R>> {
         if let Some(control) = self.controls.pop_front() {
             return Some(Taken::Control(control));
         }
+        if (self.request_next || self.events.is_empty())
+            && let Some(request) = self.requests.pop_front()
+        {
+            self.request_next = false;
+            return Some(Taken::Request(request));
+        }
         if !self.events.is_empty() {
+            self.request_next = true;
             self.keys = UpdateIndex::default();
             let batch: Vec<_> = self
                 .events
@@ -301,16 +330,16 @@ mod tests {
         }
     }
 
-    fn take(mailbox: &Mailbox<()>) -> Vec<PluginEvent> {
+    fn take(mailbox: &Mailbox<(), ()>) -> Vec<PluginEvent> {
         match mailbox.take(Some(Instant::now())) {
             Taken::Events(events) => events,
-            Taken::Control(()) | Taken::Nothing => Vec::new(),
+            Taken::Control(()) | Taken::Request(()) | Taken::Nothing => Vec::new(),
         }
     }
 
     #[test]
     fn the_oldest_message_is_dropped_and_counted() {
-        let mailbox = Mailbox::<()>::new(2);
+        let mailbox = Mailbox::<(), ()>::new(2);
         mailbox.push(message(1));
         mailbox.push(PluginEvent::DemoteFollower);
         mailbox.push(message(2));
@@ -327,7 +356,7 @@ mod tests {
 
     #[test]
     fn long_messages_are_bounded_by_their_bytes() {
-        let mailbox = Mailbox::<()>::new(1000);
+        let mailbox = Mailbox::<(), ()>::new(1000);
         let long = |number: u8| PluginEvent::PeerMessage {
             sender: peer(1),
             payload: vec![number; 64 << 10].into(),
@@ -345,7 +374,7 @@ mod tests {
 
     #[test]
     fn updates_merge_and_nothing_else_is_lost() {
-        let mailbox = Mailbox::<()>::new(2);
+        let mailbox = Mailbox::<(), ()>::new(2);
         for round_trip in 0..1000 {
             mailbox.push(PluginEvent::PeerUpdated(peer(round_trip)));
         }
@@ -377,7 +406,7 @@ mod tests {
 
     #[test]
     fn updates_of_the_state_merge_between_role_events() {
-        let mailbox = Mailbox::<()>::new(2);
+        let mailbox = Mailbox::<(), ()>::new(2);
         mailbox.push(PluginEvent::State(told(&[("a", 1), ("b", 1)])));
         mailbox.push(message(1));
         mailbox.push(PluginEvent::State(told(&[("b", 2), ("c", 2)])));
@@ -404,7 +433,7 @@ mod tests {
 
     #[test]
     fn a_whole_state_replaces_what_waits_and_later_changes_are_news() {
-        let mailbox = Mailbox::<()>::new(2);
+        let mailbox = Mailbox::<(), ()>::new(2);
         let whole = |changes, handled| {
             PluginEvent::State(StateUpdate {
                 whole: true,
@@ -425,7 +454,7 @@ mod tests {
 
     #[test]
     fn controls_go_first_and_events_come_in_batches() {
-        let mailbox = Mailbox::<u8>::new(100);
+        let mailbox = Mailbox::<u8, ()>::new(100);
         for number in 0..40 {
             mailbox.push(message(number));
         }
@@ -435,5 +464,27 @@ mod tests {
         assert!(matches!(mailbox.take(None), Taken::Events(events) if events.len() == 8));
         mailbox.poke();
         assert!(matches!(mailbox.take(None), Taken::Nothing));
+    }
+
+    #[test]
+    fn requests_are_bounded_and_take_turns_with_events() {
+        let mailbox = Mailbox::<(), usize>::new(1000);
+        for number in 0..LOCAL_REQUESTS_MAX {
+            assert_eq!(mailbox.request(number), Ok(()));
+        }
+        assert_eq!(mailbox.request(99), Err(99), "too many wait");
+        for number in 0..80 {
+            mailbox.push(message(number));
+        }
+        let mut order = String::new();
+        for _ in 0..6 {
+            order.push(match mailbox.take(Some(Instant::now())) {
+                Taken::Events(_) => 'e',
+                Taken::Request(_) => 'r',
+                Taken::Control(()) | Taken::Nothing => '-',
+            });
+        }
+        assert_eq!(order, "ererer");
+        assert!(matches!(mailbox.take(None), Taken::Request(3)));
     }
 }

@@ -9,6 +9,7 @@ use consort_proto::{PluginCommand, PluginId, PluginSpec, SendQuota, StateConfig,
 
 use crate::allowance::Limits;
 use crate::capabilities::Capabilities;
+use crate::local::LocalMessage;
 use crate::log_ring::LogRing;
 use crate::manifest::Capped;
 use crate::{ClockReading, Level};
@@ -45,6 +46,21 @@ pub enum HostEvent {
         /// What its manifest asks for. The host checks writes against it at the call.
         config: StateConfig,
     },
+    /// Whether the plugin talks with programs on this device; before the first [`HostEvent::Up`]
+    /// where it does, and when it changes.
+    Local {
+        /// Which plugin.
+        id: PluginId,
+        /// Whether it has the capability.
+        held: bool,
+    },
+    /// What a callback tells the programs on this device.
+    Published {
+        /// Whose.
+        id: PluginId,
+        /// In the order they were published.
+        messages: Vec<LocalMessage>,
+    },
     /// The instance was lost; the next one is on its way.
     Faulted(PluginId),
     /// There is no instance and none on its way.
@@ -56,6 +72,23 @@ pub enum HostEvent {
         /// In the order they were issued.
         commands: Vec<PluginCommand>,
     },
+}
+
+impl HostEvent {
+    /// Which plugin it is about.
+    #[must_use]
+    pub const fn plugin(&self) -> &PluginId {
+        match self {
+            Self::Up(spec) => &spec.id,
+            Self::Quota { id, .. }
+            | Self::State { id, .. }
+            | Self::Local { id, .. }
+            | Self::Published { id, .. }
+            | Self::Faulted(id)
+            | Self::Down(id)
+            | Self::Commands { id, .. } => id,
+        }
+    }
 }
 
 /// One plugin as the host sees it.
@@ -76,6 +109,9 @@ pub struct PluginHostStatus {
     pub last_fault: Option<String>,
     /// Messages that were dropped because the plugin was too slow or not running.
     pub dropped_messages: u64,
+    /// Messages for local programs that were refused: without the capability, beyond the quota, or
+    /// too large.
+    pub refused_publishes: u64,
     /// What it asks to reach outside its sandbox and does not get, each with the reason.
     pub refused_capabilities: Vec<String>,
 }
@@ -123,6 +159,7 @@ impl Board {
             hash: None,
             last_fault: None,
             dropped_messages: 0,
+            refused_publishes: 0,
             refused_capabilities: Vec::new(),
         };
         Self(Arc::new(Shared {

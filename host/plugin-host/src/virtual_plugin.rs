@@ -15,11 +15,10 @@ use consort_proto::{Peer, PluginEvent, Time};
 
 use crate::engine::Runtime;
 use crate::folder::ContentHash;
-use crate::mailbox::Mailbox;
 use crate::manifest::Settings;
 use crate::metering::Work;
 use crate::status::{Board, GroupClock, HostEvent};
-use crate::supervisor::{Candidate, Control, Supervisor, Surroundings};
+use crate::supervisor::{Candidate, Control, PluginMailbox, Supervisor, Surroundings};
 use crate::{ClockReading, Code, Fault, Level, ShutdownReason};
 
 /// What one step takes besides the plugin's own instructions: the hand-over to its thread. So time
@@ -83,7 +82,7 @@ pub struct Turn {
 /// A plugin on one device in virtual time.
 pub struct VirtualPlugin {
     supervisor: Supervisor,
-    mailbox: Arc<Mailbox<Control>>,
+    mailbox: Arc<PluginMailbox>,
     board: Board,
     clock: Arc<VirtualClock>,
     said: Spoken,
@@ -113,7 +112,7 @@ impl VirtualPlugin {
         let id = settings.spec.id.clone();
         let clock = Arc::new(VirtualClock::new());
         let said = Spoken::default();
-        let mailbox = Arc::new(Mailbox::new(settings.limits.mailbox));
+        let mailbox = Arc::new(PluginMailbox::new(settings.limits.mailbox));
         let board = Board::new(id.clone(), "discovered");
         board.log().listen(said.listener(Arc::clone(&clock)));
         let out = said.clone();

@@ -404,3 +404,91 @@ fn a_changed_config_is_a_reload() {
     world.wait_generation("config", 2);
     assert!(!world.told("config").iter().any(|what| what == "down"));
 }
+
+#[test]
+fn a_trap_says_where_it_was_by_the_plugin_s_function_names() {
+    let mut world = World::new();
+    world.install("where", "hostile", "");
+    world.install_bytes("where-module", &bombs::raw_log(2, u32::MAX - 15, 100), "");
+    world.start();
+    world.wait_state("where", "running");
+    world.deliver("where", message(device(2), "recurse"));
+    for (id, function) in [("where", "recurse"), ("where-module", "wild_setup")] {
+        common::wait_for(function, || {
+            let lines = world.host().log_lines(&common::plugin_id(id), 0);
+            let lines = lines.unwrap_or_default();
+            lines
+                .iter()
+                .any(|line| line.by_host && line.text.contains(function))
+        });
+        let lines = world.host().log_lines(&common::plugin_id(id), 0).unwrap();
+        let frames = lines
+            .iter()
+            .filter(|line| line.text.contains("wasm backtrace"));
+        assert!(frames.count() >= 1);
+        assert!(
+            lines
+                .iter()
+                .all(|line| !line.text.contains(char::is_control))
+        );
+    }
+}
+
+#[test]
+fn wild_numbers_in_a_host_call_cost_the_plugin() {
+    // Beyond the memory's end, over the end, over the end of all addresses, gigantic, and no level.
+    let cases = [
+        (2, u32::MAX - 15, 100),
+        (2, 65_000, 1_000),
+        (2, u32::MAX, u32::MAX),
+        (2, 0, u32::MAX),
+        (2, 0, 1 << 31),
+        (99, 0, 0),
+    ];
+    let world = beside("wild-good", |world| {
+        for (number, (level, at, bytes)) in cases.into_iter().enumerate() {
+            let wasm = bombs::raw_log(level, at, bytes);
+            world.install_bytes(&format!("wild-{number}"), &wasm, "");
+        }
+        world.install_bytes("wild-fine", &bombs::raw_log(2, 0, 8), "");
+    });
+    world.wait_state("wild-fine", "running");
+    for number in 0..cases.len() {
+        let id = format!("wild-{number}");
+        world.wait_state(&id, "quarantined");
+        let fault = world.status(&id).unwrap().last_fault.unwrap();
+        println!("{:?}: {fault}", cases[number]);
+        assert!(fault.starts_with("setup: ") && fault.len() > 20, "{fault}");
+        answers(&world, "wild-good", &id);
+    }
+    assert_no_errors();
+}
+
+#[test]
+fn a_flood_of_writes_is_refused_and_harms_no_other_plugin_s_state() {
+    let world = beside("writes-good", |world| {
+        world.install("writes-flood", "stateful", "[limits]\ncpu_ms = 10000\n");
+        world.install("writes-beside", "stateful", "");
+    });
+    for id in ["writes-flood", "writes-beside"] {
+        world.wait_state(id, "running");
+        world.lead(id, 1);
+    }
+    world.deliver("writes-beside", message(device(2), "add n 7"));
+    world.wait_line("writes-beside", "add Ok(7)");
+    for round in 0..5 {
+        world.deliver("writes-flood", message(device(2), "flood"));
+        answers(&world, "writes-good", &format!("round {round}"));
+    }
+    // A callback gets so many writes in, and the next one learns that they are too many.
+    world.wait_line("writes-flood", "flood ");
+    let floods = plugin_lines("writes-flood");
+    let accepted = floods.iter().filter_map(|line| line.strip_prefix("flood "));
+    for accepted in accepted {
+        assert!(accepted.parse::<u32>().unwrap() < 5000, "some were refused");
+    }
+    world.deliver("writes-beside", message(device(2), "sum n"));
+    world.wait_line("writes-beside", "sum 7");
+    assert_eq!(world.status("writes-flood").unwrap().state, "running");
+    assert_no_errors();
+}

@@ -64,6 +64,7 @@ impl Plugin {
             config: Arc::new(config.collect::<BTreeMap<String, String>>()),
             limits: Limits::default(),
             files: BTreeMap::new(),
+            local: true,
             seed: [seed; 32],
             run: 0,
             log: Box::new(lines.clone()),

@@ -1,44 +1,26 @@
 //! The tour, one plugin written in every language: the same events give the same lines and the
-//! same messages. The languages are those whose `<language>.wasm` lies in the folder that
-//! `CONSORT_TOURS` names, which `cargo xtask test --guests` builds. `CONSORT_TEMPLATES` names a
-//! folder of the same kind, with what the templates give.
+//! same messages. The Rust one is always there; the folder that `CONSORT_TOURS` names, which
+//! `cargo xtask test --guests` builds, holds those in other languages.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 
-use common::{
-    EPOCH_US, World, assert_no_errors, cache_dir, device, plugin_id, plugin_lines, tenure,
-    this_device,
-};
+use common::tour::{Tour, at, change, from_leader, hello, message, op, plugins, put, text, update};
+use common::{World, assert_no_errors, cache_dir, device, plugin_lines, tenure, this_device};
 use consort_plugin_host::{
-    ClockReading, Code, Fault, Instance, InstanceSettings, Level, Limits, LogSink, Outcome,
-    Runtime, ShutdownReason, StartError,
+    Code, Fault, LocalMessage, LocalRequestError, Runtime, ShutdownReason, StartError,
 };
-use consort_proto::{PluginCommand, PluginEvent, Version};
+use consort_proto::{Origin, PluginCommand, PluginEvent, Scope, StateOutcome, StateWrite, Version};
 
 /// The tours to test, by language.
 fn tours() -> Vec<(String, PathBuf)> {
-    plugins("CONSORT_TOURS")
-}
-
-/// The plugins in the folder that a variable names, by language.
-fn plugins(variable: &str) -> Vec<(String, PathBuf)> {
-    let Some(folder) = std::env::var_os(variable) else {
-        return Vec::new();
-    };
-    let files = std::fs::read_dir(folder).expect("the variable names a folder");
-    let mut plugins: Vec<_> = files
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|end| end == "wasm"))
-        .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), path))
-        .collect();
-    plugins.sort();
-    plugins
+    let rust = consort_test_guests::fixture("tour");
+    let mut tours = vec![("rust-here".to_owned(), rust)];
+    tours.extend(plugins("CONSORT_TOURS").unwrap_or_default());
+    tours
 }
 
 fn each_tour(run: impl Fn(&str, &Code)) {
@@ -51,144 +33,41 @@ fn each_tour(run: impl Fn(&str, &Code)) {
     }
 }
 
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
-
-impl LogSink for Lines {
-    fn line(&mut self, level: Level, text: &str) {
-        let mark = if level == Level::Info {
-            String::new()
-        } else {
-            format!("{level:?}: ")
-        };
-        self.0.lock().unwrap().push(format!("{mark}{text}"));
-    }
-}
-
-struct Tour {
-    instance: Instance,
-    lines: Lines,
-}
-
-fn at(offset_us: u64) -> ClockReading {
-    ClockReading {
-        group_time_us: EPOCH_US + offset_us,
-        synchronised: true,
-        error_bound_us: 250,
-    }
-}
-
-impl Tour {
-    fn make(code: &Code, config: &[(&str, &str)]) -> (Self, Result<Outcome, StartError>) {
-        let lines = Lines::default();
-        let config = config
-            .iter()
-            .map(|(key, value)| ((*key).into(), (*value).into()));
-        let settings = InstanceSettings {
-            plugin: plugin_id("tour"),
-            this_device: this_device(),
-            config: Arc::new(config.collect::<BTreeMap<String, String>>()),
-            limits: Limits::default(),
-            files: BTreeMap::new(),
-            seed: [7; 32],
-            run: 0,
-            log: Box::new(lines.clone()),
-        };
-        let mut instance = Instance::new(code, settings, at(0)).unwrap();
-        let setup = instance.setup(at(0));
-        (Self { instance, lines }, setup)
-    }
-
-    fn new(code: &Code) -> Self {
-        let (tour, setup) = Self::make(code, &[("greeting", "hi")]);
-        if let Err(error) = setup {
-            panic!("{error}; {:?}", tour.lines.0.lock().unwrap());
-        }
-        tour
-    }
-
-    fn deliver(&mut self, event: PluginEvent) -> Vec<PluginCommand> {
-        match self.instance.deliver(&event, at(1_000)) {
-            Ok(outcome) => outcome.commands,
-            Err(fault) => panic!("{fault}; {:?}", self.lines.0.lock().unwrap()),
-        }
-    }
-
-    fn ask(&mut self, payload: Vec<u8>) -> Vec<PluginCommand> {
-        self.deliver(message(payload))
-    }
-
-    fn fire(&mut self, offset_us: u64) {
-        let (outcome, result) = self.instance.fire_timers(at(offset_us));
-        result.unwrap();
-        assert_eq!(outcome, Outcome::default());
-    }
-
-    /// The lines since the last look.
-    #[track_caller]
-    fn expect(&self, expected: &[&str]) {
-        let lines: Vec<String> = self.lines.0.lock().unwrap().drain(..).collect();
-        assert_eq!(lines, expected);
-    }
-}
-
-fn message(payload: Vec<u8>) -> PluginEvent {
-    PluginEvent::PeerMessage {
-        sender: device(2),
-        payload: payload.into(),
-    }
-}
-
-fn from_leader(payload: Vec<u8>) -> PluginEvent {
-    PluginEvent::LeaderMessage {
-        sender: tenure(device(2), 3),
-        payload: payload.into(),
-    }
-}
-
-/// MessagePack of a short text.
-fn text(text: &str) -> Vec<u8> {
-    let mut bytes = vec![0xa0 | u8::try_from(text.len()).unwrap()];
-    bytes.extend(text.as_bytes());
-    bytes
-}
-
-/// MessagePack of `{"op": op}`.
-fn op(op: &str) -> Vec<u8> {
-    [vec![0x81], text("op"), text(op)].concat()
-}
-
-fn hello(from: &str) -> Vec<u8> {
-    [
-        vec![0x82],
-        text("op"),
-        text("hello"),
-        text("from"),
-        text(from),
-    ]
-    .concat()
-}
-
 const SETUP: [&str; 3] = [
     "Trace: a trace",
     "Debug: a detail",
     "setup: 1 settings, greeting hi",
 ];
 
+/// The greeting that this device's tour puts.
+fn greets_in(scope: Scope) -> PluginCommand {
+    PluginCommand::Write(StateWrite::Put {
+        scope,
+        key: "hello".into(),
+        value: hello("here").into(),
+        ttl_ms: None,
+    })
+}
+
 #[test]
 fn callbacks_come_with_their_arguments() {
     each_tour(|_, code| {
         let mut tour = Tour::new(code);
         tour.expect(&SETUP);
-        tour.deliver(PluginEvent::PeerAdded(this_device()));
-        tour.expect(&["peer-added: here of 1"]);
+        let written = tour.deliver(PluginEvent::PeerAdded(this_device()));
+        tour.expect(&["peer-added: here of 1", "device-state: hello ok"]);
+        assert_eq!(written, [greets_in(Scope::Device)]);
         let sent = tour.deliver(PluginEvent::PeerAdded(device(2)));
         tour.expect(&["peer-added: device-2 of 2", "send: ok"]);
         let (to, payload) = (device(2).device, hello("here").into());
         assert_eq!(sent, [PluginCommand::Send { to, payload }]);
 
         let sent = tour.deliver(PluginEvent::PromoteFollower(tenure(device(2), 3)));
-        tour.expect(&["promote-follower: device-2 in term 3", "send-to-leader: ok"]);
+        tour.expect(&[
+            "promote-follower: device-2 in term 3",
+            "send-to-leader: ok",
+            "device-state: hello from here",
+        ]);
         assert_eq!(sent, [PluginCommand::SendToLeader(hello("here").into())]);
         tour.deliver(from_leader(hello("device-2")));
         tour.deliver(from_leader(vec![0xc1]));
@@ -202,13 +81,26 @@ fn callbacks_come_with_their_arguments() {
         ]);
         tour.deliver(PluginEvent::DemoteFollower);
         let sent = tour.deliver(PluginEvent::PromoteLeader(tenure(this_device(), 5)));
-        assert_eq!(sent, [PluginCommand::Broadcast(hello("here").into())]);
+        let tenure_counted = StateWrite::Add {
+            name: "tenures".into(),
+            delta: 1,
+        };
+        let expected = [
+            PluginCommand::Broadcast(hello("here").into()),
+            greets_in(Scope::Leader),
+            greets_in(Scope::Shared),
+            PluginCommand::Write(tenure_counted),
+        ];
+        assert_eq!(sent, expected);
         tour.deliver(PluginEvent::DemoteLeader);
         tour.deliver(PluginEvent::PeerRemoved(device(2)));
         tour.expect(&[
             "demote-follower",
             "promote-leader: here in term 5",
             "broadcast: ok",
+            "leader-state: hello ok",
+            "shared-state: hello ok",
+            "counters: tenures 1",
             "demote-leader: leading no",
             "peer-removed: device-2 of 1",
         ]);
@@ -231,6 +123,7 @@ fn the_group_and_errors_of_sending_are_seen() {
                 &SETUP[..],
                 &[
                     "peer-added: here of 1",
+                    "device-state: hello ok",
                     "group: leader none, leading no",
                     "group: here at 127.0.0.1, self yes, delta 0, round trip 500",
                 ],
@@ -243,7 +136,7 @@ fn the_group_and_errors_of_sending_are_seen() {
         };
         tour.deliver(PluginEvent::PeerAdded(other.clone()));
         tour.deliver(PluginEvent::PromoteFollower(tenure(other, 3)));
-        tour.lines.0.lock().unwrap().clear();
+        tour.take_lines();
         tour.ask(op("group"));
         let mut peers = [
             (
@@ -277,7 +170,7 @@ fn state_is_written_and_read() {
         let mut tour = Tour::new(code);
         tour.deliver(PluginEvent::PeerAdded(this_device()));
         tour.deliver(PluginEvent::PromoteLeader(tenure(this_device(), 1)));
-        tour.lines.0.lock().unwrap().clear();
+        tour.take_lines();
         tour.ask(op("state"));
         tour.expect(&[
             "leader-state: put ok",
@@ -294,7 +187,7 @@ fn state_is_written_and_read() {
         ]);
         tour.deliver(PluginEvent::DemoteLeader);
         tour.deliver(PluginEvent::PromoteFollower(tenure(device(2), 2)));
-        tour.lines.0.lock().unwrap().clear();
+        tour.take_lines();
         tour.ask(op("state"));
         let lines = tour.lines.0.lock().unwrap();
         assert_eq!(
@@ -305,6 +198,126 @@ fn state_is_written_and_read() {
                 "leader-state: delete not-leader",
             ]
         );
+    });
+}
+
+#[test]
+fn what_others_change_is_told_and_read() {
+    each_tour(|_, code| {
+        let mut tour = Tour::new(code);
+        let other = || Origin::Device(device(2).device);
+        tour.deliver(PluginEvent::PeerAdded(this_device()));
+        tour.deliver(PluginEvent::PeerAdded(device(2)));
+        tour.take_lines();
+        let changes = [
+            put(other(), "hello", hello("device-2")),
+            put(other(), "mood", b"calm".to_vec()),
+            change(other(), "mood", StateOutcome::Deleted),
+            put(Origin::Leader, "hello", hello("device-2")),
+            put(Origin::Leader, "motto", b"onward".to_vec()),
+            put(Origin::Shared, "colour", "r\u{f6}d".into()),
+            put(Origin::Shared, "hello", vec![0xc1]),
+            change(Origin::Shared, "fading", StateOutcome::Expired),
+            change(
+                Origin::Counter,
+                "visits",
+                StateOutcome::Counted(i64::MIN >> 11),
+            ),
+            change(Origin::Counter, "tenures", StateOutcome::Counted(3)),
+        ];
+        tour.deliver(update(changes, 0));
+        let whose = format!("state-changed: device {}", device(2).device);
+        tour.expect(&[
+            &format!("{whose} hello put hello from device-2"),
+            &format!("{whose} mood put calm"),
+            &format!("{whose} mood deleted"),
+            "state-changed: leader hello put hello from device-2",
+            "state-changed: leader motto put onward",
+            "state-changed: shared colour put r\u{f6}d",
+            "state-changed: shared hello put no MessagePack",
+            "state-changed: shared fading expired",
+            "state-changed: counter visits counted -4503599627370496",
+            "state-changed: counter tenures counted 3",
+        ]);
+        tour.deliver(PluginEvent::PromoteFollower(tenure(device(2), 3)));
+        let mut names = [
+            (this_device().device, "here"),
+            (device(2).device, "device-2"),
+        ];
+        names.sort();
+        let read = format!("device-state: hello from {},{}", names[0].1, names[1].1);
+        tour.expect(&[
+            "promote-follower: device-2 in term 3",
+            "send-to-leader: ok",
+            &read,
+        ]);
+    });
+}
+
+#[test]
+fn what_the_group_did_not_adopt_is_told() {
+    each_tour(|_, code| {
+        let mut tour = Tour::new(code);
+        tour.deliver(PluginEvent::PeerAdded(this_device()));
+        tour.deliver(PluginEvent::PromoteLeader(tenure(this_device(), 1)));
+        tour.deliver(PluginEvent::DemoteLeader);
+        tour.take_lines();
+        let keys = ["hello", "motto", "l\u{e4}nge"].map(Into::into);
+        tour.deliver(PluginEvent::WritesSuperseded(keys.to_vec()));
+        tour.expect(&["writes-superseded: hello,motto,l\u{e4}nge"]);
+    });
+}
+
+#[test]
+fn programs_on_the_device_are_told_and_answered() {
+    each_tour(|language, code| {
+        let mut tour = Tour::new(code);
+        tour.take_lines();
+        let ask = message(op("local"));
+        let outcome = tour.instance.deliver(&ask, at(1_000)).unwrap();
+        tour.expect(&["local: published yes"]);
+        let published = |topic: &str, payload: Vec<u8>, retain| LocalMessage {
+            topic: topic.to_owned(),
+            payload: payload.into(),
+            retain,
+        };
+        let expected = [
+            published("moment", b"now".to_vec(), false),
+            published("hello", hello("here"), true),
+        ];
+        assert_eq!(outcome.published, expected, "{language}");
+        for payload in [vec![], vec![0, 0xff, 7], vec![7; 0x10000]] {
+            let mut request = |topic| {
+                tour.instance
+                    .local_request(topic, &payload, at(1_000))
+                    .unwrap()
+                    .0
+            };
+            assert_eq!(request("echo"), Ok(payload.clone().into()), "{language}");
+            let refusal = LocalRequestError::Failed("refused: d\u{fc}n".to_owned());
+            assert_eq!(request("d\u{fc}n"), Err(refusal), "{language}");
+            let bytes = payload.len();
+            tour.expect(&[
+                &format!("local-request: echo with {bytes} bytes"),
+                &format!("local-request: d\u{fc}n with {bytes} bytes"),
+            ]);
+        }
+    });
+}
+
+#[test]
+fn many_requests_leave_no_memory_behind() {
+    each_tour(|language, code| {
+        let mut tour = Tour::new(code);
+        for _ in 0..rounds(language) {
+            let payload = [7; 0x8000];
+            let (answer, _) = tour
+                .instance
+                .local_request("echo", &payload, at(1_000))
+                .unwrap();
+            assert_eq!(answer.as_deref(), Ok(&payload[..]), "{language}");
+            tour.take_lines();
+        }
     });
 }
 
@@ -450,7 +463,7 @@ fn hostile_payloads_are_refused_and_survived() {
         for payload in &hostile {
             let shown = &payload[..payload.len().min(8)];
             assert_eq!(tour.ask(payload.clone()), [], "{language}: {shown:02x?}");
-            let lines: Vec<String> = tour.lines.0.lock().unwrap().drain(..).collect();
+            let lines = tour.take_lines();
             assert_eq!(
                 lines,
                 ["Warn: peer-message: no MessagePack"],
@@ -514,48 +527,28 @@ fn a_refusal_has_its_text_and_a_fault_ends_the_instance() {
     });
 }
 
+/// So many that 32 KiB each way are four times the 64 MiB that an instance may have.
+fn rounds(language: &str) -> u32 {
+    // componentize-py 0.25.1 keeps the bytes that a plugin passes to the host; see the guide.
+    if language == "python" { 1_000 } else { 4_000 }
+}
+
 #[test]
 fn many_messages_leave_no_memory_behind() {
-    // Four times the 64 MiB that an instance may have, in and out together.
     let head = [vec![0x82], text("op"), text("echo"), text("value")].concat();
     let large = [head, vec![0xc5, 0x80, 0], vec![7; 0x8000]].concat();
     each_tour(|language, code| {
         let mut tour = Tour::new(code);
         tour.deliver(PluginEvent::PeerAdded(this_device()));
         tour.deliver(PluginEvent::PeerAdded(device(2)));
-        // componentize-py 0.25.1 keeps the bytes that a plugin passes to the host; see the guide.
-        let rounds = if language == "python" { 1_000 } else { 4_000 };
-        for round in 0..rounds {
+        for round in 0..rounds(language) {
             tour.ask(large.clone());
             if round % 4 == 0 {
                 tour.ask(hello("device-2"));
             }
-            tour.lines.0.lock().unwrap().clear();
+            tour.take_lines();
         }
     });
-}
-
-#[test]
-fn templates_greet_their_group() {
-    let runtime = Runtime::new(&cache_dir()).unwrap();
-    for (language, path) in plugins("CONSORT_TEMPLATES") {
-        println!("{language}");
-        let code = Code::new(&runtime, &std::fs::read(path).unwrap()).unwrap();
-        let mut plugin = Tour::new(&code);
-        plugin.expect(&["hello is set up"]);
-        plugin.deliver(PluginEvent::PeerAdded(this_device()));
-        let sent = plugin.deliver(PluginEvent::PromoteLeader(tenure(this_device(), 1)));
-        let greeting = [vec![0x81], text("greeting"), text("here")].concat();
-        assert_eq!(sent, [PluginCommand::Broadcast(greeting.clone().into())]);
-        plugin.deliver(PluginEvent::LeaderMessage {
-            sender: tenure(this_device(), 1),
-            payload: greeting.into(),
-        });
-        plugin.expect(&["leader in term 1", "greeted by here in term 1"]);
-        plugin.deliver(PluginEvent::DemoteLeader);
-        plugin.deliver(PluginEvent::PromoteFollower(tenure(device(2), 2)));
-        plugin.expect(&["following device-2"]);
-    }
 }
 
 #[test]

@@ -58,6 +58,7 @@ impl Plugin {
         let lines = Lines::default();
         let settings = InstanceSettings {
             files: std::collections::BTreeMap::new(),
+            local: true,
             plugin: plugin_id("under-test"),
             this_device: this_device(),
             config: Arc::new(BTreeMap::from([("setup".to_owned(), setup.to_owned())])),

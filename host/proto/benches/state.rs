@@ -1,6 +1,8 @@
-//! Time to read, write, digest and merge one key of replicated state, at several sizes.
+//! What it takes to read, write, digest and merge replicated state, by the number of keys that are
+//! held, and to digest and merge by the number of keys that changed.
 //!
-//! A plain loop, as in `seal.rs`. Run it with `cargo bench -p consort-proto --bench state`.
+//! `cargo bench -p consort-proto --bench state [-- FILTER]`. A digest or a merge is measured after a
+//! write, which is not part of its time: without one there would be nothing to do.
 
 #![expect(
     clippy::disallowed_methods,
@@ -11,66 +13,101 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use consort_proto::bench::Replicas;
+use criterion::{BenchmarkId, Criterion, Throughput};
 
-const ROUNDS: usize = 101;
-const CALLS: u32 = 100;
+/// Keys held.
+const HELD: [u64; 3] = [10, 1_000, 10_000];
+/// Keys changed of the most that are held.
+const CHANGED: [u64; 4] = [1, 10, 100, 1_000];
 
-fn main() {
-    println!(
-        "{:>8} {:>9} {:>9} {:>9} {:>9}  µs",
-        "keys", "get", "put", "digest", "merge"
-    );
-    for keys in [10, 1_000, 10_000] {
-        let mut replicas = Replicas::new(keys);
-        let names: Vec<String> = (0..keys).map(|key| format!("key {key:08}")).collect();
-        let mut next = 0;
-        let mut turn = move || {
-            next = (next + 7_919) % keys;
-            next
-        };
-        let get = median(|| {
-            let name = &names[usize::try_from(turn()).unwrap_or(0)];
-            assert!(replicas.get(black_box(name)));
-        });
-        let put = median(|| replicas.put(black_box(turn())));
-        replicas.merge();
-        let with_digest = median(|| {
-            replicas.put(turn());
-            black_box(replicas.digest());
-        });
-        replicas.merge();
-        let with_merge = median(|| {
-            replicas.put(turn());
-            assert!(replicas.merge(), "both are equal");
-        });
-        // The last two contain a put, the last one both replicas' digests besides.
-        let digest = with_digest.saturating_sub(put);
-        let merge = with_merge.saturating_sub(with_digest + digest);
-        println!(
-            "{keys:>8} {:>9.3} {:>9.3} {:>9.3} {:>9.3}",
-            micros(get),
-            micros(put),
-            micros(digest),
-            micros(merge)
-        );
+/// Goes round all keys, each time far from the last.
+fn turns(keys: u64) -> impl FnMut() -> u64 {
+    let mut next = 0;
+    move || {
+        next = (next + 7_919) % keys;
+        next
     }
 }
 
-/// The time of one call, as the median over rounds.
-fn median(mut call: impl FnMut()) -> Duration {
-    let mut rounds: Vec<Duration> = (0..ROUNDS)
-        .map(|_| {
-            let start = Instant::now();
-            for _ in 0..CALLS {
-                call();
-            }
-            start.elapsed()
-        })
-        .collect();
-    rounds.sort_unstable();
-    rounds[ROUNDS / 2] / CALLS
+/// The time that `measured` takes in so many rounds, each after `changed` writes.
+fn after_writes(
+    replicas: &mut Replicas,
+    turn: &mut impl FnMut() -> u64,
+    (rounds, changed): (u64, u64),
+    measured: impl Fn(&mut Replicas),
+) -> Duration {
+    let mut spent = Duration::ZERO;
+    for _ in 0..rounds {
+        for _ in 0..changed {
+            replicas.put(turn());
+        }
+        let start = Instant::now();
+        measured(replicas);
+        spent += start.elapsed();
+    }
+    spent
 }
 
-fn micros(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e6
+fn digest(replicas: &mut Replicas) {
+    black_box(replicas.digest());
+}
+
+fn merge(replicas: &mut Replicas) {
+    assert!(replicas.merge(), "there was something new");
+}
+
+fn by_keys_held(c: &mut Criterion) {
+    for keys in HELD {
+        let mut replicas = Replicas::new(keys);
+        let mut turn = turns(keys);
+        let names: Vec<String> = (0..keys).map(|key| format!("key {key:08}")).collect();
+        c.bench_function(&format!("get/{keys}"), |b| {
+            b.iter(|| {
+                let name = &names[usize::try_from(turn()).unwrap_or(0)];
+                assert!(replicas.get(black_box(name)));
+            });
+        });
+        c.bench_function(&format!("put/{keys}"), |b| {
+            b.iter(|| replicas.put(black_box(turn())));
+        });
+        replicas.merge();
+        c.bench_function(&format!("digest/{keys}"), |b| {
+            b.iter_custom(|rounds| after_writes(&mut replicas, &mut turn, (rounds, 1), digest));
+        });
+        replicas.merge();
+        c.bench_function(&format!("merge/{keys}"), |b| {
+            b.iter_custom(|rounds| after_writes(&mut replicas, &mut turn, (rounds, 1), merge));
+        });
+        assert!(replicas.are_equal());
+    }
+}
+
+fn by_keys_changed(c: &mut Criterion) {
+    let keys = HELD[HELD.len() - 1];
+    let mut replicas = Replicas::new(keys);
+    let mut turn = turns(keys);
+    let mut group = c.benchmark_group("changed");
+    for changed in CHANGED {
+        group.throughput(Throughput::Elements(changed));
+        group.bench_function(BenchmarkId::new("digest", changed), |b| {
+            b.iter_custom(|rounds| {
+                after_writes(&mut replicas, &mut turn, (rounds, changed), digest)
+            });
+        });
+        replicas.merge();
+        group.bench_function(BenchmarkId::new("merge", changed), |b| {
+            b.iter_custom(|rounds| {
+                after_writes(&mut replicas, &mut turn, (rounds, changed), merge)
+            });
+        });
+    }
+    group.finish();
+    assert!(replicas.are_equal());
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    by_keys_held(&mut criterion);
+    by_keys_changed(&mut criterion);
+    criterion.final_summary();
 }

@@ -215,20 +215,26 @@ impl Replicas {
         self.first.digest()
     }
 
-    /// Hands what was written to the other replica. Whether both are equal then.
+    /// Hands what was written to the other replica. Whether anything was new there.
     pub fn merge(&mut self) -> bool {
         let sender = self
             .first
             .own_marks()
             .first()
             .map(|(stream, _)| stream.writer());
+        let mut new = false;
         for parcel in self.first.take_push() {
             if let (Parcel::Delta(delta), Some(sender)) = (parcel, sender) {
-                let merged = self.second.merge(self.now, sender, &delta);
-                debug_assert_eq!(merged, Ok(true));
+                new |= self.second.merge(self.now, sender, &delta) == Ok(true);
             }
         }
         self.second.take_changes();
+        new
+    }
+
+    /// Whether both replicas hold the same.
+    #[must_use]
+    pub fn are_equal(&self) -> bool {
         self.first.digest() == self.second.digest()
     }
 }

@@ -75,7 +75,7 @@ pub fn beacon(bytes: &[u8]) {
 /// Reads frames; what is taken is the same after it was written and read again.
 pub fn messages(bytes: &[u8]) {
     for message in Frames::new(Bytes::copy_from_slice(bytes)) {
-        let Ok(message) = message else { break };
+        let Ok(message) = message else { continue };
         let mut written = Vec::new();
         message.encode(&mut written);
         let again: Vec<_> = Frames::new(Bytes::from(written)).collect();

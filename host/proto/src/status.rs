@@ -130,6 +130,13 @@ pub enum PeerState {
     Left,
     /// Not admitted: it was a member before, or called in vain.
     Denied,
+    /// It holds the group's secret and speaks no version of the protocol that this program does.
+    Incompatible {
+        /// The lowest version it speaks.
+        lowest: u8,
+        /// The highest.
+        highest: u8,
+    },
 }
 
 /// One plugin on this device.
@@ -182,6 +189,8 @@ pub struct Counters {
     pub datagrams_refused: u64,
     /// Datagrams that had been received before.
     pub datagrams_replayed: u64,
+    /// Messages of members of a kind that this program does not know: they run a later version.
+    pub messages_unknown: u64,
     /// Plugin messages dropped because they had been delivered before.
     pub messages_duplicate: u64,
     /// Plugin messages dropped because they belong to a tenure this device does not follow.

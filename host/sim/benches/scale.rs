@@ -33,7 +33,7 @@ fn main() {
     sim.start_all(Duration::from_millis(500));
     let all: Vec<usize> = (0..nodes).collect();
     let heals = numbers.next().unwrap_or(0);
-    let (started, mut datagrams, mut removals) = (Instant::now(), 0, 0);
+    let (started, mut datagrams, mut bytes, mut removals) = (Instant::now(), 0, 0, 0);
     for step in 1..=seconds / STEP.as_secs() {
         let before = Instant::now();
         sim.run_for(STEP);
@@ -44,8 +44,10 @@ fn main() {
         }
         let sent = sim.stats().datagrams - datagrams;
         datagrams += sent;
+        let sent_bytes = sim.stats().bytes - bytes;
+        bytes += sent_bytes;
         println!(
-            "to {:>4} s: {wall:7.2} s of real time, {:5.2} simulated seconds per second, {:>8} datagrams, {:5.2} µs each, {:?}",
+            "to {:>4} s: {wall:7.2} s of real time, {:5.2} simulated seconds per second, {:>8} datagrams of {sent_bytes:>10} bytes, {:5.2} µs each, {:?}",
             step * STEP.as_secs(),
             STEP.as_secs_f64() / wall,
             sent,

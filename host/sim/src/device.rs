@@ -28,6 +28,8 @@ pub struct DeviceConfig {
     pub group: Option<GroupSecret>,
     /// Where it looks for members.
     pub seeds: Vec<Address>,
+    /// Devices it is given by name: it learns their present addresses, also when they move.
+    pub names: Vec<usize>,
     /// Which devices it admits.
     pub access: Access,
     /// Multicast reaches the devices of one segment; unicast crosses segments.
@@ -40,9 +42,11 @@ pub struct DeviceConfig {
     pub clone_of: Option<usize>,
     /// How much faster than true time its clocks go, in parts per million.
     pub drift_ppm: i32,
-    /// The protocol version in the first byte of its datagrams. Another than 1 stands for a device
-    /// that is not understood.
+    /// The protocol version in the first byte of its datagrams, and the only one that its beacons
+    /// say it speaks. Another than 1 stands for a device that is not understood.
     pub protocol: u8,
+    /// Whether it speaks as a later minor version may: unknown messages, unknown fields.
+    pub later: bool,
     /// What plugins' messages may take of its network.
     pub send_rate: SendRate,
 }
@@ -292,7 +296,13 @@ impl Device {
         self.members.clear();
         self.clock = None;
         self.shown = 0;
-        let node = Node::new(config, self.disk.boot(), now + origin, wall, seed)?;
+        let mut node = Node::new(config, self.disk.boot(), now + origin, wall, seed)?;
+        if self.config.protocol != 1 {
+            node.speak_only(self.config.protocol);
+        }
+        if self.config.later {
+            node.speak_later();
+        }
         self.running = Some(Box::new(Running {
             node,
             wake_at: None,

@@ -1,21 +1,44 @@
 //! One group, a language per device: the tour in each runs under one plugin id, and all understand
-//! each other. The languages are those that `cargo xtask test --guests` has built into the folder
-//! that `CONSORT_TOURS` names.
+//! each other's messages and state. The languages are those that `cargo xtask test --guests` has
+//! built into the folder that `CONSORT_TOURS` names; otherwise the Rust tour meets the tours that
+//! are kept from earlier states of the contract.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use consort_e2e::{Device, Group, wait};
 
 /// As many as the plan asks for; which of those that were built does not matter.
 const DEVICES: usize = 5;
 
-/// Up to five tours, by language.
+/// Two to five tours, by name.
 fn tours() -> Vec<(String, PathBuf)> {
-    let Some(folder) = std::env::var_os("CONSORT_TOURS") else {
-        return Vec::new();
+    let rust = consort_test_guests::fixture("tour");
+    let mut tours = match std::env::var_os("CONSORT_TOURS") {
+        Some(folder) => plugins(Path::new(&folder)),
+        None => kept(),
     };
-    let files = std::fs::read_dir(folder).expect("CONSORT_TOURS names a folder");
-    let mut tours: Vec<_> = files
+    if tours.len() < DEVICES {
+        tours.push(("today's Rust".to_owned(), rust));
+    }
+    assert!(tours.len() >= 2, "{tours:?}");
+    tours.truncate(DEVICES);
+    tours
+}
+
+fn kept() -> Vec<(String, PathBuf)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guests/compat");
+    let states = std::fs::read_dir(folder).expect("it is in the repository");
+    let states = states.map(|entry| entry.expect("readable").path());
+    states
+        .filter(|path| path.is_dir())
+        .flat_map(|path| plugins(&path))
+        .collect()
+}
+
+/// The plugins in a folder.
+fn plugins(folder: &Path) -> Vec<(String, PathBuf)> {
+    let files = std::fs::read_dir(folder).expect("a folder with plugins");
+    let mut plugins: Vec<_> = files
         .map(|entry| entry.expect("readable").path())
         .filter(|path| path.extension().is_some_and(|end| end == "wasm"))
         .map(|path| {
@@ -23,18 +46,13 @@ fn tours() -> Vec<(String, PathBuf)> {
             (language.into_owned(), path)
         })
         .collect();
-    tours.sort();
-    tours.truncate(DEVICES);
-    tours
+    plugins.sort();
+    plugins
 }
 
 #[test]
 fn devices_of_different_languages_are_one_group() {
     let tours = tours();
-    if tours.len() < 2 {
-        println!("no two tours were built, so no group can be mixed");
-        return;
-    }
     let mut group = Group::on_loopback(tours.len(), "");
     for (device, (language, path)) in group.devices.iter().zip(&tours) {
         println!("{} runs {language}", device.name());
@@ -63,6 +81,15 @@ fn devices_of_different_languages_are_one_group() {
     let next = agreed_leader(&group, &left);
     assert_ne!(next, leader);
     let name = group.devices[next].name();
+    let tenures = group.devices[next]
+        .log()
+        .wait(marks[next], "it counts its tenure", |line| {
+            line.is_by_plugin("tour") && line.message.starts_with("counters: tenures")
+        });
+    let tenures = tenures
+        .message
+        .trim_start_matches("counters: tenures ")
+        .to_owned();
     for place in &left {
         let (device, mark) = (&group.devices[*place], marks[*place]);
         wait_line(device, mark, &format!("leader-message: hello from {name}"));
@@ -71,6 +98,23 @@ fn devices_of_different_languages_are_one_group() {
         if *place != next {
             wait_line(device, mark, &format!("promote-follower: {name}"));
             wait_line(device, mark, "send-to-leader: ok");
+            // What it wrote arrives as told, ...
+            for told in [
+                format!("leader hello put hello from {name}"),
+                format!("shared hello put hello from {name}"),
+                format!("counter tenures counted {tenures}"),
+            ] {
+                wait_line(device, mark, &format!("state-changed: {told}"));
+            }
+            // ... and what each has written for itself is read, also that of the one that is gone.
+            let greetings = wait_line(device, mark, "device-state: hello from ");
+            for other in &group.devices {
+                assert!(
+                    greetings.contains(other.name()),
+                    "{greetings}: {}",
+                    other.name()
+                );
+            }
         }
     }
 }
@@ -92,10 +136,12 @@ fn agreed_leader(group: &Group, among: &[usize]) -> usize {
     })
 }
 
+/// Waits for a line of the tour, and gives it whole.
 #[track_caller]
-fn wait_line(device: &Device, mark: usize, start: &str) {
+fn wait_line(device: &Device, mark: usize, start: &str) -> String {
     let what = format!("{} says {start:?}", device.name());
-    device.log().wait(mark, &what, |line| {
+    let line = device.log().wait(mark, &what, |line| {
         line.is_by_plugin("tour") && line.message.starts_with(start)
     });
+    line.message
 }

@@ -10,9 +10,9 @@ wit_bindgen::generate!({ path: "../../wit", world: "plugin" });
 use std::time::Duration;
 
 use consort::plugin::types::{Leadership, Peer};
-use consort::plugin::{clock, config, log};
+use consort::plugin::{clock, config, local, log};
 use exports::consort::plugin::{
-    handover, lifecycle, message_events, peer_events, role, state_events, timers,
+    handover, lifecycle, local_events, message_events, peer_events, role, state_events, timers,
 };
 
 struct Hostile;
@@ -59,6 +59,13 @@ fn behave(how: &str) {
                 &format!("message-flood {refused} refused"),
             );
         }
+        "publish-flood" => (0..100_000).for_each(|_| local::publish("flood", b"flood", true)),
+        "publish-topics" => {
+            for number in 0..1000 {
+                local::publish(&format!("topic {number}"), &[7; 8 << 10], true);
+            }
+        }
+        "publish-huge" => local::publish("huge", &vec![7; 3 << 20], false),
         "reach" => log::write(log::Level::Info, &format!("reach {}", reach().join(" "))),
         "sleep" => std::thread::sleep(Duration::from_secs(3600)),
         "nap" => std::thread::sleep(Duration::from_secs(4)),
@@ -252,6 +259,14 @@ impl state_events::Guest for Hostile {
 impl timers::Guest for Hostile {
     fn on_timer(_: u64, _: u64) {
         behave_as("always");
+    }
+}
+
+impl local_events::Guest for Hostile {
+    fn on_local_request(_: String, payload: Vec<u8>) -> Result<Vec<u8>, String> {
+        behave_as("always");
+        behave(&String::from_utf8_lossy(&payload));
+        Err("\u{1b}[31mno\u{7}\n".repeat(1000))
     }
 }
 

@@ -8,12 +8,20 @@
 wit_bindgen::generate!({ path: "../../wit", world: "plugin" });
 
 use consort::plugin::types::{Leadership, Peer};
-use consort::plugin::{clock, config, group, log, messages};
+use consort::plugin::{clock, config, group, local, log, messages};
 use exports::consort::plugin::{
-    handover, lifecycle, message_events, peer_events, role, state_events, timers,
+    handover, lifecycle, local_events, message_events, peer_events, role, state_events, timers,
 };
 
 struct Recorder;
+
+/// Keeps the thread busy for about this long: a bit of work takes a millisecond of CPU or less.
+fn spin(for_ms: u64) {
+    let mut sum: u64 = 0;
+    for number in 0..for_ms * 1_000_000 {
+        sum = std::hint::black_box(sum.wrapping_add(number));
+    }
+}
 
 fn say(text: &str) {
     log::write(log::Level::Info, text);
@@ -32,6 +40,9 @@ impl lifecycle::Guest for Recorder {
         ));
         if let Some(period) = config::get("every_us").and_then(|text| text.parse().ok()) {
             clock::wake_every(period, 7);
+        }
+        if let Some(for_ms) = config::get("spin_ms").and_then(|text| text.parse().ok()) {
+            spin(for_ms);
         }
         if config::get("greet").is_some() {
             let _ = messages::send_to_all(b"hello from setup");
@@ -132,6 +143,13 @@ fn act(text: &str) {
                 second - first
             ));
         }
+        ["publish", topic, text] => local::publish(topic, text.as_bytes(), false),
+        ["retain", topic, text] => local::publish(topic, text.as_bytes(), true),
+        ["publish-many", count, bytes] => {
+            let text = vec![b'x'; bytes.parse().expect("a number")];
+            (0..count.parse::<u32>().expect("a number"))
+                .for_each(|_| local::publish("many", &text, false));
+        }
         ["leader"] => {
             let leader = group::leader().map(|l| format!("{} {}", l.leader.address, l.term));
             say(&format!("leader {leader:?}"));
@@ -160,6 +178,27 @@ impl timers::Guest for Recorder {
             "on-timer {token} due {due} late {}",
             clock::now() >= due
         ));
+    }
+}
+
+impl local_events::Guest for Recorder {
+    fn on_local_request(topic: String, payload: Vec<u8>) -> Result<Vec<u8>, String> {
+        let text = String::from_utf8_lossy(&payload).into_owned();
+        say(&format!("on-local-request {topic} {text}"));
+        match topic.as_str() {
+            "echo" => Ok(payload),
+            "act" => {
+                act(&text);
+                Ok(b"done".to_vec())
+            }
+            "large" => Ok(vec![0; text.parse().expect("a number")]),
+            "refuse" => Err("the \u{1b}[31mplayer\nis off".to_owned()),
+            "trap" => panic!("told to"),
+            "spin" => loop {
+                std::hint::black_box(0);
+            },
+            _ => Err(format!("there is no {topic}")),
+        }
     }
 }
 

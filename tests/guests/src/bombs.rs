@@ -106,6 +106,69 @@ fn plugin(start: Option<&[u8]>, setup: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// A plugin, as a core module, whose `setup` calls the host's `log.write` with raw numbers: the
+/// level, and where the message is and how long. Its functions have names, as `wild_setup`.
+#[must_use]
+pub fn raw_log(level: u32, at: u32, bytes: u32) -> Vec<u8> {
+    let mut module = b"\0asm\x01\0\0\0".to_vec();
+    // (i32, i32, i32) -> (), () -> i32, i32 -> ()
+    let types = [
+        3, 0x60, 3, 0x7f, 0x7f, 0x7f, 0, 0x60, 0, 1, 0x7f, 0x60, 1, 0x7f, 0,
+    ];
+    section(&mut module, 1, &types);
+    let mut imports = vec![1];
+    sized(&mut imports, b"consort:plugin/log@0.1.0");
+    sized(&mut imports, b"write");
+    imports.extend([0, 0]);
+    section(&mut module, 2, &imports);
+    section(&mut module, 3, &[2, 1, 2]);
+    section(&mut module, 5, &[1, 0, 1]);
+    let mut exports = vec![3];
+    for (name, kind, index) in [
+        ("memory", 2, 0),
+        ("consort:plugin/lifecycle@0.1.0#setup", 0, 1),
+        ("consort:plugin/lifecycle@0.1.0#shutdown", 0, 2),
+    ] {
+        sized(&mut exports, name.as_bytes());
+        exports.extend([kind, index]);
+    }
+    section(&mut module, 7, &exports);
+    let mut setup = Vec::new();
+    for number in [level, at, bytes] {
+        setup.push(0x41);
+        signed_64(&mut setup, i64::from(number.cast_signed()));
+    }
+    // call the import; the result lies at address 0
+    setup.extend([0x10, 0, 0x41, 0]);
+    let mut code = vec![2];
+    for body in [&setup[..], &[]] {
+        sized(&mut code, &[&[0], body, &[0x0b]].concat());
+    }
+    section(&mut module, 10, &code);
+    // The name section's function names.
+    let mut names = vec![1, 1];
+    sized(&mut names, b"wild_setup");
+    let mut custom = Vec::new();
+    sized(&mut custom, b"name");
+    custom.push(1);
+    sized(&mut custom, &names);
+    section(&mut module, 0, &custom);
+    module
+}
+
+/// A signed number, as `i32.const` has it.
+fn signed_64(to: &mut Vec<u8>, mut number: i64) {
+    loop {
+        let byte = (number & 0x7f) as u8;
+        number >>= 7;
+        let done = (number == 0 && byte & 0x40 == 0) || (number == -1 && byte & 0x40 != 0);
+        to.push(if done { byte } else { byte | 0x80 });
+        if done {
+            return;
+        }
+    }
+}
+
 fn component(module: &[u8]) -> Vec<u8> {
     let mut bytes = b"\0asm\x0d\0\x01\0".to_vec();
     section(&mut bytes, 1, module);

@@ -228,6 +228,19 @@ impl Wire {
         self.drain(from);
     }
 
+    /// A node sends a plaintext of any bytes to another one, over their session.
+    ///
+    /// # Panics
+    /// They have none.
+    pub fn say(&mut self, from: usize, to: usize, plaintext: &[u8]) {
+        let to = self.id(to);
+        assert!(
+            self.nodes[from].say_bytes(self.now, to, plaintext),
+            "they are connected"
+        );
+        self.drain(from);
+    }
+
     /// Lets time pass.
     pub fn run_for(&mut self, duration: Duration) {
         let end = self.now + duration;

@@ -232,3 +232,66 @@ fn the_group_has_one_clock() {
         );
     });
 }
+
+/// Devices of a later minor version, with messages and fields that the others do not know, are
+/// members like all: they follow, lead and are followed.
+#[test]
+fn minor_versions_mix() {
+    let name = "minor_versions_mix";
+    scenario(name, 5, |seed| {
+        let mut builder = group(name, seed, 5);
+        for later in [1, 3, 4] {
+            builder = builder.device(later, |device| device.later = true);
+        }
+        let mut sim = builder.build();
+        sim.start_beat(&app(), ms(500), 64);
+        form(&mut sim);
+        let mut rest = all(5);
+        while rest.len() > 2 {
+            let (leader, _) = sim.agree(&app(), &rest).expect("they agree");
+            sim.crash(leader);
+            rest.retain(|node| *node != leader);
+            agree(&mut sim, &rest, secs(3));
+            settle(&mut sim, &rest, secs(15));
+        }
+        for node in rest {
+            let counters = sim.status(node).expect("it runs").counters;
+            sim.expect(counters.messages_unknown > 0, "what it did not know counts");
+            sim.expect(counters.datagrams_refused == 0, "nothing is refused");
+        }
+    });
+}
+
+/// A device of another major version is no member, disturbs nobody, and is shown with the versions
+/// that it speaks.
+#[test]
+fn a_device_of_another_version_is_named() {
+    let name = "a_device_of_another_version_is_named";
+    scenario(name, 5, |seed| {
+        let mut sim = group(name, seed, 4)
+            .device(3, |device| device.protocol = 2)
+            .keep_text()
+            .build();
+        sim.start_all(ms(500));
+        settle(&mut sim, &all(3), FORM_MAX);
+        sim.run_for(secs(30));
+        let foreign = sim.id(3);
+        let wanted = PeerState::Incompatible {
+            lowest: 2,
+            highest: 2,
+        };
+        for node in all(3) {
+            let status = sim.status(node).expect("it runs");
+            let seen = status.peers.iter().find(|peer| peer.device == foreign);
+            sim.expect(seen.map(|peer| peer.state) == Some(wanted), "it is shown");
+        }
+        let words = "speaks another version of the protocol";
+        let text = sim.trace_text().unwrap_or_default();
+        let told = text.lines().filter(|line| line.contains(words)).count();
+        assert_eq!(told, 3, "each says so, once a minute");
+        sim.expect(
+            sim.promotions(&app()) == 2,
+            "one leads the three, one itself",
+        );
+    });
+}

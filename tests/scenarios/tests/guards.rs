@@ -2,7 +2,7 @@
 //! who reads along and forges addresses, or a member that lies. docs/mutants.md lists them.
 
 use bytes::Bytes;
-use consort_proto::{Event, Lie, PluginCommand, PluginEvent};
+use consort_proto::{Event, Lie, PluginCommand, PluginEvent, RemovalReason};
 use consort_scenarios::wire::{Flying, Packet, Wire, address, node};
 use consort_scenarios::{app, ms, secs};
 
@@ -215,4 +215,32 @@ fn a_leader_that_was_away_looks_around_before_it_speaks() {
         let heard = |event: &&PluginEvent| matches!(event, PluginEvent::LeaderMessage { .. });
         assert_eq!(wire.plugin_events(node).find(heard), None, "n{node}");
     }
+}
+
+/// A message of unknown kind, one with a field more than this version knows, one that cannot be
+/// read: the goodbye behind them counts, and it has a field more too.
+#[test]
+fn what_a_later_version_adds_is_passed_over_and_the_rest_counts() {
+    let (mut wire, leader) = Wire::formed(3);
+    let (newer, hearer) = ((leader + 1) % 3, (leader + 2) % 3);
+    let before = wire.status(hearer).counters;
+    let (unknown, unreadable) = ([61, 0, 1, 0xc0], [9, 0, 1, 0xc0]);
+    let goodbye = [13, 0, 3, 0x92, 7, 0xc0];
+    wire.say(newer, hearer, &[&unknown[..], &unreadable].concat());
+    wire.run_for(ms(5));
+    let after = wire.status(hearer).counters;
+    assert_eq!(after.messages_unknown, before.messages_unknown + 1);
+    assert_eq!(after.datagrams_refused, before.datagrams_refused + 1);
+    assert!(!leaves(&wire, hearer, newer), "nothing was said yet");
+    let said = [&unknown[..], &unreadable, &goodbye].concat();
+    wire.say(newer, hearer, &said);
+    wire.run_for(ms(5));
+    assert!(leaves(&wire, hearer, newer), "it said goodbye");
+}
+
+fn leaves(wire: &Wire, node: usize, other: usize) -> bool {
+    let device = wire.id(other);
+    wire.events(node).iter().any(|event| {
+        matches!(event, Event::MemberRemoved { device: gone, reason: RemovalReason::Left } if *gone == device)
+    })
 }

@@ -22,6 +22,7 @@ mod wasm;
 mod workspace;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -41,11 +42,15 @@ enum Chore {
     ///
     /// Flags of `consort demo` replace these defaults; `--no-kill-leader` leaves the leader alive.
     Demo(demo::DemoArguments),
-    /// Format, plugins, every test, missing guards, clippy with warnings denied.
+    /// Format, plugins, every test, missing guards, clippy with warnings denied, the plugins of
+    /// every language on the host.
     Test {
-        /// Instead: build the plugins of every language and run them on the host.
+        /// Only the plugins of every language.
         #[arg(long)]
         guests: bool,
+        /// After how many minutes no other language is begun; 0 leaves the languages out.
+        #[arg(long, value_name = "MINUTES", default_value_t = 25)]
+        guests_for: u64,
         /// With `--guests`: only these languages.
         #[arg(requires = "guests")]
         languages: Vec<String>,
@@ -98,10 +103,17 @@ fn run(chore: Chore) -> anyhow::Result<ExitCode> {
     match chore {
         Chore::Demo(arguments) => demo::run(&workspace, arguments),
         Chore::Test {
-            guests: true,
+            guests,
+            guests_for,
             languages,
-        } => guests::run(&workspace, &languages),
-        Chore::Test { .. } => test::run(&workspace),
+        } => {
+            let time_box = Duration::from_secs(guests_for * 60);
+            if guests {
+                guests::run(&workspace, &languages, time_box)
+            } else {
+                test::run(&workspace, time_box)
+            }
+        }
         Chore::Check { all } => check::run(&workspace, all),
         Chore::Bench { arguments } => bench::run(&workspace, &arguments),
         Chore::Figures { arguments } => figures::run(&workspace, &arguments),

@@ -74,7 +74,7 @@ pub(crate) fn network_tools() {
         return;
     }
     let all = || has("ip") && has("nft");
-    if all() || (shell::exists("apt-get") && install_network_tools().is_ok() && all()) {
+    if all() || (debian_packages(&["iproute2", "nftables"]).is_ok() && all()) {
         return;
     }
     eprintln!(
@@ -89,7 +89,17 @@ fn has(tool: &str) -> bool {
     answers(tool) || answers(&format!("/usr/sbin/{tool}"))
 }
 
-fn install_network_tools() -> Result<()> {
+/// Installs packages of Debian.
+///
+/// # Errors
+/// The system is another one, or the packages cannot be had.
+pub(crate) fn debian_packages(packages: &[&str]) -> Result<()> {
+    if !shell::exists("apt-get") {
+        bail!("there is no apt-get");
+    }
+    if !is_root() {
+        bail!("only root installs packages");
+    }
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
         command
@@ -97,8 +107,11 @@ fn install_network_tools() -> Result<()> {
             .env("DEBIAN_FRONTEND", "noninteractive");
         shell::run(&mut command)
     };
-    let tools = ["--no-install-recommends", "iproute2", "nftables"];
-    let install = [["install", "-y", "-q"], tools].concat();
+    let install = [
+        &["install", "-y", "-q", "--no-install-recommends"],
+        packages,
+    ]
+    .concat();
     // A fresh system has no package lists; those of an older one may still do.
     apt(&install).or_else(|_| {
         apt(&["update", "-q"])?;

@@ -1,6 +1,8 @@
 //! Running other programs, with errors that name the command.
 
+use std::error::Error;
 use std::ffi::OsStr;
+use std::fmt;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -69,11 +71,31 @@ pub(crate) fn run_within(command: &mut Command, time: Duration) -> Result<()> {
             let ended = Command::new("kill").args(["-KILL", "--", &group]).status();
             child.wait()?;
             ended.context("end what took too long")?;
-            bail!("`{shown}` took longer than {} s", time.as_secs());
+            return Err(TookTooLong { shown, time }.into());
         }
         thread::sleep(Duration::from_millis(100));
     }
 }
+
+/// A command that was ended, as its time was up.
+#[derive(Debug)]
+pub(crate) struct TookTooLong {
+    shown: String,
+    time: Duration,
+}
+
+impl fmt::Display for TookTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "`{}` took longer than {} s",
+            self.shown,
+            self.time.as_secs()
+        )
+    }
+}
+
+impl Error for TookTooLong {}
 
 /// A command's standard output; an error unless it succeeds.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
@@ -135,6 +157,7 @@ mod tests {
         slow.args(["-c", "sleep 60 & wait"]);
         let error = run_within(&mut slow, Duration::from_millis(300)).unwrap_err();
         assert!(error.to_string().contains("took longer"), "{error}");
+        assert!(error.is::<TookTooLong>());
         assert!(began.elapsed() < Duration::from_secs(30));
         run_within(&mut Command::new("true"), Duration::from_secs(30)).unwrap();
         let error = run_within(&mut Command::new("false"), Duration::from_secs(30)).unwrap_err();

@@ -5,15 +5,16 @@
 //! dependencies once, and the end-to-end tests find the daemon built.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::steps::Steps;
 use crate::workspace::Workspace;
-use crate::{check, mutants, setup, shell, wasm};
+use crate::{check, guests, mutants, setup, shell, wasm};
 
-/// Sets up, builds, tests, lints.
-pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
+/// Sets up, builds, tests, lints; then the other languages for as long as `guests_for` says.
+pub(crate) fn run(workspace: &Workspace, guests_for: Duration) -> Result<ExitCode> {
     setup::c_compiler()?;
     setup::wasm_targets(workspace)?;
     setup::network_tools();
@@ -29,5 +30,6 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     });
     steps.step("mutants", || mutants::check(workspace, None));
     steps.step("clippy", || check::clippy(workspace));
+    guests::add(workspace, &mut steps, &[], guests_for)?;
     Ok(steps.finish())
 }

@@ -29,6 +29,7 @@ type Callbacks interface {
 	StateChanged(changes []Change)
 	WritesSuperseded(keys []string)
 	Timer(token, due uint64)
+	LocalRequest(topic string, payload []byte) ([]byte, error)
 	Save() []byte
 	Restore(saved []byte, fromVersion string) error
 }
@@ -101,6 +102,15 @@ func OnWritesSuperseded(keys []string) {
 func OnTimer(token, due uint64) {
 	Target.Timer(token, due)
 	wit.Collect()
+}
+
+func OnLocalRequest(topic string, payload []byte) wit.Result[[]byte, string] {
+	answer, err := Target.LocalRequest(topic, payload)
+	wit.Collect()
+	if err != nil {
+		return wit.Err[[]byte, string](err.Error())
+	}
+	return wit.Ok[[]byte, string](answer)
 }
 
 func Save() []byte {

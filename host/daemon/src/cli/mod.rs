@@ -8,6 +8,7 @@ mod config;
 mod demo;
 mod dev;
 mod group;
+mod local;
 mod output;
 mod plugin;
 mod prompt;
@@ -70,6 +71,8 @@ enum Command {
     },
     /// Begin a plugin, look at plugins, and reload, disable or enable them.
     Plugin(plugin::Args),
+    /// Talk to a plugin as a program on this device does: be told what it publishes, or ask it.
+    Local(local::Args),
     /// Run the plugins of a folder while you work on them: what they log, and a reload on each save.
     Dev(dev::Args),
     /// Run a whole group on this machine and watch it.
@@ -125,6 +128,7 @@ fn dispatch(command: Command) -> Result<(), CliError> {
             Ok(event_loop()?.block_on(status::run(&data_dir, json, &mut io::stdout()))?)
         }
         Command::Plugin(args) => plugin::run(args),
+        Command::Local(args) => local::run(args),
         Command::Dev(args) => dev::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
@@ -155,6 +159,9 @@ pub(crate) enum CliError {
     /// A command about plugins failed.
     #[error(transparent)]
     Plugin(#[from] plugin::PluginError),
+    /// A local program got nowhere.
+    #[error(transparent)]
+    Local(#[from] local::LocalError),
     /// The demonstration failed.
     #[error(transparent)]
     Demo(#[from] demo::DemoError),
@@ -178,6 +185,7 @@ impl CliError {
             Self::Run(error) => run::exit_code(error),
             Self::Status(error) => status_code(error),
             Self::Plugin(error) => error.exit_code(),
+            Self::Local(error) => error.exit_code(),
             Self::Demo(error) => error.exit_code(),
             Self::Sim(error) => error.exit_code(),
             Self::Process(..) | Self::Output(_) => ExitCode::Failed,

@@ -14,8 +14,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::key::KeyPath;
 use super::kinds::{
-    Checked, Device, FixedPort, Folder, FolderAccess, GrantedFolder, List, ListenAddress,
-    LogFormat, Name, Pattern, PluginValue, Port, Priority, Seed, Switch, plugin_values,
+    Burst, Checked, Device, FixedPort, Folder, FolderAccess, GrantedFolder, List, ListenAddress,
+    LogFormat, Name, Pattern, PluginValue, Port, Priority, Rate, Seed, Switch, SystemGroup,
+    plugin_values,
 };
 use super::plugin::{FOLDERS_MAX, LimitTable, StateTable, is_folder_name};
 
@@ -29,6 +30,7 @@ pub(super) struct Settings {
     pub(super) network: NetworkSettings,
     pub(super) group: GroupSettings,
     pub(super) log: LogSettings,
+    pub(super) local: LocalSettings,
     pub(super) plugins: BTreeMap<PluginId, PluginSettings>,
 }
 
@@ -40,6 +42,9 @@ pub(super) struct NetworkSettings {
     pub(super) discovery_port: Option<Checked<FixedPort>>,
     pub(super) multicast: Option<Checked<Switch>>,
     pub(super) broadcast: Option<Checked<Switch>>,
+    pub(super) send_kb_per_second: Option<Checked<Rate>>,
+    pub(super) peer_kb_per_second: Option<Checked<Rate>>,
+    pub(super) send_burst_kib: Option<Checked<Burst>>,
     pub(super) seeds: Option<List<Seed>>,
     pub(super) interfaces: Option<List<Pattern>>,
     pub(super) interfaces_denied: Option<List<Pattern>>,
@@ -56,6 +61,13 @@ pub(super) struct GroupSettings {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct LogSettings {
     pub(super) format: Option<Checked<LogFormat>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LocalSettings {
+    pub(super) dir: Option<Checked<GrantedFolder>>,
+    pub(super) group: Option<Checked<SystemGroup>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -166,6 +166,21 @@ impl Kind for GrantedFolder {
     }
 }
 
+/// A group of this device's users.
+#[derive(Debug)]
+pub(super) enum SystemGroup {}
+
+impl Kind for SystemGroup {
+    type Value = String;
+    const EXPECTED: &'static str =
+        "the name of a group of users, 1 to 32 of a-z, A-Z, 0-9, `-`, `_`, `.`";
+
+    fn from_text(text: &str) -> Option<String> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        ((1..=32).contains(&text.len()) && text.chars().all(fits)).then(|| text.to_owned())
+    }
+}
+
 /// What a plugin may do with a folder.
 #[derive(Debug)]
 pub(super) enum FolderAccess {}
@@ -203,6 +218,37 @@ impl Kind for FixedPort {
     fn from_integer(number: i64) -> Option<u16> {
         u16::try_from(number).ok().filter(|port| *port != 0)
     }
+}
+
+/// Thousands of bytes a second.
+#[derive(Debug)]
+pub(super) enum Rate {}
+
+impl Kind for Rate {
+    type Value = u32;
+    const EXPECTED: &'static str = "thousands of bytes a second: a whole number from 4 to 4000000";
+
+    fn from_integer(number: i64) -> Option<u32> {
+        within(number, 4, 4_000_000)
+    }
+}
+
+/// KiB at once.
+#[derive(Debug)]
+pub(super) enum Burst {}
+
+impl Kind for Burst {
+    type Value = u32;
+    const EXPECTED: &'static str = "KiB: a whole number from 4 to 65536";
+
+    fn from_integer(number: i64) -> Option<u32> {
+        within(number, 4, 65_536)
+    }
+}
+
+fn within(number: i64, least: u32, most: u32) -> Option<u32> {
+    let number = u32::try_from(number).ok()?;
+    (least..=most).contains(&number).then_some(number)
 }
 
 #[derive(Debug)]

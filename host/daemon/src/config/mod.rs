@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use consort_plugin_host::{Granted, LimitTable, StateTable};
-use consort_proto::{Access, PluginId};
+use consort_proto::{Access, PluginId, SendRate};
 use thiserror::Error;
 
 pub use key::KeyPath;
@@ -47,8 +47,19 @@ pub struct Config {
     pub network: Network,
     /// `[group]`: which devices are admitted.
     pub access: Access,
+    /// `[local]`.
+    pub local: LocalConfig,
     /// `[plugins.<id>]`, the operator's overlay.
     pub plugins: BTreeMap<PluginId, PluginOverlay>,
+}
+
+/// `[local]`: the sockets for programs on this device.
+#[derive(Clone, Debug, Default)]
+pub struct LocalConfig {
+    /// `dir`: the folder they are in. Default: `local` in the data folder.
+    pub dir: Option<PathBuf>,
+    /// `group`: the users who may open them besides the daemon's own.
+    pub group: Option<String>,
 }
 
 /// `[network]`.
@@ -63,6 +74,8 @@ pub struct Network {
     pub multicast: bool,
     /// `broadcast`: whether to send IPv4 broadcasts too.
     pub broadcast: bool,
+    /// `send_kb_per_second`, `peer_kb_per_second`, `send_burst_kib`: what plugins' messages may take.
+    pub send_rate: SendRate,
     /// `seeds`: `host:port` texts, names are resolved by the daemon again and again.
     pub seeds: Vec<String>,
     /// `interfaces`: patterns of interfaces to use; empty means all.

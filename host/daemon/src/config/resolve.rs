@@ -8,13 +8,13 @@ use std::io::{self, Read as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use consort_proto::Access;
+use consort_proto::{Access, SendRate};
 
 use super::file::{self, Mistake, Settings};
 use super::key::KeyPath;
 use super::kinds::{Checked, Kind, LogFormat, NAME_BYTES_MAX};
 use super::plugin::{self, FolderGrant, Granted};
-use super::{Config, ConfigError, DEFAULTS, Network, PluginOverlay};
+use super::{Config, ConfigError, DEFAULTS, LocalConfig, Network, PluginOverlay};
 
 /// Settings given on the command line.
 #[derive(Clone, Debug, Default)]
@@ -134,7 +134,7 @@ enum Shape {
 }
 
 /// The settings that a variable can set.
-const VARIABLES: [(&[&str], Shape); 14] = [
+const VARIABLES: [(&[&str], Shape); 19] = [
     (&["name"], Shape::Text),
     (&["data_dir"], Shape::Text),
     (&["plugins_dir"], Shape::Text),
@@ -143,12 +143,17 @@ const VARIABLES: [(&[&str], Shape); 14] = [
     (&["network", "discovery_port"], Shape::Number),
     (&["network", "multicast"], Shape::Switch),
     (&["network", "broadcast"], Shape::Switch),
+    (&["network", "send_kb_per_second"], Shape::Number),
+    (&["network", "peer_kb_per_second"], Shape::Number),
+    (&["network", "send_burst_kib"], Shape::Number),
     (&["network", "seeds"], Shape::List),
     (&["network", "interfaces"], Shape::List),
     (&["network", "interfaces_denied"], Shape::List),
     (&["group", "allow"], Shape::List),
     (&["group", "deny"], Shape::List),
     (&["log", "format"], Shape::Text),
+    (&["local", "dir"], Shape::Text),
+    (&["local", "group"], Shape::Text),
 ];
 
 /// Variables that begin like settings and are none.
@@ -184,6 +189,7 @@ pub fn resolve(flags: &Flags, around: &Surroundings) -> Result<Resolved, ConfigE
         make_absolute(&mut values, &KeyPath::new(&[key]), &around.current_dir);
     }
     let settings = file::check(nested(&values)).map_err(|mistake| invalid("settings", mistake))?;
+    check_local(&values)?;
     Ok(Resolved {
         log_format: required(settings.log.format.as_ref()),
         config: assemble(settings),
@@ -191,6 +197,24 @@ pub fn resolve(flags: &Flags, around: &Surroundings) -> Result<Resolved, ConfigE
         values,
         unknown_variables: unknown_variables(around),
     })
+}
+
+/// A group that may open sockets must be able to get to them, and the data folder is private.
+fn check_local(values: &Layer) -> Result<(), ConfigError> {
+    let (group, dir) = (
+        KeyPath::new(&["local", "group"]),
+        KeyPath::new(&["local", "dir"]),
+    );
+    match values.get(&group) {
+        Some(value) if !values.contains_key(&dir) => Err(ConfigError::Invalid {
+            place: value.origin.to_string(),
+            key: Some(group),
+            what: "it needs local.dir, a folder that the group can get to, as \"/run/consort\": \
+                the data folder is for its owner alone"
+                .to_owned(),
+        }),
+        Some(_) | None => Ok(()),
+    }
 }
 
 type Layer = BTreeMap<KeyPath, Value>;
@@ -470,6 +494,11 @@ fn assemble(settings: Settings) -> Config {
             discovery_port: required(network.discovery_port.as_ref()),
             multicast: required(network.multicast.as_ref()),
             broadcast: required(network.broadcast.as_ref()),
+            send_rate: SendRate {
+                bytes_per_second: required(network.send_kb_per_second.as_ref()) * 1_000,
+                peer_bytes_per_second: required(network.peer_kb_per_second.as_ref()) * 1_000,
+                burst: required(network.send_burst_kib.as_ref()) * 1_024,
+            },
             seeds: network.seeds.map(|list| list.0).unwrap_or_default(),
             interfaces: network.interfaces.map(|list| list.0).unwrap_or_default(),
             interfaces_denied: network
@@ -478,6 +507,10 @@ fn assemble(settings: Settings) -> Config {
                 .unwrap_or_default(),
         },
         access: access(settings.group),
+        local: LocalConfig {
+            dir: settings.local.dir.map(|dir| dir.0),
+            group: settings.local.group.map(|group| group.0),
+        },
         plugins: settings
             .plugins
             .into_iter()
@@ -557,6 +590,7 @@ mod tests {
         assert_eq!(listen, ["0.0.0.0:4747", "[::]:4747"]);
         assert_eq!(config.network.discovery_port, 4748);
         assert!(config.network.multicast && !config.network.broadcast);
+        assert_eq!(config.network.send_rate, SendRate::default());
         assert!(config.network.seeds.is_empty() && config.plugins.is_empty());
         assert_eq!(resolved.log_format, LogFormat::Human);
         assert_eq!(origin(&resolved, &["network", "port"]), Origin::Default);
@@ -647,6 +681,31 @@ mod tests {
         assert!(
             missing.contains("configuration file /start/none.toml"),
             "{missing}"
+        );
+    }
+
+    #[test]
+    fn a_group_for_local_programs_needs_a_folder_it_can_get_to() {
+        let settings = |variables: &[(&str, &str)]| {
+            let home = [("HOME", "/h")];
+            let all: Vec<_> = home.iter().chain(variables).copied().collect();
+            resolve(&Flags::default(), &around(&all))
+        };
+        let group = ("CONSORT_LOCAL_GROUP", "kiosk");
+        let said = settings(&[group]).expect_err("no folder").to_string();
+        assert!(
+            said.starts_with("$CONSORT_LOCAL_GROUP: local.group: "),
+            "{said}"
+        );
+        assert!(said.contains("local.dir"), "{said}");
+        let both = settings(&[group, ("CONSORT_LOCAL_DIR", "/run/consort")]).expect("valid");
+        let local = both.config.local;
+        assert_eq!(local.group.as_deref(), Some("kiosk"));
+        assert_eq!(local.dir, Some(PathBuf::from("/run/consort")));
+        let relative = settings(&[("CONSORT_LOCAL_DIR", "run")]).expect_err("relative");
+        assert!(
+            relative.to_string().contains("begins with `/`"),
+            "{relative}"
         );
     }
 

@@ -16,7 +16,7 @@ pub mod server;
 pub mod types;
 
 /// What every system takes as path of a socket, with room to spare.
-const PATH_MAX: usize = 100;
+pub(crate) const PATH_MAX: usize = 100;
 /// Beside the data, says where the socket is if it is elsewhere.
 const PATH_FILE: &str = "control.path";
 /// The request for a [`types::Status`].
@@ -47,6 +47,24 @@ fn runtime_dirs() -> Vec<PathBuf> {
     dirs.push(std::env::temp_dir().join(format!("consort-{user}")));
     dirs.push(PathBuf::from(format!("/tmp/consort-{user}")));
     dirs
+}
+
+/// A path for a socket that is to be at `wanted`, which is too long: in the first runtime folder that
+/// is private and has room, always the same for the same one.
+pub(crate) fn path_elsewhere(wanted: &Path) -> io::Result<PathBuf> {
+    let name = hashed_name(wanted)?;
+    let mut last = io::Error::other("every runtime folder has too long a name");
+    for dir in runtime_dirs() {
+        let path = dir.join(&name);
+        if path.as_os_str().len() > PATH_MAX {
+            continue;
+        }
+        match server::private(&dir) {
+            Ok(()) => return Ok(path),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// The socket's name outside the data folder: the same for the same data folder.

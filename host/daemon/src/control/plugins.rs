@@ -1,6 +1,7 @@
 //! What the control socket answers about one plugin, and the orders it takes for it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::UNIX_EPOCH;
 
@@ -15,9 +16,16 @@ use consort_proto::{InvalidPluginId, PluginId};
 use serde::{Deserialize, Serialize};
 
 use super::types::VERSION;
+use crate::local::Bridge;
 
-/// The plugin host, once it was started.
-pub type Hosted = Arc<OnceLock<Arc<PluginHost>>>;
+/// The plugin host, once it was started, and what its plugins reach local programs by.
+#[derive(Clone, Debug, Default)]
+pub struct Hosted {
+    /// Runs the plugins.
+    pub host: Arc<OnceLock<Arc<PluginHost>>>,
+    /// The sockets for local programs.
+    pub bridge: Arc<OnceLock<Arc<Bridge>>>,
+}
 
 /// One plugin, as `consort plugin inspect --json` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +44,9 @@ pub struct PluginInspection {
     pub last_fault: Option<String>,
     /// Messages that were dropped because it was too slow or not running.
     pub dropped_messages: u64,
+    /// Messages for local programs that were refused: without the capability, beyond the quota, or
+    /// too large.
+    pub refused_publishes: u64,
     /// What holds for the content that counts; null before there is one.
     pub holds: Option<PluginHolds>,
 }
@@ -83,6 +94,10 @@ pub struct CappedLimit {
 pub struct HeldCapabilities {
     /// The folders it has.
     pub files: Vec<HeldFolder>,
+    /// Whether it talks with programs on this device.
+    pub local: bool,
+    /// The socket for those programs; null where there is none.
+    pub local_socket: Option<String>,
     /// What it asks for and does not get.
     pub refused: Vec<RefusedCapability>,
 }
@@ -156,7 +171,11 @@ pub struct PluginLogLine {
 impl PluginInspection {
     /// What the host knows of a plugin.
     #[must_use]
-    pub fn new(status: PluginHostStatus, details: Option<&PluginDetails>) -> Self {
+    pub fn new(
+        status: PluginHostStatus,
+        details: Option<&PluginDetails>,
+        local_socket: Option<PathBuf>,
+    ) -> Self {
         Self {
             v: VERSION,
             id: status.id.to_string(),
@@ -165,12 +184,13 @@ impl PluginInspection {
             content_hash: status.hash,
             last_fault: status.last_fault,
             dropped_messages: status.dropped_messages,
-            holds: details.map(holds),
+            refused_publishes: status.refused_publishes,
+            holds: details.map(|details| holds(details, local_socket)),
         }
     }
 }
 
-fn holds(details: &PluginDetails) -> PluginHolds {
+fn holds(details: &PluginDetails, local_socket: Option<PathBuf>) -> PluginHolds {
     let capped = details.capped.iter().map(|capped| CappedLimit {
         key: capped.key.to_owned(),
         asked: capped.asked,
@@ -186,7 +206,7 @@ fn holds(details: &PluginDetails) -> PluginHolds {
         config_keys: details.config.keys().cloned().collect(),
         limits: limits.collect(),
         capped: capped.collect(),
-        capabilities: held(details),
+        capabilities: held(details, local_socket),
         replicated_state: HeldState {
             interval_ms: u64::try_from(details.state.interval.as_millis()).unwrap_or(u64::MAX),
             quota_bytes: details.state.quota,
@@ -197,7 +217,7 @@ fn holds(details: &PluginDetails) -> PluginHolds {
     }
 }
 
-fn held(details: &PluginDetails) -> HeldCapabilities {
+fn held(details: &PluginDetails, local_socket: Option<PathBuf>) -> HeldCapabilities {
     let files = details
         .capabilities
         .files
@@ -214,6 +234,8 @@ fn held(details: &PluginDetails) -> HeldCapabilities {
     });
     HeldCapabilities {
         files: files.collect(),
+        local: details.capabilities.local,
+        local_socket: local_socket.map(|path| path.display().to_string()),
         refused: refused.collect(),
     }
 }
@@ -246,7 +268,9 @@ pub(super) async fn inspect(State(hosted): State<Hosted>, Path(id): Path<String>
     let status = host.status().into_iter().find(|status| status.id == id);
     match status {
         Some(status) => {
-            Json(PluginInspection::new(status, host.details(&id).as_deref())).into_response()
+            let socket = hosted.bridge.get().and_then(|bridge| bridge.path(&id));
+            let details = host.details(&id);
+            Json(PluginInspection::new(status, details.as_deref(), socket)).into_response()
         }
         None => refused(&OrderError::Unknown(id)),
     }
@@ -303,7 +327,7 @@ pub(super) async fn order(
 }
 
 fn find(hosted: &Hosted, id: &str) -> Result<(Arc<PluginHost>, PluginId), NotFound> {
-    let host = hosted.get().ok_or(NotFound::Starting)?;
+    let host = hosted.host.get().ok_or(NotFound::Starting)?;
     let id = PluginId::new(id.to_owned()).map_err(NotFound::NoId)?;
     Ok((Arc::clone(host), id))
 }

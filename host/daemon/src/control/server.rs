@@ -146,7 +146,7 @@ fn listen_elsewhere(data_dir: &Path) -> io::Result<(UnixListener, PathBuf)> {
 }
 
 /// Makes sure that a folder, which may lie where everybody writes, is this user's alone.
-fn private(dir: &Path) -> io::Result<()> {
+pub(super) fn private(dir: &Path) -> io::Result<()> {
     make_private_dir(dir)?;
     let found = fs::symlink_metadata(dir)?;
     let mine = found.is_dir() && found.uid() == nix::unistd::geteuid().as_raw();

@@ -69,6 +69,7 @@ impl Daemon {
             discovery_port: 1,
             multicast: false,
             broadcast: false,
+            send_rate: consort_proto::SendRate::default(),
             seeds: vec![],
             interfaces: vec![],
             interfaces_denied: vec![],

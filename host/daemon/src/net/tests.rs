@@ -14,6 +14,7 @@ fn settings(listen: &[&str]) -> Network {
         discovery_port: 0,
         multicast: false,
         broadcast: false,
+        send_rate: consort_proto::SendRate::default(),
         seeds: vec![],
         interfaces: vec![],
         interfaces_denied: vec![],

@@ -21,11 +21,13 @@ fn config(dir: &std::path::Path, listen: &str) -> Config {
             discovery_port: 1,
             multicast: false,
             broadcast: false,
+            send_rate: consort_proto::SendRate::default(),
             seeds: vec![],
             interfaces: vec![],
             interfaces_denied: vec![],
         },
         access: consort_proto::Access::default(),
+        local: crate::config::LocalConfig::default(),
         plugins: std::collections::BTreeMap::new(),
     }
 }

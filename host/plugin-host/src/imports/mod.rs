@@ -9,6 +9,7 @@ mod counters;
 mod device_state;
 mod group;
 mod leader_state;
+mod local;
 mod log;
 mod messages;
 mod shared_state;

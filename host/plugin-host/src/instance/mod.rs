@@ -22,7 +22,7 @@ use wasmtime::{Store, Trap};
 
 use crate::ClockReading;
 use crate::allowance::Limits;
-use crate::bindings::exports::consort::plugin::lifecycle;
+use crate::bindings::exports::consort::plugin::{lifecycle, local_events};
 use crate::capabilities::FolderGrant;
 use crate::clock::GuestClock;
 use crate::code::{Code, Exports};
@@ -30,6 +30,7 @@ use crate::compile::innermost;
 use crate::fault::{Fault, HostFault};
 use crate::guest::Guest;
 use crate::limits;
+use crate::local::{self, LOCAL_PAYLOAD_MAX, LocalAnswer, LocalMessage, LocalRequestError};
 use crate::metering::Metering;
 use crate::plugin_log::{LogSink, SharedLog, printable};
 use crate::view::View;
@@ -50,6 +51,8 @@ pub struct InstanceSettings {
     pub limits: Limits,
     /// The folders it has, as `/<name>`. With any, a run also depends on what is in them.
     pub files: BTreeMap<String, FolderGrant>,
+    /// Whether it may talk with the programs on this device.
+    pub local: bool,
     /// With the device, the plugin and `run` it decides all that is random.
     pub seed: [u8; 32],
     /// Counts the instances of this plugin since the seed was made.
@@ -71,6 +74,20 @@ impl std::fmt::Debug for InstanceSettings {
 pub struct Outcome {
     /// What the plugin asks of its group, in order.
     pub commands: Vec<PluginCommand>,
+    /// What it tells the programs on this device, in order.
+    pub published: Vec<LocalMessage>,
+    /// Messages for local programs that were refused: without the capability, beyond the quota, or
+    /// too large.
+    pub publishes_refused: u64,
+}
+
+impl Outcome {
+    /// Adds what a later callback left behind.
+    pub fn extend(&mut self, later: Self) {
+        self.commands.extend(later.commands);
+        self.published.extend(later.published);
+        self.publishes_refused += later.publishes_refused;
+    }
 }
 
 /// Why an instance does not start or take over.
@@ -204,11 +221,49 @@ impl Instance {
                 }
             });
             match result {
-                Ok(outcome) => all.commands.extend(outcome.commands),
+                Ok(outcome) => all.extend(outcome),
                 Err(fault) => return (all, Err(fault)),
             }
         }
         (all, Ok(()))
+    }
+
+    /// Asks the plugin in the name of a program on this device. Without the capability, or the
+    /// export `local-events`, the plugin is not called.
+    ///
+    /// # Errors
+    /// The callback faulted; the instance is dead.
+    pub fn local_request(
+        &mut self,
+        topic: &str,
+        payload: &[u8],
+        reading: ClockReading,
+    ) -> Result<(LocalAnswer, Outcome), Fault> {
+        if !self.store.data().local.held {
+            return Ok((Err(LocalRequestError::NotGranted), Outcome::default()));
+        }
+        if let Err(wrong) = local::check(topic, payload) {
+            return Ok((Err(wrong), Outcome::default()));
+        }
+        let budget = self.limits.cpu;
+        let (answer, outcome) =
+            self.call("on-local-request", budget, reading, |exports, store| {
+                let export = exports.local_events.as_ref();
+                let call = |export: &local_events::Guest| {
+                    export.call_on_local_request(store, topic, payload)
+                };
+                export.map(call).transpose()
+            })?;
+        let answer = match answer {
+            None => Err(LocalRequestError::NotOffered),
+            Some(Err(text)) => Err(LocalRequestError::Failed(printable(&text))),
+            Some(Ok(answer)) if answer.len() > LOCAL_PAYLOAD_MAX => {
+                let bytes = answer.len();
+                Err(LocalRequestError::AnswerTooLarge { bytes })
+            }
+            Some(Ok(answer)) => Ok(answer.into()),
+        };
+        Ok((answer, outcome))
     }
 
     /// Whether the plugin hands anything to its successor.
@@ -335,9 +390,9 @@ impl Instance {
         metering.arm(store, budget);
         let result = run(exports, store);
         metering.settle(store, budget);
-        let commands = store.data_mut().end_call();
+        let outcome = store.data_mut().end_call();
         match result {
-            Ok(value) => Ok((value, Outcome { commands })),
+            Ok(value) => Ok((value, outcome)),
             Err(error) => Err(fault(name, &error, store, metering, budget)),
         }
     }
@@ -350,6 +405,7 @@ fn guest(settings: InstanceSettings) -> Guest {
         config,
         limits,
         files,
+        local,
         seed,
         run,
         log,
@@ -363,7 +419,8 @@ fn guest(settings: InstanceSettings) -> Guest {
         run,
     };
     let wasi = wasi::context(&clock.wasi(), &random, &log, &files);
-    Guest::new(config, View::new(this_device), clock, &limits, log, wasi)
+    let view = View::new(this_device);
+    Guest::new(config, view, clock, &limits, local, log, wasi)
 }
 
 /// A trap in the start function is a fault like any other; everything else is the file's.

@@ -7,6 +7,7 @@
 //! order.
 
 mod life;
+mod local;
 mod reload;
 mod start;
 
@@ -29,7 +30,7 @@ use crate::mailbox::{Mailbox, Taken, is_message};
 use crate::manifest::Settings;
 use crate::status::{Board, GroupClock, HostEvent, PluginDetails};
 use crate::view::{Effect, View};
-use crate::{ClockReading, Code, Fault, Instance, Level, Outcome, ShutdownReason};
+use crate::{ClockReading, Code, Fault, Instance, Level, LocalRequest, Outcome, ShutdownReason};
 
 /// The longest sleep; group time may run a little faster than this machine's clock.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
@@ -44,6 +45,9 @@ pub(crate) struct Surroundings {
     /// Instances made so far; each has random streams of its own.
     pub(crate) runs: AtomicU64,
 }
+
+/// What waits for one plugin's thread.
+pub(crate) type PluginMailbox = Mailbox<Control, LocalRequest>;
 
 /// What the host tells a plugin's thread.
 pub(crate) enum Control {
@@ -109,7 +113,7 @@ impl Candidate {
 pub(crate) struct Supervisor {
     id: PluginId,
     surroundings: Arc<Surroundings>,
-    mailbox: Arc<Mailbox<Control>>,
+    mailbox: Arc<PluginMailbox>,
     board: Board,
     view: View,
     life: Life,
@@ -118,6 +122,8 @@ pub(crate) struct Supervisor {
     quota: Option<SendQuota>,
     /// As the daemon was told.
     state_config: Option<StateConfig>,
+    /// As the daemon was told.
+    local: bool,
     candidate: Option<Arc<Candidate>>,
     generation: u64,
     backoff: Backoff,
@@ -127,7 +133,7 @@ impl Supervisor {
     pub(crate) fn new(
         id: PluginId,
         surroundings: Arc<Surroundings>,
-        mailbox: Arc<Mailbox<Control>>,
+        mailbox: Arc<PluginMailbox>,
         board: Board,
     ) -> Self {
         let seed = Sha256::new()
@@ -140,6 +146,7 @@ impl Supervisor {
             announced: Announced::Down,
             quota: None,
             state_config: None,
+            local: false,
             candidate: None,
             generation: 0,
             backoff: Backoff::new(seed.finalize().into()),
@@ -157,6 +164,7 @@ impl Supervisor {
             match self.mailbox.take(self.wake_at()) {
                 Taken::Control(Control::Stop(reason)) => return self.stop(reason),
                 Taken::Control(control) => self.handle_control(control),
+                Taken::Request(request) => self.handle_request(request),
                 Taken::Events(events) => {
                     for event in events {
                         self.handle_event(&event);
@@ -173,6 +181,7 @@ impl Supervisor {
     pub(crate) fn step(&mut self) {
         match self.mailbox.next() {
             Some(Taken::Control(control)) => self.handle_control(control),
+            Some(Taken::Request(request)) => self.handle_request(request),
             Some(Taken::Events(events)) => {
                 for event in events {
                     self.handle_event(&event);
@@ -221,7 +230,7 @@ impl Supervisor {
                     .is_some_and(|due| due <= reading.group_time_us)
                 {
                     let (outcome, result) = running.instance.fire_timers(reading);
-                    self.send(outcome.commands);
+                    self.send(outcome);
                     self.finish(result.map(|()| Outcome::default()));
                 }
             }
@@ -287,7 +296,7 @@ impl Supervisor {
 
     fn finish(&mut self, result: Result<Outcome, Fault>) {
         match result {
-            Ok(outcome) => self.send(outcome.commands),
+            Ok(outcome) => self.send(outcome),
             Err(fault) => self.fault(&fault),
         }
     }
@@ -304,11 +313,11 @@ impl Supervisor {
     /// Ends an instance in order. A fault in its last callbacks changes nothing any more.
     fn unload(&mut self, mut instance: Instance, reason: ShutdownReason) {
         let result = instance.demote(self.reading()).and_then(|outcome| {
-            self.send(outcome.commands);
+            self.send(outcome);
             instance.shutdown(reason, self.reading())
         });
         match result {
-            Ok(outcome) => self.send(outcome.commands),
+            Ok(outcome) => self.send(outcome),
             Err(fault) => {
                 warn!(plugin = %self.id, file = %self.file(), cause = %fault, "plugin faulted while it was unloaded");
             }
@@ -321,6 +330,12 @@ impl Supervisor {
         };
         let (quota, state) = (candidate.settings.limits.quota(), candidate.state_config());
         let spec = candidate.settings.spec.clone();
+        let local = candidate.settings.capabilities.local;
+        if self.local != local {
+            self.local = local;
+            let (id, held) = (self.id.clone(), local);
+            (self.surroundings.out)(HostEvent::Local { id, held });
+        }
         if self.quota != Some(quota) || self.announced == Announced::Down {
             self.quota = Some(quota);
             let id = self.id.clone();
@@ -340,19 +355,31 @@ impl Supervisor {
     fn announce_down(&mut self) {
         if self.announced != Announced::Down {
             self.announced = Announced::Down;
+            self.local = false;
             (self.surroundings.out)(HostEvent::Down(self.id.clone()));
         }
     }
 
-    /// Hands commands to the daemon. Writes are what the plugin ought to know from here on.
-    fn send(&mut self, commands: Vec<PluginCommand>) {
+    /// Hands what a callback left behind to the daemon. Writes are what the plugin ought to know from
+    /// here on.
+    fn send(&mut self, outcome: Outcome) {
+        let Outcome {
+            commands,
+            published: messages,
+            publishes_refused,
+        } = outcome;
         let reading = self.reading();
         lay_over(self.view.state_mut(), &commands, reading);
         if !commands.is_empty() {
-            (self.surroundings.out)(HostEvent::Commands {
-                id: self.id.clone(),
-                commands,
-            });
+            let id = self.id.clone();
+            (self.surroundings.out)(HostEvent::Commands { id, commands });
+        }
+        if !messages.is_empty() {
+            let id = self.id.clone();
+            (self.surroundings.out)(HostEvent::Published { id, messages });
+        }
+        if publishes_refused > 0 {
+            self.board.lock().refused_publishes += publishes_refused;
         }
     }
 

@@ -5,19 +5,18 @@
 //! kept back and any failure leaves the old one as it was. The group notices nothing, unless the
 //! version changed.
 
-use consort_proto::PluginCommand;
 use tracing::{info, warn};
 
 use super::life::{Life, Running};
 use super::start::as_fault;
 use super::{Candidate, Supervisor};
-use crate::{Instance, ShutdownReason, StartError};
+use crate::{Instance, Outcome, ShutdownReason, StartError};
 
 /// A new generation before the commit.
 struct Successor {
     instance: Instance,
     /// What it asked for so far.
-    kept_back: Vec<PluginCommand>,
+    kept_back: Outcome,
     /// The old one faulted in its `save`: it can neither run on nor be unloaded in order.
     predecessor_lost: bool,
 }
@@ -71,19 +70,18 @@ impl Supervisor {
         old: &mut Instance,
         candidate: &Candidate,
     ) -> Result<Successor, StartError> {
-        let (mut instance, setup) = self.launch(candidate)?;
-        let mut kept_back = setup.commands;
+        let (mut instance, mut kept_back) = self.launch(candidate)?;
         let mut predecessor_lost = false;
         if instance.has_handover() {
             match old.save(self.reading()) {
                 Ok(None) => {}
                 Ok(Some((saved, outcome))) => {
-                    self.send(outcome.commands);
-                    instance.set_state(self.state_for(candidate, &kept_back));
+                    self.send(outcome);
+                    instance.set_state(self.state_for(candidate, &kept_back.commands));
                     let from = self.candidate.as_ref().map(|c| c.settings.spec.version);
                     let restored =
                         instance.restore(&saved, from.unwrap_or_default(), self.reading())?;
-                    kept_back.extend(restored.commands);
+                    kept_back.extend(restored);
                 }
                 Err(fault) => {
                     warn!(
@@ -109,9 +107,6 @@ impl Supervisor {
         if let Some(candidate) = candidate {
             self.adopt(candidate);
         }
-        let setup = crate::Outcome {
-            commands: successor.kept_back,
-        };
-        self.activate(successor.instance, setup);
+        self.activate(successor.instance, successor.kept_back);
     }
 }

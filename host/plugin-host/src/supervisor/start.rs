@@ -74,6 +74,7 @@ impl Supervisor {
             config: Arc::clone(&candidate.settings.config),
             limits: candidate.settings.limits.clone(),
             files: candidate.settings.capabilities.files.clone(),
+            local: candidate.settings.capabilities.local,
             seed: self.surroundings.seed,
             run: self.surroundings.runs.fetch_add(1, Ordering::Relaxed),
             log: Box::new(TracingLog {
@@ -121,7 +122,7 @@ impl Supervisor {
     /// An instance passed `setup`: it runs from here on, and learns what its plugin ought to know.
     pub(super) fn activate(&mut self, mut instance: Instance, setup: Outcome) {
         self.announce_up();
-        self.send(setup.commands);
+        self.send(setup);
         // A predecessor may have written since this one was set up.
         instance.set_state(self.view.state().clone());
         let running = Running {

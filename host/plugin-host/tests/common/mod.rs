@@ -4,6 +4,8 @@
 #![allow(dead_code, reason = "each test file uses a part of this one")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+pub(crate) mod tour;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -328,6 +330,14 @@ impl World {
             );
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// All that the daemon was told about a plugin.
+    pub(crate) fn events(&self, id: &str) -> Vec<HostEvent> {
+        let id = plugin_id(id);
+        let events = self.events.lock().unwrap();
+        let about = events.iter().filter(|(_, event)| *event.plugin() == id);
+        about.map(|(_, event)| event.clone()).collect()
     }
 
     /// What the daemon was told about a plugin, without commands, in short.

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::id::{BootId, LowOrderKey, PublicKey};
 use crate::keys::{GroupKeys, Kid};
-use crate::wire::header::{BEACON_LEN, Flags, Kind, TAG_LEN, classify};
+use crate::wire::header::{BEACON_LEN, Flags, Kind, TAG_LEN, is_beacon};
 
 const KID: usize = 1;
 const NONCE: usize = 5;
@@ -39,8 +39,8 @@ pub(crate) struct Beacon {
 /// Why a datagram was refused as a beacon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum BeaconError {
-    /// It is no beacon of this version by its first byte and size.
-    #[error("no beacon of this protocol version")]
+    /// It is no beacon by its first byte and size.
+    #[error("no beacon")]
     Malformed,
     /// It was sealed under another secret.
     #[error("a beacon of another group, or of a device with another group secret")]
@@ -53,10 +53,10 @@ pub(crate) enum BeaconError {
     LowOrderKey(#[from] LowOrderKey),
 }
 
-/// Seals a beacon with a random nonce.
+/// Seals a beacon with a random nonce, under the lowest version that its device speaks.
 pub(crate) fn seal(keys: &GroupKeys, rng: &mut ChaCha12Rng, beacon: &Beacon) -> [u8; BEACON_LEN] {
     let mut packet = [0; BEACON_LEN];
-    packet[0] = Kind::Beacon.first_byte();
+    packet[0] = beacon.flags.versions().0 << 4 | (Kind::Beacon.first_byte() & 0x0f);
     packet[KID..NONCE].copy_from_slice(&keys.kid);
     rng.fill_bytes(&mut packet[NONCE..BODY]);
     write_body(beacon, &mut packet[BODY..TAG]);
@@ -71,15 +71,15 @@ pub(crate) fn seal(keys: &GroupKeys, rng: &mut ChaCha12Rng, beacon: &Beacon) -> 
 
 /// The secret that a datagram of a beacon's size says it is sealed under.
 pub(crate) fn kid(datagram: &[u8]) -> Option<Kid> {
-    (classify(datagram) == Kind::Beacon).then(|| array(&datagram[KID..NONCE]))
+    is_beacon(datagram).then(|| array(&datagram[KID..NONCE]))
 }
 
-/// Opens a beacon that was sealed with the same secret.
+/// Opens a beacon that was sealed with the same secret, of whichever version.
 ///
 /// # Errors
 /// The datagram is no beacon, of another group, forged, or names an unusable key.
 pub(crate) fn open(keys: &GroupKeys, datagram: &[u8]) -> Result<Beacon, BeaconError> {
-    if classify(datagram) != Kind::Beacon {
+    if !is_beacon(datagram) {
         return Err(BeaconError::Malformed);
     }
     if datagram[KID..NONCE] != keys.kid {

@@ -31,8 +31,8 @@ use foca::{
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 
-use identity::MemberCodec;
 pub(crate) use identity::{CodecError, MemberId};
+use identity::{MEMBER_LEN, MemberCodec};
 
 use crate::id::NodeId;
 use crate::mutant::{self, Mutant};
@@ -77,6 +77,8 @@ pub(crate) struct Membership {
     queue: Queue,
     noticed: BTreeMap<NodeId, Time>,
     suspects: BTreeMap<NodeId, Suspect>,
+    /// A packet without what is known; kept for its room.
+    news: Vec<u8>,
 }
 
 /// A member that this device's own probes did not reach, as it was then.
@@ -96,6 +98,7 @@ impl Membership {
             queue: Queue::default(),
             noticed: BTreeMap::new(),
             suspects: BTreeMap::new(),
+            news: Vec::new(),
         }
     }
 
@@ -113,9 +116,48 @@ impl Membership {
             return Err(PacketError::ForeignSender);
         }
         self.queue.now = now;
-        let handled = self.foca.handle_data(packet, &mut self.queue);
+        let mut news = core::mem::take(&mut self.news);
+        let handled = if self.leave_out_old(packet, packet.len() - peek.len(), &mut news) {
+            self.foca.handle_data(&news, &mut self.queue)
+        } else {
+            self.foca.handle_data(packet, &mut self.queue)
+        };
+        self.news = news;
         self.notice_if_useless(now, header.src);
         handled.map_err(|e| PacketError::Malformed(e.to_string()))
+    }
+
+    /// Writes the packet, whose members begin at `head`, without those of whom it says what foca
+    /// knows: that they are alive, under the number known and in its first incarnation. Returns
+    /// whether there are any. foca would change nothing for them, after a search through all
+    /// members for each, and gossip tells of seventy at a time.
+    fn leave_out_old(&self, packet: &[u8], head: usize, news: &mut Vec<u8>) -> bool {
+        let (header, body) = packet.split_at(head);
+        let Some((count, body)) = body.split_first_chunk() else {
+            return false;
+        };
+        let count = usize::from(u16::from_be_bytes(*count));
+        let Some((members, rest)) = body.split_at_checked(count * MEMBER_LEN) else {
+            return false;
+        };
+        let is_old = |member: &[u8]| {
+            let member = MemberCodec.decode_member(member);
+            member.is_ok_and(|member| {
+                let known = self.queue.active.get(&member.id().node);
+                (member.state(), member.incarnation()) == (State::Alive, 0)
+                    && known == Some(member.id())
+            })
+        };
+        news.clear();
+        news.extend_from_slice(header);
+        news.extend_from_slice(&[0, 0]);
+        for member in members.chunks(MEMBER_LEN).filter(|member| !is_old(member)) {
+            news.extend_from_slice(member);
+        }
+        let left = (news.len() - head - 2) / MEMBER_LEN;
+        news[head..head + 2].copy_from_slice(&(left as u16).to_be_bytes());
+        news.extend_from_slice(rest);
+        left < count
     }
 
     /// A device that is no member came in touch: asks it to let this one join, and tells it where

@@ -1,8 +1,7 @@
 //! Memberships wired to one another without a network.
 
-use bytes::Buf;
+use bytes::{Buf, BufMut};
 
-use super::identity::MEMBER_LEN;
 use super::*;
 use crate::MAX_DATAGRAM;
 use crate::wire::header::DATA_OVERHEAD;
@@ -318,4 +317,52 @@ fn a_suspicion_of_our_own_removes_who_is_silent_and_not_who_answers() {
     mesh.down.sort_unstable();
     mesh.down.dedup();
     assert_eq!(mesh.down.len(), 4, "once at each");
+}
+
+#[test]
+fn what_is_known_of_members_is_left_out_and_nothing_else() {
+    let mut mesh = Mesh::new(4);
+    let one = mesh.of(1);
+    let number = |node| MemberId::at_boot(NodeId(node), 1);
+    let header = Header {
+        src: number(2),
+        src_incarnation: 0,
+        dst: number(1),
+        message: Message::Gossip,
+    };
+    let pack = |members: &[Member<MemberId>], rest: &[u8]| {
+        let mut packet = Vec::new();
+        MemberCodec
+            .encode_header(&header, &mut packet)
+            .expect("room");
+        let head = packet.len();
+        packet.put_u16(members.len() as u16);
+        for member in members {
+            MemberCodec
+                .encode_member(member, &mut packet)
+                .expect("room");
+        }
+        packet.extend_from_slice(rest);
+        (packet, head)
+    };
+    let alive = |node| Member::new(number(node), 0, State::Alive);
+    let news = [
+        Member::new(number(3), 0, State::Suspect),
+        Member::new(number(3), 1, State::Alive),
+        Member::new(MemberId::at_boot(NodeId(4), 2), 0, State::Alive),
+        alive(9),
+        alive(1),
+    ];
+    let mut all = vec![alive(3)];
+    all.extend(news.iter().cloned());
+    all.push(alive(4));
+    let ((packet, head), mut left) = (pack(&all, b"rest"), Vec::new());
+    assert!(one.leave_out_old(&packet, head, &mut left));
+    assert_eq!(left, pack(&news, b"rest").0);
+    let (packet, head) = pack(&news, b"");
+    assert!(!one.leave_out_old(&packet, head, &mut left), "all is news");
+    for cut in head..pack(&all, b"").0.len() {
+        let (packet, head) = pack(&all, b"");
+        assert!(!one.leave_out_old(&packet[..cut], head, &mut left), "{cut}");
+    }
 }

@@ -9,7 +9,7 @@ use super::{Node, ctx};
 use crate::ctx::Ctx;
 use crate::id::NodeId;
 use crate::session::MAX_PLAINTEXT;
-use crate::wire::message::{Message, shorten_last};
+use crate::wire::message::{FRAME_HEADER, Message, shorten_last};
 
 /// What the last frame of a datagram saves.
 const SAVED: usize = 2;
@@ -22,7 +22,14 @@ pub(super) struct Batch {
     order: Vec<NodeId>,
     /// Empty buffers.
     spare: Vec<Vec<u8>>,
+    /// Whether messages are sent as a later minor version might: for tests.
+    later: bool,
 }
+
+/// A message that this version does not know.
+const UNKNOWN: [u8; 5] = [63, 0, 2, 0xc3, 0xc0];
+/// The body of a message that is sent as a later version might is no longer than this.
+const LATER_MAX: usize = 900;
 
 /// Empty buffers kept.
 const SPARE_MAX: usize = 32;
@@ -35,6 +42,10 @@ struct Frames {
 }
 
 impl Batch {
+    pub(super) const fn speak_later(&mut self) {
+        self.later = true;
+    }
+
     /// Appends a frame. What does not fit the datagram with it is handed to `seal` first.
     fn append(&mut self, to: NodeId, write: impl FnOnce(&mut Vec<u8>), seal: impl FnOnce(&[u8])) {
         let spare = &mut self.spare;
@@ -47,6 +58,11 @@ impl Batch {
             self.order.push(to);
         }
         write(&mut frames.bytes);
+        let last = if self.later {
+            make_later(&mut frames.bytes, start)
+        } else {
+            start
+        };
         if frames.bytes.len() > MAX_PLAINTEXT + SAVED && start > 0 {
             let mut next = self.spare.pop().unwrap_or_default();
             next.extend_from_slice(&frames.bytes[start..]);
@@ -54,10 +70,10 @@ impl Batch {
             shorten_last(&mut frames.bytes, frames.last);
             seal(&frames.bytes);
             let sealed = core::mem::replace(&mut frames.bytes, next);
-            frames.last = 0;
+            frames.last = last - start;
             self.keep(sealed);
         } else {
-            frames.last = start;
+            frames.last = last;
         }
     }
 
@@ -67,6 +83,23 @@ impl Batch {
             self.spare.push(buffer);
         }
     }
+}
+
+/// Puts a message of unknown kind before the frame at `start`, and a field behind those of its
+/// array. Returns where the frame is.
+fn make_later(frames: &mut Vec<u8>, start: usize) -> usize {
+    let body = start + FRAME_HEADER;
+    let is_packed = !matches!(frames[start], 5 | 15 | 16 | 20..=23);
+    let is_short = frames.len() - body <= LATER_MAX;
+    if !(is_packed && is_short && matches!(frames[body], 0x90..0x9f)) {
+        return start;
+    }
+    frames[body] += 1;
+    frames.extend_from_slice(&[0x92, 7, 0xc0]);
+    let length = (frames.len() - body) as u16;
+    frames[start + 1..body].copy_from_slice(&length.to_be_bytes());
+    frames.splice(start..start, UNKNOWN);
+    start + UNKNOWN.len()
 }
 
 impl Node {

@@ -9,7 +9,6 @@ use crate::event::{Address, RemovalReason};
 use crate::id::{BootId, NodeId, PublicKey};
 use crate::pace::is_large;
 use crate::session::SessionEvent;
-use crate::wire::message::Message;
 
 /// For how long the session with a missing device is kept.
 const MISSING_SESSION_LIFE: Duration = Duration::from_secs(30);
@@ -71,8 +70,7 @@ impl Node {
         self.keyring_connected(node);
         self.liveness.connected(now, node);
         self.liveness.heard(now, node);
-        let record = Message::Record(self.own_record());
-        self.send(node, &record);
+        self.tell_record(node, false);
         for seen in self.clones_seen() {
             self.send(node, &seen);
         }

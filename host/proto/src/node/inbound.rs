@@ -13,17 +13,14 @@ use crate::election::Input;
 use crate::event::Address;
 use crate::id::{NodeId, PublicKey};
 use crate::liveness::{Echo, stamp};
-use crate::mutant::{self, Mutant};
 use crate::session::Incoming;
 use crate::time::Time;
-use crate::wire::header::{Kind, classify};
+use crate::wire::header::is_beacon;
 use crate::wire::message::{
-    Frames, Heartbeat, HeartbeatAck, Introduce, Message, Ping, Pong, Query, Record, RecordRequest,
-    Vouch, WhoIs,
+    DecodeError, Frames, Heartbeat, HeartbeatAck, Introduce, Message, Ping, Pong, Query, Vouch,
+    WhoIs,
 };
 
-/// How often a device is asked for its record.
-const RECORD_ASK_PERIOD: Duration = Duration::from_millis(200);
 /// A member whose beacons come from another address than its session's, and for so long none from
 /// that one, has moved.
 const MOVED_AFTER: Duration = Duration::from_secs(15);
@@ -57,7 +54,7 @@ impl Node {
         if self.sessions.is_none() {
             return;
         }
-        if classify(datagram) == Kind::Beacon {
+        if is_beacon(datagram) {
             self.take_beacon(from, datagram);
             return;
         }
@@ -100,6 +97,10 @@ impl Node {
             }
         };
         if beacon.key == self.identity.key || !self.admits(beacon.key.device_id().node()) {
+            return;
+        }
+        if !beacon.flags.speaks_our_version() {
+            self.meet_foreign(from, &beacon);
             return;
         }
         let Some(entry) = self.roster.learn(beacon.key, beacon.boot, beacon.flags) else {
@@ -164,9 +165,11 @@ impl Node {
                     self.take_message(node, message);
                 }
                 Err(error) => {
-                    self.counters.datagrams_refused += 1;
-                    tracing::debug!(from = ?node, %error, "message refused");
-                    break;
+                    match error {
+                        DecodeError::UnknownKind(_) => self.counters.messages_unknown += 1,
+                        _ => self.counters.datagrams_refused += 1,
+                    }
+                    tracing::debug!(from = ?node, %error, "message passed over");
                 }
             }
         }
@@ -184,8 +187,6 @@ impl Node {
                     tracing::debug!(?from, %error, "membership packet refused");
                 }
             }
-            Message::Record(record) => self.take_record(from, record),
-            Message::RecordRequest(request) => self.take_record_request(from, request),
             Message::Query(query) => self.take_query(from, query),
             Message::Vouch(vouch) => self.take_vouch(&vouch),
             Message::WhoIs(who) => self.take_who_is(from, who),
@@ -287,70 +288,6 @@ impl Node {
         let sample = timing.echoed(received, ack.echo, 0).map(Echo::round_trip);
         self.take_bulletin(from, &ack.bulletin, asked(received, sample));
         self.refresh_visibility(from);
-    }
-
-    /// A record counts from its own device, and from others only while there is no session with
-    /// it.
-    fn take_record(&mut self, from: NodeId, record: Record) {
-        let node = record.key.device_id().node();
-        if node == self.identity.node || !self.admits(node) {
-            return;
-        }
-        let Some(entry) = self.roster.learn(record.key, record.boot, record.flags) else {
-            return;
-        };
-        let may_tell = node == from || mutant::is(Mutant::RecordFromAnyone);
-        if !may_tell && entry.connected_at.is_some() {
-            return;
-        }
-        let newer = entry
-            .record
-            .as_ref()
-            .is_none_or(|known| known.boot != record.boot || known.version < record.version);
-        if !newer || (node == from && entry.boot != record.boot) {
-            return;
-        }
-        entry.flags = record.flags;
-        let key = entry.key;
-        entry.set_record(record);
-        self.roster.stir(node, &key);
-        self.refresh_visibility(node);
-        self.refresh_peer(node);
-    }
-
-    fn take_record_request(&mut self, from: NodeId, request: RecordRequest) {
-        let record = if request.device == self.identity.node {
-            Some(self.own_record())
-        } else {
-            self.roster
-                .get(request.device)
-                .and_then(|entry| entry.record.clone())
-        };
-        if let Some(record) = record {
-            self.send(from, &Message::Record(record));
-        }
-    }
-
-    /// Asks for a device's record where its bulletins name a newer one.
-    pub(super) fn want_record(&mut self, node: NodeId, version: u32) {
-        let now = self.now;
-        let Some(entry) = self.roster.get_mut(node) else {
-            return;
-        };
-        let behind = entry
-            .record
-            .as_ref()
-            .is_none_or(|record| record.version < version);
-        let asked = entry
-            .record_asked_at
-            .is_some_and(|at| now.since(at) < RECORD_ASK_PERIOD);
-        if behind && !asked {
-            entry.record_asked_at = Some(now);
-            self.send(
-                node,
-                &Message::RecordRequest(RecordRequest { device: node }),
-            );
-        }
     }
 
     fn take_query(&mut self, from: NodeId, query: Query) {

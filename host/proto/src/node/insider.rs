@@ -8,6 +8,7 @@ use crate::id::{DeviceId, GroupKey};
 use crate::time::Time;
 use crate::wire::message::Message;
 use crate::wire::part::{Class, GroupRef, Head, Part, Relayed};
+use crate::wire::record::RECORD_KEY;
 use crate::wire::state::{Class as EntryClass, StateDelta, StreamId, Tenure, WireEntry};
 
 /// Something that a member should not be believed.
@@ -96,6 +97,19 @@ impl Node {
         said
     }
 
+    /// From here on this device's beacons say that it speaks this version of the protocol alone.
+    #[doc(hidden)]
+    pub fn speak_only(&mut self, version: u8) {
+        self.identity.flags = self.identity.flags.of_version(version);
+    }
+
+    /// From here on this device speaks as a later minor version may: before each short message
+    /// goes one of unknown kind, and its array has one more field.
+    #[doc(hidden)]
+    pub const fn speak_later(&mut self) {
+        self.batch.speak_later();
+    }
+
     /// Tells a device a lie. Returns whether there is a session, and the lie could be made up.
     #[doc(hidden)]
     pub fn say(&mut self, now: Time, to: DeviceId, lie: Lie) -> bool {
@@ -105,13 +119,7 @@ impl Node {
                 .forge_down(by.node(), to.node(), device.node())
                 .map(Message::Membership),
             Lie::Record { device, name } => {
-                let known = self.roster.get(device.node());
-                let record = known.and_then(|entry| entry.record.clone());
-                record.map(|mut record| {
-                    record.version += 1;
-                    record.name = name;
-                    Message::Record(record)
-                })
+                self.forge_record(device, name).map(Message::StateDelta)
             }
             Lie::Entry(entry) => self.forge_entry(entry).map(Message::StateDelta),
             Lie::Part { group, seq, second } => Some(Message::Part(Part {
@@ -156,6 +164,34 @@ impl Node {
         self.say_bytes(now, to, &plaintext)
     }
 
+    fn forge_record(&self, device: DeviceId, name: String) -> Option<StateDelta> {
+        let mut record = self.roster.get(device.node())?.record.clone()?;
+        record.version += 1;
+        record.name = name;
+        let writer = device.node();
+        let wanted = |stream: &StreamId| stream.writer() == writer;
+        let (stream, mark) = self.known_stream(GroupKey::SYSTEM, wanted)?;
+        Some(StateDelta {
+            group: GroupKey::SYSTEM,
+            stream,
+            device: None,
+            direct: false,
+            more: false,
+            from: 0,
+            to: mark + 1,
+            tenure: None,
+            relied: 0,
+            entries: vec![WireEntry {
+                n: mark + 1,
+                class: EntryClass::Value,
+                key: RECORD_KEY.to_owned(),
+                at: 0,
+                expires_at: 0,
+                value: record.encode(),
+            }],
+        })
+    }
+
     fn forge_entry(&self, entry: FalseEntry) -> Option<StateDelta> {
         let writer = entry.writer.node();
         let wanted = |stream: &StreamId| match (stream, entry.kind) {
@@ -166,7 +202,7 @@ impl Node {
             }
             _ => false,
         };
-        let known = self.known_stream(wanted);
+        let known = self.known_stream(entry.group, wanted);
         let (stream, from) = match (known, entry.kind) {
             (Some(known), _) => known,
             (None, FalseKind::Leader(epoch)) => {

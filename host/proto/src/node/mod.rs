@@ -23,6 +23,7 @@ mod rotate;
 mod snapshot;
 mod state;
 mod traffic;
+mod versions;
 mod views;
 mod wake;
 
@@ -195,6 +196,8 @@ pub struct Node {
     serials: Serials,
     moved_at: Time,
     strangers_told_at: Option<Time>,
+    /// When each device of another version was last mentioned in the log.
+    foreign_told: BTreeMap<NodeId, Time>,
     clones: Clones,
     health: Health,
     /// When this device's loop came back after it had been away for long.
@@ -280,6 +283,7 @@ impl Node {
             serials: Serials::default(),
             moved_at: now,
             strangers_told_at: None,
+            foreign_told: BTreeMap::new(),
             clones: Clones::default(),
             health: Health::default(),
             woke_at: None,
@@ -301,6 +305,7 @@ impl Node {
             rng,
         };
         node.open_election(GroupKey::SYSTEM, Candidate::default());
+        node.open_records();
         node.settle();
         Ok(node)
     }

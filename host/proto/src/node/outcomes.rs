@@ -16,10 +16,12 @@ use crate::liveness;
 use crate::membership;
 use crate::mutant::{self, Mutant};
 use crate::pace::is_large;
-use crate::wire::message::{DownNotice, Message, Ping, Query, RecordRequest, WhoIs};
+use crate::wire::message::{DownNotice, Message, Ping, Query, WhoIs};
 
 /// How many members are asked about a silent leader, or for an unknown member.
 const ASKED: usize = 3;
+/// Every so many seconds others are asked about a member that there is no session with.
+const RECORD_TURN: u64 = 8;
 /// How often addresses are looked at that members moved to.
 const MOVED_PERIOD: Duration = Duration::from_secs(10);
 
@@ -86,6 +88,7 @@ impl Node {
                 self.roster.unknown.insert(node);
             }
         }
+        self.record_present(node, true);
         self.update_interval();
         // A device that starts in a large group is told of all members at once, most of which are
         // about to dial it. The chores seek those who do not.
@@ -226,6 +229,7 @@ impl Node {
                 self.discovery.member_lost(now, node, addresses);
             }
         }
+        self.record_present(node, false);
         self.pending.remove(&node);
         self.messaging.outbound.forget(node);
         self.refresh_peer(node);
@@ -246,7 +250,8 @@ impl Node {
             return;
         };
         let active = active && !entry.refuses;
-        if active && entry.standing != Standing::Active {
+        let returned = active && entry.standing != Standing::Active;
+        if returned {
             entry.standing = Standing::Active;
         }
         let recorded = entry
@@ -255,11 +260,14 @@ impl Node {
             .is_some_and(|record| record.boot == entry.boot);
         let known = recorded && (entry.visible || met || entry.connected_at.is_none());
         let visible = entry.is_member() && known;
-        if visible == entry.visible {
+        let changed = core::mem::replace(&mut entry.visible, visible) != visible;
+        let device = entry.device;
+        if returned {
+            self.record_present(node, true);
+        }
+        if !changed {
             return;
         }
-        entry.visible = visible;
-        let device = entry.device;
         if visible {
             self.events.push_back(Event::MemberAdded(device));
         } else {
@@ -289,12 +297,7 @@ impl Node {
             if !connected {
                 self.seek(node);
             }
-            if !recorded {
-                let request = Message::RecordRequest(RecordRequest { device: node });
-                if !self.send(node, &request) {
-                    self.ask_some(node, &request);
-                }
-            }
+            self.seek_record(node, connected, recorded);
             if standing == Standing::Doubted {
                 self.membership.join(self.now, node);
                 self.liveness.verify(self.now, node);
@@ -310,6 +313,21 @@ impl Node {
         self.share_opinions();
         self.update_peers();
         self.state_chores();
+    }
+
+    /// Asks a member for its record, or others where there is no session with it; those also whether
+    /// they know of a later one.
+    fn seek_record(&mut self, node: NodeId, connected: bool, recorded: bool) {
+        let second = self.now.as_micros() / 1_000_000;
+        let in_turn = second.wrapping_add(node.0).is_multiple_of(RECORD_TURN);
+        if recorded && (connected || !in_turn) {
+            return;
+        }
+        if let Some(question) = self.record_question(node, recorded)
+            && !self.send(node, &question)
+        {
+            self.ask_some(node, &question);
+        }
     }
 
     /// Members move: every now and then their addresses are looked at anew.

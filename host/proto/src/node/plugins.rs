@@ -9,15 +9,14 @@ use crate::event::{Event, Leadership, Peer, PluginEvent, PluginSpec};
 use crate::id::{GroupKey, NodeId, PluginId};
 use crate::pace::silence;
 use crate::time::Time;
-use crate::wire::message::{Loss, Losses, Message, NAME_MAX, PLUGINS_MAX, Record, RecordPlugin};
+use crate::wire::message::{Loss, Losses, Message};
 use crate::wire::part::SLOT_NONE;
+use crate::wire::record::{NAME_MAX, PLUGINS_MAX, RECORD_MAX, Record, RecordPlugin};
 
 /// How long a faulted instance may be away before its leadership goes to another.
 const FAULT_GRACE: Duration = Duration::from_millis(250);
 /// A second fault within this time hands over at once, and ranks the device last for as long.
 const FAULT_MEMORY: Duration = Duration::from_secs(60);
-/// Bytes that a device record may take encoded: what is left of a datagram.
-const RECORD_MAX: usize = 1100;
 
 /// Elections remembered that did not begin, because others told of their past first.
 const PASTS_MAX: usize = 64;
@@ -266,20 +265,12 @@ impl Node {
     }
 
     fn own_record_size(&self) -> usize {
-        let mut bytes = Vec::new();
-        Message::Record(self.own_record()).encode(&mut bytes);
-        bytes.len()
+        self.own_record().encode().len()
     }
 
     fn is_flapping(&self, group: GroupKey) -> bool {
         let election = self.elections.get(&group);
         election.is_some_and(|election| election.is_flapping())
-    }
-
-    pub(super) fn record_changed(&mut self) {
-        self.serials.record += 1;
-        let record = Message::Record(self.own_record());
-        self.send_to_connected(&record);
     }
 
     /// Tells a device of the losses of leadership that this one saw it suffer: it may have been

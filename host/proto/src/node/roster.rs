@@ -7,8 +7,9 @@ use crate::id::{BootId, DeviceId, GroupKey, NodeId, PublicKey};
 use crate::keys::Kid;
 use crate::time::Time;
 use crate::wire::header::Flags;
-use crate::wire::message::{Claim, Record, RecordPlugin};
+use crate::wire::message::Claim;
 use crate::wire::part::GroupRef;
+use crate::wire::record::{Record, RecordPlugin};
 
 /// Addresses tried for one device.
 const CANDIDATES_MAX: usize = 4;
@@ -28,6 +29,8 @@ pub(super) struct Entry {
     /// Newest first.
     pub(super) candidates: Vec<Address>,
     pub(super) record: Option<Record>,
+    /// Whether others told it.
+    pub(super) hearsay: bool,
     /// The groups that its record gives numbers to.
     slots: Vec<(u8, GroupKey)>,
     pub(super) standing: Standing,
@@ -74,6 +77,7 @@ impl Entry {
             kid: None,
             candidates: Vec::new(),
             record: None,
+            hearsay: false,
             slots: Vec::new(),
             standing: Standing::Stranger,
             visible: false,
@@ -99,11 +103,10 @@ impl Entry {
         self.candidates.truncate(CANDIDATES_MAX);
     }
 
-    /// Takes the device's record in place of the one before.
-    pub(super) fn set_record(&mut self, record: Record) {
-        let slot = |plugin: &crate::wire::message::RecordPlugin| {
-            (plugin.slot, GroupKey::new(&plugin.id, plugin.version))
-        };
+    /// Takes the device's record, as it or others told it, in place of the one before.
+    pub(super) fn set_record(&mut self, record: Record, hearsay: bool) {
+        self.hearsay = hearsay;
+        let slot = |plugin: &RecordPlugin| (plugin.slot, GroupKey::new(&plugin.id, plugin.version));
         self.slots = record.plugins.iter().map(slot).collect();
         self.record = Some(record);
     }
@@ -125,6 +128,7 @@ impl Entry {
     pub(super) fn restarted(&mut self, boot: BootId) {
         self.boot = boot;
         self.record = None;
+        self.hearsay = false;
         self.slots.clear();
         self.bulletin_seq = None;
         self.claims.clear();

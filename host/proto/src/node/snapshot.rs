@@ -114,6 +114,10 @@ impl Node {
             .is_some_and(|s| s.is_connecting(&entry.key));
         match entry.standing {
             _ if !self.admits(node) => PeerState::Denied,
+            _ if !entry.flags.speaks_our_version() => {
+                let (lowest, highest) = entry.flags.versions();
+                PeerState::Incompatible { lowest, highest }
+            }
             Standing::Missing { .. } => PeerState::Missing,
             Standing::Left => PeerState::Left,
             Standing::Doubted => PeerState::Suspect,

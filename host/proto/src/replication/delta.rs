@@ -91,7 +91,7 @@ impl Replica {
         Some(to_wire(entry))
     }
 
-    fn empty(&self, stream: StreamId, from: u64, direct: bool) -> StateDelta {
+    pub(super) fn empty(&self, stream: StreamId, from: u64, direct: bool) -> StateDelta {
         let (tenure, relied) = match stream {
             StreamId::Leader(_) => {
                 let tenure = self.table_tenure();

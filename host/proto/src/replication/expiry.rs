@@ -1,7 +1,8 @@
 //! What is due at a time: the ends of values, tombstones and quarantine, and of absent devices.
 
-use super::entries::{Content, Slot};
+use super::entries::{Content, Entry, Slot};
 use super::persist::Record;
+use super::shared::AHEAD_MAX;
 use super::{Presence, Replica};
 use crate::id::NodeId;
 use crate::time::micros;
@@ -111,6 +112,40 @@ impl Replica {
         }
     }
 
+    /// Whether an end that is due was reckoned by a time that was ahead of this one by too much, and
+    /// this device may write the entry again: its own device state, and as the leader the leader's.
+    fn is_renewable(&self, entry: &Entry, limit: u64) -> bool {
+        let mine = match &entry.slot {
+            Slot::Device(owner, _) => *owner == self.node,
+            Slot::Leader(_) => self.leads(),
+            Slot::Table | Slot::Shared(_) | Slot::Counter(_) => false,
+        };
+        mine && entry.at > limit && entry.timer != 0
+    }
+
+    /// Whether there is something for [`Replica::renew_ahead`].
+    pub(super) fn has_renewable(&self, now: u64) -> bool {
+        let limit = now.saturating_add(AHEAD_MAX);
+        let mut entries = self.store.single.values();
+        entries.any(|entry| self.is_renewable(entry, limit))
+    }
+
+    /// Group time was set back: what would last until the time before comes again gets the time that
+    /// it was given when it was written, from here on.
+    pub(super) fn renew_ahead(&mut self, now: u64) {
+        let limit = now.saturating_add(AHEAD_MAX);
+        let ahead = self.store.single.values();
+        let ahead = ahead.filter(|entry| self.is_renewable(entry, limit));
+        for entry in ahead.cloned().collect::<Vec<_>>() {
+            let given = entry.expires_at.saturating_sub(entry.at);
+            let (content, expires_at) = match entry.content {
+                Content::Value(_) => (entry.content, now.saturating_add(given)),
+                _ => (Content::Tombstone, 0),
+            };
+            self.author(now, entry.slot, content, now, expires_at, true);
+        }
+    }
+
     /// A device is a member, or is one no longer.
     pub(crate) fn set_present(&mut self, now: u64, node: NodeId, present: bool) {
         self.presence.forget(node);
@@ -167,7 +202,7 @@ impl Replica {
 }
 
 impl Presence {
-    fn forget(&mut self, node: NodeId) {
+    pub(super) fn forget(&mut self, node: NodeId) {
         if let Some(at) = self.absent.remove(&node) {
             self.due.remove(&(at, node));
         }

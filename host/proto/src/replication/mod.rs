@@ -18,6 +18,7 @@
 mod chunks;
 mod counters;
 mod delta;
+mod device;
 mod entries;
 mod expiry;
 mod leader;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use self::chunks::Assemblies;
+pub(crate) use self::device::subject;
 use self::entries::{Slot, Store};
 use self::persist::Record;
 use self::streams::Streams;
@@ -194,6 +196,11 @@ impl Replica {
     /// Whether what is held keeps to its bounds.
     pub(crate) fn is_within_bounds(&self) -> bool {
         self.footprint <= self.bound() && self.streams.len() <= streams::STREAMS_MAX + LOCAL_STREAMS
+    }
+
+    /// This device.
+    pub(crate) const fn node(&self) -> NodeId {
+        self.node
     }
 
     /// Keys and bytes held, tombstones left out.

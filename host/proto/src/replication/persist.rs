@@ -152,7 +152,7 @@ impl Replica {
             replica.take_stream(stream, unreadable == 0);
         }
         replica.raise_clock(now, kept.clock);
-        if replica.has_own_ahead(now) {
+        if replica.has_own_ahead(now) || replica.has_renewable(now) {
             // The clock was set back between the runs.
             replica.set_back(now);
         }

@@ -210,6 +210,12 @@ impl Replica {
         if ahead > BOOTS_AHEAD_MAX || seen.0 >> 32 == u64::from(u32::MAX) {
             return false;
         }
+        self.begin_above(now, seen);
+        true
+    }
+
+    /// Goes on in streams of a stamp above `seen`, with this run's device state written again.
+    pub(super) fn begin_above(&mut self, now: u64, seen: Stamp) {
         let (before, shared) = (self.own_device(), self.own_shared());
         self.take_stamp_above(seen);
         let index = self.streams.get(before).map(|held| held.index().clone());
@@ -225,7 +231,6 @@ impl Replica {
                 self.soil(Record::Stream(left));
             }
         }
-        true
     }
 
     /// From here on this device writes into streams of its own above those of `stamp`.

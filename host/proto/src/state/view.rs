@@ -223,20 +223,6 @@ impl StateView {
         });
     }
 
-    /// Takes back the last `count` writes: the callback that made them failed, so they never
-    /// reached the node.
-    pub fn withdraw(&mut self, count: usize) {
-        let keep = self.pending.len().saturating_sub(count);
-        for gone in self.pending.split_off(keep) {
-            self.lift(gone.origin, &gone.key);
-            let left = self.pending.iter();
-            let left = left.filter(|one| one.origin == gone.origin && one.key == gone.key);
-            for effect in left.map(|one| one.effect.clone()).collect::<Vec<_>>() {
-                self.lay_over(gone.origin, &gone.key, effect);
-            }
-        }
-    }
-
     /// Folds in what the node says.
     pub fn apply(&mut self, update: &StateUpdate) {
         if update.whole {
@@ -509,20 +495,6 @@ mod tests {
         assert_eq!(view.counter("n"), 103);
         view.write(&add(i64::MIN), false, NOW).unwrap();
         assert_eq!(view.counter("n"), i64::MIN + 103);
-    }
-
-    #[test]
-    fn what_a_failed_callback_wrote_is_withdrawn() {
-        let mut view = view();
-        view.write(&put("a", "1"), false, NOW).unwrap();
-        view.write(&put("a", "22"), false, NOW).unwrap();
-        view.write(&put("b", "3"), false, NOW).unwrap();
-        view.withdraw(2);
-        assert_eq!(read(&view, "a").as_deref(), Some("1"));
-        assert_eq!(read(&view, "b"), None);
-        assert_eq!(view.bytes(), 2);
-        view.apply(&told("a", "1", 1));
-        assert_eq!(view.bytes(), 2);
     }
 
     #[test]

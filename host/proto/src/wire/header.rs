@@ -92,6 +92,14 @@ pub(crate) fn classify(datagram: &[u8]) -> Kind {
     }
 }
 
+/// Whether a datagram is a beacon, of whichever version: a beacon says which versions its device
+/// speaks, so its form is the same in all of them.
+pub(crate) fn is_beacon(datagram: &[u8]) -> bool {
+    let beacon = Kind::Beacon.first_byte() & 0x0f;
+    let kind = datagram.first().map(|first| first & 0x0f);
+    kind == Some(beacon) && datagram.len() == BEACON_LEN
+}
+
 /// What a device advertises of its protocol: the versions it speaks and what it can do.
 ///
 /// Both are part of the prologue of every handshake to the device, so that nobody can talk two
@@ -134,6 +142,20 @@ impl Flags {
     pub(crate) const fn to_bytes(self) -> [u8; Self::LEN] {
         let [a, b, c, d] = self.bits.to_le_bytes();
         [self.version_min, self.version_max, a, b, c, d]
+    }
+
+    /// What a program that speaks this version alone advertises.
+    pub(crate) const fn of_version(self, version: u8) -> Self {
+        Self {
+            version_min: version,
+            version_max: version,
+            bits: self.bits,
+        }
+    }
+
+    /// The lowest version and the highest.
+    pub(crate) const fn versions(self) -> (u8, u8) {
+        (self.version_min, self.version_max)
     }
 
     /// Whether the device speaks the version of this program.

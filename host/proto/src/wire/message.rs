@@ -2,7 +2,8 @@
 //!
 //! Bodies are flat arrays of integers, byte strings and short lists. A body is decoded once, with
 //! its nesting limited and trailing bytes refused, and every list has a bound that is checked here,
-//! so that nothing behind this module sees unchecked input.
+//! so that nothing behind this module sees unchecked input. What a later minor version adds, kinds
+//! of messages and fields at the end of an array, is passed over.
 
 use std::io::Cursor;
 
@@ -12,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::event::Address;
-use crate::id::{BootId, GroupKey, NodeId, PluginId, PublicKey, Version};
+use crate::id::{BootId, GroupKey, NodeId, PublicKey};
 use crate::wire::header::Flags;
 use crate::wire::keyring::{KeyringOffer, KeyringState};
-use crate::wire::part::{Ask, Branch, Notice, Part, Reader, Relayed, SLOT_NONE};
+use crate::wire::lenient;
+use crate::wire::part::{Ask, Branch, Notice, Part, Reader, Relayed};
 use crate::wire::state::{
     ENTRIES_MAX, SUMMARY_MAX, StateAck, StateChunk, StateDelta, StateSummary, StateVector,
     TableRequest,
@@ -30,10 +32,6 @@ const LAST: u8 = 0x80;
 const DEPTH_MAX: usize = 16;
 /// Entries of each list in one message.
 pub(crate) const LIST_MAX: usize = 32;
-/// Plugins in one device record.
-pub(crate) const PLUGINS_MAX: usize = 24;
-/// Bytes of a device's name.
-pub(crate) const NAME_MAX: usize = 64;
 
 /// One message.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,8 +41,6 @@ pub(crate) enum Message {
     Heartbeat(Heartbeat),
     HeartbeatAck(HeartbeatAck),
     Membership(Bytes),
-    Record(Record),
-    RecordRequest(RecordRequest),
     Query(Query),
     Vouch(Vouch),
     WhoIs(WhoIs),
@@ -162,47 +158,6 @@ pub(crate) struct HeartbeatAck {
     pub(crate) bulletin: Bulletin,
 }
 
-/// A plugin in a device record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct RecordPlugin {
-    pub(crate) id: PluginId,
-    pub(crate) version: Version,
-    pub(crate) priority: i16,
-    /// Takes over from a leader of lower priority once it has been stable for long enough.
-    pub(crate) preempts: bool,
-    /// Ranks last for now: it keeps losing the leadership, or faulted twice within a minute.
-    pub(crate) flapping: bool,
-    /// Lacks much of the group's state.
-    pub(crate) incomplete: bool,
-    /// Stands for the plugin's group in this device's messages; never another group's within a
-    /// boot. 31 if it has none.
-    pub(crate) slot: u8,
-}
-
-/// A device's record of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Record {
-    /// Whose record.
-    pub(crate) key: PublicKey,
-    pub(crate) boot: BootId,
-    /// Grows with each change within a boot.
-    pub(crate) version: u32,
-    /// What its beacons advertise.
-    pub(crate) flags: Flags,
-    pub(crate) name: String,
-    pub(crate) program: Version,
-    /// Ranks last for now in the system group.
-    pub(crate) flapping: bool,
-    /// Plugins that run healthily.
-    pub(crate) plugins: Vec<RecordPlugin>,
-}
-
-/// Asks for the record of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct RecordRequest {
-    pub(crate) device: NodeId,
-}
-
 /// Asks when the recipient last heard a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Query {
@@ -292,7 +247,7 @@ pub(crate) struct CloneSeen {
     pub(crate) age_ms: u32,
 }
 
-/// Why a frame was refused. The rest of its datagram is refused with it.
+/// Why a frame was refused. The frames behind it are read, unless it was cut short.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum DecodeError {
     #[error("a frame is cut short")]
@@ -313,8 +268,6 @@ impl Message {
             Self::Heartbeat(_) => 3,
             Self::HeartbeatAck(_) => 4,
             Self::Membership(_) => 5,
-            Self::Record(_) => 6,
-            Self::RecordRequest(_) => 7,
             Self::Query(_) => 8,
             Self::Vouch(_) => 9,
             Self::WhoIs(_) => 10,
@@ -352,8 +305,6 @@ impl Message {
             Self::Heartbeat(body) => pack(body, out),
             Self::HeartbeatAck(body) => pack(body, out),
             Self::Membership(bytes) => out.extend_from_slice(bytes),
-            Self::Record(body) => pack(body, out),
-            Self::RecordRequest(body) => pack(body, out),
             Self::Query(body) => pack(body, out),
             Self::Vouch(body) => pack(body, out),
             Self::WhoIs(body) => pack(body, out),
@@ -390,8 +341,6 @@ impl Message {
             3 => Self::Heartbeat(unpack(kind, &body)?),
             4 => Self::HeartbeatAck(unpack(kind, &body)?),
             5 => Self::Membership(body),
-            6 => Self::Record(unpack(kind, &body)?),
-            7 => Self::RecordRequest(unpack(kind, &body)?),
             8 => Self::Query(unpack(kind, &body)?),
             9 => Self::Vouch(unpack(kind, &body)?),
             10 => Self::WhoIs(unpack(kind, &body)?),
@@ -431,11 +380,6 @@ impl Message {
             | Self::Pong(Pong { bulletin, .. })
             | Self::Heartbeat(Heartbeat { bulletin, .. })
             | Self::HeartbeatAck(HeartbeatAck { bulletin, .. }) => bulletin.within_bounds(),
-            Self::Record(record) => {
-                record.plugins.len() <= PLUGINS_MAX
-                    && record.name.len() <= NAME_MAX
-                    && record.plugins.iter().all(|plugin| plugin.slot <= SLOT_NONE)
-            }
             Self::Vouch(vouch) => vouch.claims.len() <= LIST_MAX,
             Self::Losses(losses) => losses.losses.len() <= LIST_MAX,
             Self::KeyringState(state) => state.within_bounds(),
@@ -444,7 +388,6 @@ impl Message {
             Self::StateVector(vector) => vector.within_bounds(),
             Self::StateDelta(delta) => delta.entries.len() <= ENTRIES_MAX,
             Self::Membership(_)
-            | Self::RecordRequest(_)
             | Self::Query(_)
             | Self::WhoIs(_)
             | Self::Introduce(_)
@@ -524,25 +467,22 @@ impl Iterator for Frames {
         if rest.len() < end {
             return Some(Err(DecodeError::Truncated));
         }
-        let decoded = Message::decode(rest[0], rest.slice(FRAME_HEADER..end));
-        if decoded.is_ok() {
-            self.0 = rest.slice(end..);
-        }
-        Some(decoded)
+        self.0 = rest.slice(end..);
+        Some(Message::decode(rest[0], rest.slice(FRAME_HEADER..end)))
     }
 }
 
-fn pack<T: Serialize>(body: &T, out: &mut Vec<u8>) {
+pub(super) fn pack<T: Serialize>(body: &T, out: &mut Vec<u8>) {
     rmp_serde::encode::write(out, body).expect("flat bodies always encode into a Vec");
 }
 
-fn unpack<T: DeserializeOwned>(kind: u8, body: &[u8]) -> Result<T, DecodeError> {
+pub(super) fn unpack<T: DeserializeOwned>(kind: u8, body: &[u8]) -> Result<T, DecodeError> {
     let malformed = |error: rmp_serde::decode::Error| {
         DecodeError::Malformed(kind, error.to_string().chars().take(120).collect())
     };
     let mut from = rmp_serde::Deserializer::new(Cursor::new(body));
     from.set_max_depth(DEPTH_MAX);
-    let value = T::deserialize(&mut from).map_err(malformed)?;
+    let value = lenient::read(&mut from).map_err(malformed)?;
     if from.position() < body.len() as u64 {
         return Err(DecodeError::Malformed(
             kind,

@@ -2,6 +2,8 @@
 
 pub(crate) mod header;
 pub(crate) mod keyring;
+pub(crate) mod lenient;
 pub(crate) mod message;
 pub(crate) mod part;
+pub(crate) mod record;
 pub(crate) mod state;

@@ -149,6 +149,9 @@ fn device(plan: &Plan, key: &str, device: &DevicePlan) -> Checked {
     for seed in &device.seeds {
         node(plan, &format!("{key}.seeds"), *seed)?;
     }
+    for name in &device.names {
+        node(plan, &format!("{key}.names"), *name)?;
+    }
     drift(&format!("{key}.drift_ppm"), device.drift_ppm)?;
     if !(1..=15).contains(&device.protocol) {
         let key = format!("{key}.protocol");

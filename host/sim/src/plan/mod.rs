@@ -147,6 +147,9 @@ pub struct DevicePlan {
     /// Devices whose addresses it is given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seeds: Vec<usize>,
+    /// Devices it is given by name: it finds them at new addresses too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<usize>,
     /// When it starts. Within `spread` unless given.
     #[serde(default, with = "span::maybe", skip_serializing_if = "Option::is_none")]
     pub starts: Option<Duration>,
@@ -157,6 +160,10 @@ pub struct DevicePlan {
     /// a device that is not understood. Default: 1.
     #[serde(default = "protocol_one", skip_serializing_if = "is_one")]
     pub protocol: u8,
+    /// Whether it speaks as a later minor version may: unknown messages, and unknown fields in
+    /// those that are known.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub later: bool,
 }
 
 impl DevicePlan {
@@ -172,9 +179,11 @@ impl DevicePlan {
             plugins: None,
             segment: 0,
             seeds: Vec::new(),
+            names: Vec::new(),
             starts: None,
             off: false,
             protocol: 1,
+            later: false,
         }
     }
 }

@@ -390,6 +390,8 @@ fn adjust(config: &mut DeviceConfig, device: &DevicePlan) {
     config.drift_ppm = device.drift_ppm;
     config.segment = device.segment;
     config.protocol = device.protocol;
+    config.later = device.later;
+    config.names.clone_from(&device.names);
     config.seeds = device
         .seeds
         .iter()

@@ -89,6 +89,7 @@ impl SimBuilder {
                 name: format!("n{index}"),
                 group: Some(self.secret(0)),
                 seeds: Vec::new(),
+                names: Vec::new(),
                 access: Access::default(),
                 segment: 0,
                 aes_in_hardware: rng.random_bool(0.5),
@@ -96,6 +97,7 @@ impl SimBuilder {
                 clone_of: None,
                 drift_ppm: 0,
                 protocol: 1,
+                later: false,
                 send_rate: consort_proto::SendRate::default(),
             });
         }

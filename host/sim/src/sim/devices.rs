@@ -143,6 +143,21 @@ impl Sim {
             .mark(self.now, FaultKind::Network, "new address", &[node]);
         self.oracle.touch(self.now, node);
         self.network_changed(node);
+        for other in 0..self.devices.len() {
+            if self.devices[other].config.names.contains(&node) {
+                self.tell_names(other);
+            }
+        }
+    }
+
+    /// Tells a node what the names among its seeds stand for.
+    pub(super) fn tell_names(&mut self, node: usize) {
+        let names = &self.devices[node].config.names;
+        if !names.is_empty() {
+            let addresses = names.iter().map(|name| self.devices[*name].address);
+            let addresses = addresses.collect();
+            self.input(node, Input::Command(Command::Seeds(addresses)));
+        }
     }
 
     /// Cuts a device off the network, or brings it back.

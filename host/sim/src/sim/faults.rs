@@ -56,6 +56,7 @@ impl Sim {
             self.observe(node, &Observation::WritesLost);
         }
         self.observe(node, &Observation::Started);
+        self.tell_names(node);
         self.input(node, Input::Timeout);
         for spec in specs {
             if self.is_hosted(&spec.id) {

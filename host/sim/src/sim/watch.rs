@@ -295,20 +295,49 @@ impl Sim {
     }
 
     fn is_clean(&self, nodes: &[usize]) -> bool {
-        let segment = self.devices[nodes[0]].config.segment;
         let plain = self.network.is_plain();
-        nodes.iter().all(|node| {
-            let device = &self.devices[*node];
-            // A plugin on its way between up and down is nobody's promise.
-            let steady = device
-                .apps
-                .values()
-                .all(|app| app.state != AppState::Faulted);
-            steady
-                && device.config.segment == segment
-                && !self.oracle.is_doubted(*node)
-                && (plain || self.reaches_all(*node, nodes))
-        }) && (!plain || nodes.len() < 2 || oracle::is_good(self.network.link(nodes[0], nodes[1])))
+        self.are_acquainted(nodes)
+            && nodes.iter().all(|node| {
+                let device = &self.devices[*node];
+                // A plugin on its way between up and down is nobody's promise.
+                let steady = device
+                    .apps
+                    .values()
+                    .all(|app| app.state != AppState::Faulted);
+                steady
+                    && !self.oracle.is_doubted(*node)
+                    && (plain || self.reaches_all(*node, nodes))
+            })
+            && (!plain || nodes.len() < 2 || oracle::is_good(self.network.link(nodes[0], nodes[1])))
+    }
+
+    /// Whether these devices find each other, whatever they knew before: multicast or a seed leads
+    /// from each segment of theirs to each other one, directly or over others.
+    fn are_acquainted(&self, nodes: &[usize]) -> bool {
+        let segment = |node: usize| self.devices[node].config.segment;
+        let mut known = BTreeSet::from([segment(nodes[0])]);
+        let all: BTreeSet<u32> = nodes.iter().map(|node| segment(*node)).collect();
+        loop {
+            let before = known.len();
+            for (a, b) in nodes
+                .iter()
+                .flat_map(|a| nodes.iter().map(move |b| (*a, *b)))
+            {
+                let one = known.contains(&segment(a)) != known.contains(&segment(b));
+                if one && self.is_seed(a, b) {
+                    known.extend([segment(a), segment(b)]);
+                }
+            }
+            if known.len() == all.len() || known.len() == before {
+                return known.len() == all.len();
+            }
+        }
+    }
+
+    /// Whether a device's settings lead it to another, where that is at present.
+    fn is_seed(&self, node: usize, other: usize) -> bool {
+        let config = &self.devices[node].config;
+        config.names.contains(&other) || config.seeds.contains(&self.devices[other].address)
     }
 
     fn reaches_all(&self, node: usize, nodes: &[usize]) -> bool {

@@ -32,6 +32,8 @@ pub fn draw(seed: Seed) -> Plan {
     .all(seed)
 }
 
+mod segments;
+
 struct Draw {
     seed: Seed,
     rng: ChaCha12Rng,
@@ -89,6 +91,16 @@ impl Draw {
         }
         if self.chance(15) {
             self.preemption();
+        }
+        self.rng = seed.stream("swarm versions", 0);
+        if self.chance(15) {
+            for node in self.some() {
+                self.device(node).later = true;
+            }
+        }
+        self.rng = seed.stream("swarm segments", 0);
+        if self.plan.nodes > 2 && self.chance(15) {
+            self.segments();
         }
         self.plan.steps.sort_by_key(|step| step.at);
         self.plan
@@ -397,17 +409,20 @@ impl Draw {
         }
         for index in 0..self.plan.nodes {
             let priority = self.rng.random_range(-5..=5);
-            let mut known = self.plan.devices.iter_mut();
-            match known.find(|device| device.index == index) {
-                Some(device) => device.priority = Some(priority),
-                None => {
-                    let mut device = DevicePlan::new(index);
-                    device.priority = Some(priority);
-                    self.plan.devices.push(device);
-                }
-            }
+            self.device(index).priority = Some(priority);
         }
         self.plan.duration += ms(70_000);
+    }
+
+    /// What one device has of its own.
+    fn device(&mut self, index: usize) -> &mut DevicePlan {
+        let devices = &mut self.plan.devices;
+        let known = devices.iter().position(|device| device.index == index);
+        let place = known.unwrap_or_else(|| {
+            devices.push(DevicePlan::new(index));
+            devices.len() - 1
+        });
+        &mut devices[place]
     }
 
     fn plugin(&mut self, at: Duration) {
@@ -563,6 +578,10 @@ mod tests {
             "bandwidth",
             "burst",
             "protocol = 2",
+            "later = true",
+            "segment = 2",
+            "seeds = [",
+            "names = [",
         ] {
             assert!(text.contains(word), "{word} never comes up");
         }

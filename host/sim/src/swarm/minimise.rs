@@ -154,6 +154,7 @@ fn without(plan: &Plan, gone: usize) -> Plan {
     for device in &mut plan.devices {
         device.index = renamed(device.index).unwrap_or(device.index);
         rename(&mut device.seeds);
+        rename(&mut device.names);
     }
     plan.steps.retain_mut(|step| {
         match &mut step.action {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use consort::plugin::types::{Leadership, Peer};
 use consort::plugin::{log, messages};
 use exports::consort::plugin::{
-    handover, lifecycle, message_events, peer_events, role, state_events, timers,
+    handover, lifecycle, local_events, message_events, peer_events, role, state_events, timers,
 };
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -72,6 +72,12 @@ impl state_events::Guest for Counter {
 
 impl timers::Guest for Counter {
     fn on_timer(_: u64, _: u64) {}
+}
+
+impl local_events::Guest for Counter {
+    fn on_local_request(topic: String, _: Vec<u8>) -> Result<Vec<u8>, String> {
+        Err(format!("nothing is known of {topic}"))
+    }
 }
 
 impl handover::Guest for Counter {

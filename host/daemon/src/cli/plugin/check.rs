@@ -156,6 +156,7 @@ fn start(code: &Code, id: &PluginId, settings: &Settings, lines: Lines) -> Resul
         config: settings.config(),
         limits: settings.limits().clone(),
         files: std::collections::BTreeMap::new(),
+        local: true,
         seed: [0; 32],
         run: 0,
         log: Box::new(lines),

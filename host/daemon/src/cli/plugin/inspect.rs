@@ -27,6 +27,13 @@ impl Display for PluginInspection {
         if self.dropped_messages > 0 {
             writeln!(f, "Dropped       {} messages", self.dropped_messages)?;
         }
+        if self.refused_publishes > 0 {
+            writeln!(
+                f,
+                "Not published {} messages for local programs",
+                self.refused_publishes
+            )?;
+        }
         self.holds.as_ref().map_or(Ok(()), |holds| holds.fmt(f))
     }
 }
@@ -77,6 +84,11 @@ impl PluginHolds {
                 folder.name, folder.access, folder.path, folder.name
             )?;
         }
+        if held.local {
+            let socket = held.local_socket.as_deref();
+            let place = socket.unwrap_or("no socket, see the daemon's log");
+            writeln!(f, "Granted       local: {place}")?;
+        }
         for refused in &held.refused {
             writeln!(
                 f,
@@ -84,7 +96,7 @@ impl PluginHolds {
                 refused.capability, refused.reason
             )?;
         }
-        if held.files.is_empty() && held.refused.is_empty() {
+        if held.files.is_empty() && !held.local && held.refused.is_empty() {
             writeln!(f, "Capabilities  none asked for")?;
         }
         Ok(())

@@ -77,7 +77,7 @@ struct Of {
     place: PlaceFlags,
 }
 
-fn plugin_id(text: &str) -> Result<PluginId, String> {
+pub(super) fn plugin_id(text: &str) -> Result<PluginId, String> {
     PluginId::new(text.to_owned()).map_err(|error| error.to_string())
 }
 
@@ -160,7 +160,7 @@ fn order(of: &Of, word: &str, outcome: &str) -> Result<(), CliError> {
 }
 
 /// Where the control socket answers about a plugin.
-fn path(id: &PluginId) -> String {
+pub(super) fn path(id: &PluginId) -> String {
     // An id has no character that a path would not take as it is.
     format!("{}/{id}", crate::control::PLUGINS_PATH)
 }

@@ -60,6 +60,7 @@ impl Language {
             Self::Python => &[
                 ("python/template/", ""),
                 ("python/consort/", "consort/"),
+                ("python/stubs/", "stubs/"),
                 ("python/wit/", "wit/"),
             ],
             Self::Go => &[

@@ -148,7 +148,7 @@ impl Actor for Player {
     fn turn(&mut self, now: &Moment) -> Turn {
         let turn = self.0.turn(now.local, reading(now));
         Turn {
-            said: turn.said.into_iter().map(said).collect(),
+            said: turn.said.into_iter().filter_map(said).collect(),
             took: turn.took,
         }
     }
@@ -156,7 +156,7 @@ impl Actor for Player {
     fn fault(&mut self, now: &Moment) -> Vec<Said> {
         let cause = "a fault that the scenario injects";
         let spoken = self.0.fault(now.local, reading(now), cause);
-        spoken.into_iter().map(said).collect()
+        spoken.into_iter().filter_map(said).collect()
     }
 
     fn stop(self: Box<Self>, now: &Moment, removed: bool) -> Vec<Said> {
@@ -166,7 +166,7 @@ impl Actor for Player {
             ShutdownReason::Stop
         };
         let spoken = self.0.stop(now.local, reading(now), reason);
-        spoken.into_iter().map(said).collect()
+        spoken.into_iter().filter_map(said).collect()
     }
 
     fn dropped(&self) -> u64 {
@@ -186,15 +186,17 @@ const fn reading(now: &Moment) -> ClockReading {
     }
 }
 
-/// What the plugin's host says, in the simulator's terms.
-fn said(spoken: Spoken) -> Said {
-    match spoken {
+/// What the plugin's host says, in the simulator's terms; nothing for programs on the device, of
+/// which a simulated one has none.
+fn said(spoken: Spoken) -> Option<Said> {
+    Some(match spoken {
         Spoken::Host(HostEvent::Up(spec)) => Said::Up(spec),
         Spoken::Host(HostEvent::Quota { quota, .. }) => Said::Quota(quota),
         Spoken::Host(HostEvent::State { config, .. }) => Said::State(config),
         Spoken::Host(HostEvent::Faulted(_)) => Said::Faulted,
         Spoken::Host(HostEvent::Down(_)) => Said::Down,
         Spoken::Host(HostEvent::Commands { commands, .. }) => Said::Commands(commands),
+        Spoken::Host(HostEvent::Local { .. } | HostEvent::Published { .. }) => return None,
         Spoken::Fault(cause) => Said::Fault(cause),
         Spoken::Line {
             group_time_us,
@@ -203,16 +205,20 @@ fn said(spoken: Spoken) -> Said {
             text,
         } => Said::Line {
             group_time: group_time_us,
-            level: match level {
-                Level::Trace => LogLevel::Trace,
-                Level::Debug => LogLevel::Debug,
-                Level::Info => LogLevel::Info,
-                Level::Warn => LogLevel::Warn,
-                Level::Error => LogLevel::Error,
-            },
+            level: level_of(level),
             by_host,
             text,
         },
+    })
+}
+
+const fn level_of(level: Level) -> LogLevel {
+    match level {
+        Level::Trace => LogLevel::Trace,
+        Level::Debug => LogLevel::Debug,
+        Level::Info => LogLevel::Info,
+        Level::Warn => LogLevel::Warn,
+        Level::Error => LogLevel::Error,
     }
 }
 

@@ -173,7 +173,8 @@ impl Node {
 
     pub(super) fn take_summary(&mut self, from: NodeId, summary: &StateSummary) {
         let now = self.now;
-        for theirs in &summary.groups {
+        let groups = summary.groups.iter();
+        for theirs in groups.filter(|theirs| theirs.group != GroupKey::SYSTEM) {
             let Some(kept) = self.states.active(theirs.group) else {
                 continue;
             };

@@ -8,6 +8,7 @@
 
 mod exchange;
 mod push;
+mod system;
 mod tenure;
 
 use core::time::Duration;
@@ -285,6 +286,9 @@ impl Node {
     pub(super) fn settle_state(&mut self) -> bool {
         let mut moved = false;
         while let Some(group) = self.states.touched.pop() {
+            if group == GroupKey::SYSTEM {
+                continue;
+            }
             let now = self.now;
             let id = self.plugin_of(group).map(|plugin| plugin.spec.id.clone());
             let Some(kept) = self.states.kept.get_mut(&group) else {
@@ -340,6 +344,10 @@ impl Node {
             })
             .collect();
         for group in due {
+            if group == GroupKey::SYSTEM {
+                self.time_records();
+                continue;
+            }
             self.states.touch(group);
             self.time_gathering(group);
             self.time_push(group);
@@ -460,6 +468,9 @@ impl Node {
     }
 
     pub(super) fn take_state(&mut self, from: NodeId, message: Message) {
+        if system::is_of_system(&message) {
+            return self.take_system(from, message);
+        }
         match message {
             Message::StateSummary(summary) => self.take_summary(from, &summary),
             Message::StateVector(vector) => self.take_vector(from, &vector),
@@ -471,16 +482,17 @@ impl Node {
         }
     }
 
-    /// The newest stream that is held and wanted, and how far it goes; in any group.
+    /// The newest stream that is held and wanted, and how far it goes: in the system group's
+    /// namespace, or in any plugin's.
     pub(super) fn known_stream(
         &self,
+        group: GroupKey,
         wanted: impl Fn(&StreamId) -> bool,
     ) -> Option<(StreamId, u64)> {
-        let vectors = self
-            .states
-            .kept
-            .values()
-            .flat_map(|kept| kept.replica.vectors());
+        let system = group == GroupKey::SYSTEM;
+        let kept = self.states.kept.iter();
+        let kept = kept.filter(|(kept, _)| (**kept == GroupKey::SYSTEM) == system);
+        let vectors = kept.flat_map(|(_, kept)| kept.replica.vectors());
         let held = vectors.flat_map(|vector| vector.held);
         let held = held.filter(|held| wanted(&held.stream));
         held.map(|held| (held.stream, held.mark)).max()

@@ -16,10 +16,12 @@ use crate::wire::state::{StateAck, StreamId};
 /// The first write of a quiet time waits this long for others of the same callback.
 const GATHER: Duration = Duration::from_millis(1);
 /// After how long news is sent again to who has not acknowledged it.
-const AGAIN_AFTER: [Duration; 3] = [
+const AGAIN_AFTER: [Duration; 5] = [
     Duration::from_millis(40),
     Duration::from_millis(80),
     Duration::from_millis(160),
+    Duration::from_millis(320),
+    Duration::from_millis(640),
 ];
 /// Members that news is sent to; in larger groups the others are told by these.
 pub(super) const TARGETS_MAX: usize = 32;
@@ -74,6 +76,17 @@ impl Push {
         }
     }
 
+    /// News went to a member and is to be sent again if it is not acknowledged.
+    pub(super) fn insist(&mut self, now: Time, to: NodeId, (stream, upto): (StreamId, u64)) {
+        self.upto.insert(stream, upto);
+        let waiting = Waiting {
+            tries: 0,
+            at: now + AGAIN_AFTER[0],
+            from: BTreeMap::from([(stream, 0)]),
+        };
+        self.waiting.insert(to, waiting);
+    }
+
     /// Whatever the member says that it holds, the rest is not a matter of sending again.
     fn acknowledged(&mut self, by: NodeId, ack: &StateAck) {
         let Some(waiting) = self.waiting.get_mut(&by) else {
@@ -93,7 +106,7 @@ impl Push {
     }
 
     /// The members to send to again, and from where on.
-    fn due_again(&mut self, now: Time) -> Vec<(NodeId, BTreeMap<StreamId, u64>)> {
+    pub(super) fn due_again(&mut self, now: Time) -> Vec<(NodeId, BTreeMap<StreamId, u64>)> {
         let mut again = Vec::new();
         self.waiting.retain(|node, waiting| {
             if waiting.at > now {

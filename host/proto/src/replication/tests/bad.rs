@@ -6,7 +6,7 @@ use super::super::delta::pack_table;
 use super::super::{MergeError, Parcel, Replica};
 use super::check::assert_sound;
 use super::net::*;
-use crate::id::{GroupKey, NodeId};
+use crate::id::{GroupKey, NodeId, PublicKey};
 use crate::state::{Origin, Scope, StateConfig};
 use crate::wire::state::{
     Class, Held, Purpose, Stamp, StateChunk, StateDelta, StateVector, StreamId, Table, Tenure,
@@ -356,6 +356,36 @@ fn streams_are_bounded_and_idle_ones_make_room() {
         .merge(START, node(1), &delta(stream(18), 1, 2, vec![later]))
         .unwrap();
     assert_eq!(replica.merge(START, node(1), &one_more), Ok(true));
+    assert_sound(&replica);
+}
+
+#[test]
+fn devices_that_are_no_members_make_room_where_there_is_none() {
+    let mut replica = Replica::new(setup(0, 1));
+    replica.write(START, &put(Scope::Device, "k", "v")).unwrap();
+    let of = |i: u64| {
+        let mut bytes = [7; 32];
+        bytes[..8].copy_from_slice(&i.to_be_bytes());
+        let device = PublicKey::new(bytes).expect("a usable key").device_id();
+        let stream = StreamId::Device {
+            writer: device.node(),
+            stamp: Stamp(1),
+        };
+        let mut delta = delta(stream, 0, 1, vec![entry(1, "k")]);
+        delta.device = Some(device);
+        delta
+    };
+    let member = of(3).stream;
+    replica.set_present(START, member.writer(), true);
+    for i in 0..4095 {
+        replica.merge(START, node(1), &of(i)).unwrap();
+    }
+    let refused = replica.merge(START, node(1), &of(5000));
+    assert_eq!(refused, Err(MergeError::Full));
+    replica.drop_absent();
+    assert!(replica.holds(member, 1), "a member's stays");
+    assert!(!replica.holds(of(4).stream, 1));
+    assert_eq!(replica.merge(START, node(1), &of(5000)), Ok(true));
     assert_sound(&replica);
 }
 

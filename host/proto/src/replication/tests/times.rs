@@ -6,7 +6,10 @@ use super::net::*;
 use crate::state::{Origin, Scope, StateOutcome, StateWrite};
 
 fn put_for(key: &str, value: &str, ttl: u64) -> StateWrite {
-    let mut put = put(Scope::Shared, key, value);
+    with_ttl(put(Scope::Shared, key, value), ttl)
+}
+
+fn with_ttl(mut put: StateWrite, ttl: u64) -> StateWrite {
     if let StateWrite::Put { ttl_ms, .. } = &mut put {
         *ttl_ms = Some(ttl);
     }
@@ -181,6 +184,45 @@ fn a_clock_that_is_set_back_stamps_its_own_writes_anew_in_their_order() {
     }
     net.pass(60 * SECOND);
     assert_eq!(value(&net.replicas[0], net.now, Origin::Shared, "t"), None);
+}
+
+#[test]
+fn a_clock_that_is_set_back_gives_what_ends_its_time_anew() {
+    let mut net = Net::new(3, 4);
+    let now = net.now;
+    net.elect(2);
+    for scope in [Scope::Device, Scope::Leader] {
+        for write in [
+            with_ttl(put(scope, "brief", "v"), 60_000),
+            put(scope, "gone", "v"),
+            delete(scope, "gone"),
+            put(scope, "kept", "v"),
+        ] {
+            net.replicas[2].write(YEAR_2038, &write).unwrap();
+        }
+    }
+    net.push(2);
+    net.replicas[2].set_back(now);
+    net.settle();
+    net.assert_equal();
+    let origins = [Origin::Leader, Origin::Device(device(2))];
+    for origin in origins {
+        assert!(value(&net.replicas[0], net.now, origin, "brief").is_some());
+    }
+    net.pass(61 * SECOND);
+    for replica in &net.replicas {
+        for origin in origins {
+            assert_eq!(value(replica, net.now, origin, "brief"), None);
+            assert!(value(replica, net.now, origin, "kept").is_some());
+        }
+    }
+    net.pass(25 * HOUR);
+    net.settle();
+    net.assert_equal();
+    for replica in &net.replicas {
+        assert_eq!(replica.store.single.len(), 2, "no tombstone waits for 2038");
+        assert_sound(replica);
+    }
 }
 
 /// Two devices of a wrong time overwrite each other, a third one has seen only the first of it.

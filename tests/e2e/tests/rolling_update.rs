@@ -1,0 +1,162 @@
+//! A plugin is brought up to date on one device of a group after another.
+
+use std::time::Duration;
+
+use consort_e2e::{Device, Group, programs, wait};
+
+const ID: &str = "stateful";
+const COUNT: usize = 5;
+
+#[test]
+fn a_rolling_update_keeps_one_leader_and_all_state() {
+    let mut group = Group::on_loopback(COUNT, "");
+    for device in &group.devices {
+        install(device, "1.0.0", "add n 1");
+    }
+    group.start();
+    let leader = wait::until("one leader", || one_leader(&group));
+    for device in &group.devices {
+        device.wait_plugin(ID, 1, "running");
+    }
+    let marks = group.marks();
+
+    // The leader too, as the third of five.
+    let mut order: Vec<usize> = (0..COUNT).filter(|place| *place != leader).collect();
+    order.insert(2, leader);
+    for place in order {
+        let device = &group.devices[place];
+        install(device, "1.1.0", "add n 10");
+        device.wait_plugin(ID, 2, "running");
+        assert_eq!(
+            one_leader(&group),
+            Some(leader),
+            "{} was updated",
+            device.name()
+        );
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    for (device, mark) in group.devices.iter().zip(&marks) {
+        let changes = roles(device, *mark);
+        assert!(changes.is_empty(), "{}: {changes:?}", device.name());
+    }
+    // Each setup reads what the group has by then: 5 of the first version, 50 of the second.
+    wait_setup(&group.devices[follower(leader)], "1.1.1", 55);
+    assert_eq!(one_leader(&group), Some(leader));
+
+    // An incompatible version is a group of its own, with state of its own: it neither leads nor
+    // follows the others.
+    let place = follower(leader);
+    let before = group.marks();
+    install(&group.devices[place], "2.0.0", "sum n");
+    let apart = &group.devices[place];
+    apart
+        .log()
+        .wait(before[place], "the new one starts empty", |line| {
+            line.is_by_plugin(ID) && line.message.starts_with("setup n=0 ")
+        });
+    apart
+        .log()
+        .wait(before[place], "it leads its own group", |line| {
+            line.message == "this device leads"
+        });
+    for other in (0..COUNT).filter(|other| *other != place) {
+        let changes = roles(&group.devices[other], before[other]);
+        assert!(
+            changes.is_empty(),
+            "{}: {changes:?}",
+            group.devices[other].name()
+        );
+    }
+    // Back at a compatible version it is a member again and has what the group has.
+    let back = group.devices[place].log().mark();
+    install(&group.devices[place], "1.2.0", "");
+    group.devices[place]
+        .log()
+        .wait(back, "it follows the leader", |line| {
+            line.message == "another device leads" && line.field("group") == ID
+        });
+    for other in (0..COUNT).filter(|other| *other != place) {
+        let changes = roles(&group.devices[other], before[other]);
+        assert!(
+            changes.is_empty(),
+            "{}: {changes:?}",
+            group.devices[other].name()
+        );
+    }
+    wait_setup(&group.devices[place], "1.2.1", 55);
+}
+
+/// The place of a device that does not lead.
+fn follower(leader: usize) -> usize {
+    usize::from(leader == 0)
+}
+
+fn install(device: &Device, version: &str, setup: &str) {
+    let config = if setup.is_empty() {
+        String::new()
+    } else {
+        format!("[config]\nsetup = \"{setup}\"\n")
+    };
+    let manifest = format!("version = \"{version}\"\n{config}");
+    device.install_with(&programs::guest("stateful"), ID, &manifest);
+}
+
+/// Reloads the plugin until its setup reads this sum.
+fn wait_setup(device: &Device, version: &str, sum: u64) {
+    let start = format!("setup n={sum} ");
+    let mut reads = 0;
+    wait::until(&format!("a setup that reads {sum}"), || {
+        let mark = device.log().mark();
+        reads += 1;
+        // Another content of the manifest, so that it is taken anew.
+        install(
+            device,
+            version,
+            "sum n;".repeat(reads).trim_end_matches(';'),
+        );
+        let setup = device.log().wait(mark, "a setup", |line| {
+            line.is_by_plugin(ID) && line.message.starts_with("setup ")
+        });
+        setup.message.starts_with(&start).then_some(())
+    });
+}
+
+/// What a device's daemon says of roles in the plugin's group, and the plugin's term.
+fn roles(device: &Device, mark: usize) -> Vec<String> {
+    let lines = device.log().since(mark);
+    let roles = lines.iter().filter(|line| {
+        let what = line.message.as_str();
+        let role = [
+            "this device leads",
+            "another device leads",
+            "this device leads no longer",
+            "the leader is lost",
+        ];
+        role.contains(&what) && line.field("group") == ID
+    });
+    roles.map(consort_e2e::log::Line::text).collect()
+}
+
+/// The place of the device that leads in the view of all.
+fn one_leader(group: &Group) -> Option<usize> {
+    let mut leaders = group.devices.iter().map(|device| {
+        let lines = device.log().since(0);
+        let mut last = lines
+            .iter()
+            .rev()
+            .filter(|line| line.fields.get("group").is_some_and(|id| id == ID));
+        let role = last.find(|line| line.message.contains("lead"))?;
+        match role.message.as_str() {
+            "this device leads" => Some(device.id().to_owned()),
+            "another device leads" => Some(role.field("leader")),
+            _ => None,
+        }
+    });
+    let leader = leaders.next()??;
+    let agreed = leaders.all(|other| other.as_deref() == Some(&leader));
+    let place = group
+        .devices
+        .iter()
+        .position(|device| device.id() == leader)?;
+    agreed.then_some(place)
+}
