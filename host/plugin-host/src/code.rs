@@ -17,6 +17,7 @@ use crate::bindings::exports::consort::plugin::{
 use crate::compile::{CompileError, innermost};
 use crate::engine::Runtime;
 use crate::guest::Guest;
+use crate::metering::{Metering, Work};
 
 const LIFECYCLE: &str = "consort:plugin/lifecycle@0.1.0";
 
@@ -32,6 +33,7 @@ pub struct Code {
     timers: Option<timers::GuestIndices>,
     local_events: Option<local_events::GuestIndices>,
     handover: Option<handover::GuestIndices>,
+    metering: Metering,
 }
 
 impl std::fmt::Debug for Code {
@@ -90,10 +92,15 @@ impl Code {
             .linker
             .instantiate_pre(&component)
             .map_err(|error| CodeError::Imports(innermost(&error)))?;
-        Self::find_exports(&component, pre).map_err(|error| CodeError::Exports(innermost(&error)))
+        Self::find_exports(&component, pre, runtime.metering.clone())
+            .map_err(|error| CodeError::Exports(innermost(&error)))
     }
 
-    fn find_exports(component: &Component, pre: InstancePre<Guest>) -> wasmtime::Result<Self> {
+    fn find_exports(
+        component: &Component,
+        pre: InstancePre<Guest>,
+        metering: Metering,
+    ) -> wasmtime::Result<Self> {
         let has = |interface: &str| {
             component
                 .get_export_index(None, format!("consort:plugin/{interface}@0.1.0"))
@@ -123,6 +130,7 @@ impl Code {
                 .then(|| handover::GuestIndices::new(&pre))
                 .transpose()?,
             pre,
+            metering,
         })
     }
 
@@ -183,6 +191,26 @@ impl Code {
         let component = self.pre.component().component_type();
         let names = component.imports(self.engine());
         names.map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// The same code with a count of its own, if its runtime counts fuel.
+    pub(crate) fn counted(&self) -> Option<(Self, Work)> {
+        match self.metering {
+            Metering::CpuClock => None,
+            Metering::Fuel(_) => {
+                let work = Work::default();
+                let metering = Metering::Fuel(work.clone());
+                let code = Self {
+                    metering,
+                    ..self.clone()
+                };
+                Some((code, work))
+            }
+        }
+    }
+
+    pub(crate) fn metering(&self) -> &Metering {
+        &self.metering
     }
 
     pub(crate) fn engine(&self) -> &wasmtime::Engine {

@@ -292,7 +292,8 @@ mod tests {
     use super::*;
 
     fn engine() -> Engine {
-        Engine::new(&crate::engine::config()).expect("an engine")
+        Engine::new(&crate::engine::config(&crate::metering::Metering::CpuClock))
+            .expect("an engine")
     }
 
     fn entry(folder: &Path) -> PathBuf {

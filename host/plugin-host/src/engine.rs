@@ -16,6 +16,7 @@ use crate::code_cache::CodeCache;
 use crate::compile::{CompileError, innermost, look_at};
 use crate::compiler::{Compiler, Slots};
 use crate::guest::Guest;
+use crate::metering::{Metering, Work};
 use crate::wasi;
 
 /// How often a running guest is looked at.
@@ -32,6 +33,7 @@ pub struct Runtime {
     cache: Arc<CodeCache>,
     compiler: Compiler,
     slots: Arc<Slots>,
+    pub(crate) metering: Metering,
 }
 
 impl std::fmt::Debug for Runtime {
@@ -77,8 +79,28 @@ impl Runtime {
     /// # Errors
     /// The folder cannot be made private, or the machine lacks what the engine needs.
     pub fn with_compiler(cache_dir: &Path, compiler: Compiler) -> Result<Self, RuntimeError> {
+        let runtime = Self::metered(cache_dir, compiler, Metering::CpuClock)?;
+        start_ticker(&runtime.engine).map_err(RuntimeError::Thread)?;
+        Ok(runtime)
+    }
+
+    /// Makes a runtime whose instances behave the same in every run, for [`crate::VirtualPlugin`]:
+    /// CPU budgets are counted in executed instructions. It compiles in this process.
+    ///
+    /// # Errors
+    /// The folder cannot be made private, or the machine lacks what the engine needs.
+    pub fn deterministic(cache_dir: &Path) -> Result<Self, RuntimeError> {
+        let metering = Metering::Fuel(Work::default());
+        Self::metered(cache_dir, Compiler::InProcess, metering)
+    }
+
+    fn metered(
+        cache_dir: &Path,
+        compiler: Compiler,
+        metering: Metering,
+    ) -> Result<Self, RuntimeError> {
         let unusable = |error: wasmtime::Error| RuntimeError::Engine(format!("{error:#}"));
-        let engine = Engine::new(&config()).map_err(unusable)?;
+        let engine = Engine::new(&config(&metering)).map_err(unusable)?;
         let cache =
             CodeCache::open(cache_dir, &engine).map_err(|source| RuntimeError::CacheFolder {
                 path: cache_dir.to_owned(),
@@ -87,13 +109,13 @@ impl Runtime {
         let mut linker = Linker::new(&engine);
         wasi::add_to_linker(&mut linker).map_err(unusable)?;
         Plugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest| guest).map_err(unusable)?;
-        start_ticker(&engine).map_err(RuntimeError::Thread)?;
         Ok(Self {
             engine,
             linker,
             cache: Arc::new(cache),
             compiler,
             slots: Arc::new(Slots::new()),
+            metering,
         })
     }
 
@@ -134,8 +156,9 @@ impl Runtime {
     }
 }
 
-/// The settings that compiled code depends on.
-pub(crate) fn config() -> Config {
+/// The settings that compiled code depends on. Those of another metering give another
+/// compatibility hash, so the cache keeps their code apart.
+pub(crate) fn config(metering: &Metering) -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
@@ -152,9 +175,9 @@ pub(crate) fn config() -> Config {
         .wasm_simd(true)
         .wasm_bulk_memory(true)
         .wasm_multi_value(true)
-        .epoch_interruption(true)
         .cranelift_nan_canonicalization(true)
         .max_wasm_stack(GUEST_STACK_BYTES);
+    metering.configure(&mut config);
     config
 }
 

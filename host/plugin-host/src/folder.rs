@@ -181,7 +181,7 @@ pub(crate) struct Content {
 pub(crate) struct ContentHash([u8; 32]);
 
 impl ContentHash {
-    fn new(wasm: &[u8], manifest: Option<&str>) -> Self {
+    pub(crate) fn new(wasm: &[u8], manifest: Option<&str>) -> Self {
         let mut hash = Sha256::new();
         hash.update((wasm.len() as u64).to_be_bytes());
         hash.update(wasm);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use consort_proto::{PluginCommand, QuotaMeter, StateWrite};
@@ -64,11 +63,10 @@ impl Guest {
     }
 
     /// Prepares for a call.
-    pub(crate) fn start_call(&mut self, reading: crate::ClockReading, budget: Duration) {
+    pub(crate) fn start_call(&mut self, reading: crate::ClockReading) {
         self.clock.start_call(reading);
         self.log.lock().set_now(self.clock.group_time());
         self.memory.start_call();
-        self.cpu.start(budget);
     }
 
     /// Takes what a call left behind.

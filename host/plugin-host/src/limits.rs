@@ -23,7 +23,7 @@ const CORE_ITEMS_MAX: usize = 64;
 /// What one table element is counted as.
 const TABLE_ELEMENT_BYTES: usize = 8;
 
-/// Puts the limits on a store; [`CpuBudget::start`] arms them for a call.
+/// Puts the limits on a store; [`crate::metering::Metering::arm`] arms them for a call.
 pub(crate) fn install(store: &mut Store<Guest>) {
     store.limiter(|guest| &mut guest.memory);
     store.set_hostcall_fuel(HOSTCALL_FUEL);

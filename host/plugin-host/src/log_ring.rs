@@ -27,6 +27,9 @@ pub struct LogLine {
     pub text: String,
 }
 
+/// What hears each line as it is written: how serious, whether the host says it, and the text.
+pub(crate) type Listener = Box<dyn FnMut(Level, bool, &str) + Send>;
+
 /// The last lines of one plugin, over all its instances.
 #[derive(Clone, Default)]
 pub(crate) struct LogRing(Arc<Mutex<Lines>>);
@@ -36,6 +39,7 @@ struct Lines {
     lines: VecDeque<LogLine>,
     bytes: usize,
     written: u64,
+    listener: Option<Listener>,
 }
 
 impl LogRing {
@@ -43,6 +47,9 @@ impl LogRing {
     pub(crate) fn push(&self, level: Level, by_host: bool, text: &str) {
         let text = printable(text);
         let mut ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listener) = &mut ring.listener {
+            listener(level, by_host, &text);
+        }
         ring.written += 1;
         ring.bytes += text.len();
         let line = LogLine {
@@ -57,6 +64,12 @@ impl LogRing {
             let oldest = ring.lines.pop_front();
             ring.bytes -= oldest.map_or(0, |line| line.text.len());
         }
+    }
+
+    /// Lets somebody hear each line from here on.
+    pub(crate) fn listen(&self, listener: Listener) {
+        let mut ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.listener = Some(listener);
     }
 
     /// The lines with a number above `after`, oldest first.

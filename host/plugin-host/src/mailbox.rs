@@ -124,7 +124,7 @@ impl<C, R> Mailbox<C, R> {
     pub(crate) fn take(&self, deadline: Option<Instant>) -> Taken<C, R> {
         let mut waiting = self.lock();
         loop {
-            if let Some(taken) = waiting.take() {
+            if let Some(taken) = waiting.take(BATCH_MAX) {
                 return taken;
             }
             waiting = match deadline {
@@ -144,13 +144,24 @@ impl<C, R> Mailbox<C, R> {
         }
     }
 
+    /// Takes what comes next without waiting: a control, a request or one event.
+    pub(crate) fn next(&self) -> Option<Taken<C, R>> {
+        self.lock().take(1)
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        let waiting = self.lock();
+        waiting.controls.is_empty() && waiting.requests.is_empty() && waiting.events.is_empty()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting<C, R>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<C, R> Waiting<C, R> {
-    fn take(&mut self) -> Option<Taken<C, R>> {
+    fn take(&mut self, events_max: usize) -> Option<Taken<C, R>> {
         if let Some(control) = self.controls.pop_front() {
             return Some(Taken::Control(control));
         }
@@ -165,7 +176,7 @@ impl<C, R> Waiting<C, R> {
             self.keys = UpdateIndex::default();
             let batch: Vec<_> = self
                 .events
-                .drain(..self.events.len().min(BATCH_MAX))
+                .drain(..self.events.len().min(events_max))
                 .collect();
             self.messages -= batch.iter().filter(|event| is_message(event)).count();
             self.bytes -= batch.iter().map(payload_len).sum::<usize>();

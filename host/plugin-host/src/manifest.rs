@@ -137,10 +137,24 @@ impl Settings {
 }
 
 impl Settings {
+    /// Which plugin, which version, and its rank in elections.
+    #[must_use]
+    pub const fn spec(&self) -> &PluginSpec {
+        &self.spec
+    }
+
     /// Its version.
     #[must_use]
     pub const fn version(&self) -> Version {
         self.spec.version
+    }
+
+    /// The same with another rank in elections.
+    #[must_use]
+    pub fn ranked(&self, priority: i16) -> Self {
+        let mut ranked = self.clone();
+        ranked.spec.priority = priority;
+        ranked
     }
 
     /// Values for `config`.
@@ -165,7 +179,8 @@ impl Settings {
     }
 
     /// What is asked for and not granted, in words.
-    pub(crate) fn refused(&self) -> Vec<String> {
+    #[must_use]
+    pub fn refused(&self) -> Vec<String> {
         let refused = self.capabilities.refused.iter();
         refused
             .map(|refusal| format!("{}: {}", refusal.capability, refusal.reason))

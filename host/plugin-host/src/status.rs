@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use consort_proto::{PluginCommand, PluginId, PluginSpec, SendQuota, StateConfig, Version};
 
@@ -13,10 +14,16 @@ use crate::log_ring::LogRing;
 use crate::manifest::Capped;
 use crate::{ClockReading, Level};
 
-/// Group time, asked by plugin threads.
+/// Time, asked by plugin threads.
 pub trait GroupClock: Send + Sync {
     /// Group time at this instant.
     fn reading(&self) -> ClockReading;
+
+    /// This instant, by which back-off and sleeps are reckoned. Real unless a simulator says
+    /// otherwise.
+    fn instant(&self) -> Instant {
+        Instant::now()
+    }
 }
 
 /// What the host tells the daemon. Events of one plugin come in order.

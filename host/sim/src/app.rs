@@ -131,6 +131,8 @@ pub struct App {
     pub followings: u64,
     /// Messages it got.
     pub messages: u64,
+    /// Whether its own code runs; see [`crate::Actor`].
+    pub hosted: bool,
     quota: SendQuota,
     meter: QuotaMeter,
     me: DeviceId,
@@ -160,6 +162,7 @@ impl App {
             demotions: 0,
             followings: 0,
             messages: 0,
+            hosted: false,
             quota: SendQuota::default(),
             meter: QuotaMeter::new(&SendQuota::default()),
             me,

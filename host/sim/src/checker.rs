@@ -10,6 +10,7 @@ use consort_proto::{DeviceId, PluginCommand, PluginEvent, PluginId, Time};
 use crate::app::App;
 
 mod bracket;
+mod contents;
 mod delivery;
 mod membership;
 

@@ -15,6 +15,7 @@ use consort_proto::{
     Transmit, Version,
 };
 
+use crate::actor::{Actor, Said};
 use crate::app::App;
 use crate::disk::Disk;
 
@@ -218,6 +219,16 @@ fn drain_all<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> Vec<T> {
     all
 }
 
+/// A plugin's host on one device.
+#[derive(Debug)]
+pub(crate) struct Hosted {
+    pub(crate) actor: Box<dyn Actor>,
+    /// The earliest turn that is planned for it.
+    pub(crate) wake_at: Option<Time>,
+    /// Until when it is busy, and what comes of it then.
+    pub(crate) busy: Option<(Time, Vec<Said>)>,
+}
+
 /// One device.
 #[derive(Debug)]
 pub(crate) struct Device {
@@ -231,6 +242,8 @@ pub(crate) struct Device {
     /// Plugins that come up with the device.
     pub(crate) installed: BTreeMap<PluginId, PluginSpec>,
     pub(crate) apps: BTreeMap<PluginId, App>,
+    /// The host of the plugin whose own code runs, while the device does.
+    pub(crate) actor: Option<Hosted>,
     pub(crate) members: BTreeSet<DeviceId>,
     pub(crate) clock: Option<ClockView>,
     /// What its group time may not fall behind, and since when its clocks have their pace.

@@ -19,6 +19,7 @@
 
 #![forbid(unsafe_code)]
 
+mod actor;
 mod app;
 mod checker;
 mod device;
@@ -38,13 +39,16 @@ mod timeline;
 mod toy;
 mod trace;
 
+pub use actor::{Actor, Entrance, Heard, LogLevel, Moment, PluginFigures, Said, Stage, Turn};
 pub use app::{App, AppRole, AppState, Refused, View};
 pub use checker::MessageReport;
 pub use device::DeviceConfig;
 pub use ledger::{Act, Fate, Written};
 pub use message::PAYLOAD_MIN;
 pub use network::{Burst, Link};
-pub use plan::{BeatPlan, Outcome, Plan, PlanError, RunOptions, Violation, run_plan};
+pub use plan::{
+    BeatPlan, Expect, Outcome, Plan, PlanError, RunOptions, Violation, run_hosted, run_plan,
+};
 pub use seed::{InvalidSeed, Seed, scenario};
 pub use sim::{Edit, Kind, Recorded, Sim, SimBuilder, Stats, Workload, spec};
 pub use summary::Summary;

@@ -26,6 +26,7 @@ mod clocks;
 mod devices;
 mod drive;
 mod faults;
+mod hosted;
 mod plugins;
 mod rotation;
 mod scripted;
@@ -36,6 +37,7 @@ mod watch;
 mod writes;
 
 pub use build::{SimBuilder, spec};
+pub(crate) use hosted::{Ban, Banned, Hosting, Wanted};
 pub use state::Edit;
 pub use writes::{Kind, Workload};
 
@@ -78,6 +80,8 @@ pub struct Sim {
     stats: Stats,
     /// Grows with everything that a plugin is told, and with every start and stop.
     changes: u64,
+    /// The plugin whose own code runs, if there is one.
+    hosting: Option<Box<Hosting>>,
 }
 
 /// Something planned.
@@ -107,6 +111,10 @@ enum Happening {
     },
     Write {
         index: usize,
+    },
+    Turn {
+        node: usize,
+        life: u32,
     },
 }
 

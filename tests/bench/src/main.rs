@@ -11,6 +11,7 @@ mod daemons;
 mod lights;
 mod plugins;
 mod samples;
+mod sim_plugin;
 mod simulated;
 mod state;
 
@@ -57,6 +58,8 @@ enum What {
     PluginStart(Plugins),
     /// Resident memory of a daemon with 1 and with 20 plugins.
     Memory(Plugins),
+    /// Simulated seconds per second of `consort sim` with a plugin's own code on every device.
+    SimPlugin(SimPlugin),
     /// Two halves that come together → one leader, in virtual time.
     Heal(Simulated),
     /// Changes of leader and removals of members that nothing called for, in virtual time.
@@ -89,6 +92,22 @@ struct Plugins {
 }
 
 #[derive(Clone, Debug, clap::Args)]
+struct SimPlugin {
+    /// The plugin; `playlist` unless told otherwise.
+    #[arg(long)]
+    file: Option<PathBuf>,
+    /// How many devices.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=2000))]
+    nodes: u16,
+    /// How many runs, each with a seed of its own.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=100))]
+    times: u8,
+    /// How many simulated seconds each.
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    seconds: u32,
+}
+
+#[derive(Clone, Debug, clap::Args)]
 struct Simulated {
     /// How many devices.
     #[arg(long, default_value_t = 10)]
@@ -117,6 +136,7 @@ fn main() -> ExitCode {
         What::Reload(setting) => plugins::reload(&setting),
         What::PluginStart(setting) => plugins::start(&setting),
         What::Memory(setting) => plugins::memory(&setting),
+        What::SimPlugin(setting) => sim_plugin::speed(&setting),
         What::Heal(setting) => simulated::heal(&setting),
         What::False(setting) => simulated::false_alarms(&setting),
         What::Replay(setting) => simulated::replay(&setting),

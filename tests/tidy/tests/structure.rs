@@ -11,7 +11,7 @@ use consort_tidy::{assert_none, root, source};
 /// see [`tests_keep_the_same_direction`].
 const MAY_USE: &[(&str, &[&str])] = &[
     ("host/proto", &[]),
-    ("host/sim", &["consort-proto", "consort-plugin-host"]),
+    ("host/sim", &["consort-proto"]),
     ("host/plugin-host", &["consort-proto"]),
     (
         "host/daemon",
@@ -47,7 +47,9 @@ const ABSENT: &[(&str, &[&str])] = &[
     ),
     (
         "consort-sim",
-        &["tokio", "mio", "socket2", "redb", "notify", "axum"],
+        &[
+            "tokio", "mio", "socket2", "redb", "notify", "axum", "wasmtime",
+        ],
     ),
     (
         "consort-plugin",

@@ -8,6 +8,7 @@ use wasmtime::Engine;
 use super::MAGIC;
 use crate::compile::{CompileError, FILE_BYTES_MAX, precompile};
 use crate::engine::config;
+use crate::metering::Metering;
 
 /// How far behind the daemon the child's priority is.
 const NICENESS: nix::libc::c_int = 10;
@@ -93,7 +94,7 @@ fn yield_to_others() {
 
 /// One thread is enough, and takes half the memory of several.
 fn compile(file: &[u8]) -> Result<Vec<u8>, CompileError> {
-    let engine = Engine::new(config().parallel_compilation(false))
+    let engine = Engine::new(config(&Metering::CpuClock).parallel_compilation(false))
         .map_err(|error| CompileError::Refused(format!("{error:#}")))?;
     precompile(&engine, file)
 }

@@ -4,7 +4,8 @@
 //! readings of group time, and gives back commands. It has no thread, reads no clock and does no
 //! input or output, so its run is a function of (code, settings, events with their times): what
 //! drives it may be a thread in real time or a simulator in virtual time. The one thing that
-//! depends on the machine is when a callback that overruns its CPU budget is stopped.
+//! depends on the machine is when a callback that overruns its CPU budget is stopped, unless its
+//! runtime counts instructions instead.
 //!
 //! After a fault the instance is dead and must be dropped.
 
@@ -30,6 +31,7 @@ use crate::fault::{Fault, HostFault};
 use crate::guest::Guest;
 use crate::limits;
 use crate::local::{self, LOCAL_PAYLOAD_MAX, LocalAnswer, LocalMessage, LocalRequestError};
+use crate::metering::Metering;
 use crate::plugin_log::{LogSink, SharedLog, printable};
 use crate::view::View;
 use crate::wasi::{self, RandomSource};
@@ -129,6 +131,7 @@ pub struct Instance {
     store: Store<Guest>,
     exports: Exports,
     limits: Limits,
+    metering: Metering,
 }
 
 impl std::fmt::Debug for Instance {
@@ -152,19 +155,23 @@ impl Instance {
         let limits = settings.limits.clone();
         let mut store = Store::new(code.engine(), guest(settings));
         limits::install(&mut store);
-        store.data_mut().start_call(reading, limits.setup_cpu);
-        store.set_epoch_deadline(1);
-        let exports = match code.instantiate(&mut store) {
+        let (metering, budget) = (code.metering().clone(), limits.setup_cpu);
+        store.data_mut().start_call(reading);
+        metering.arm(&mut store, budget);
+        let instantiated = code.instantiate(&mut store);
+        metering.settle(&store, budget);
+        let exports = match instantiated {
             Ok(exports) => exports,
             Err(error) => {
                 store.data_mut().end_call();
-                return Err(instantiation_error(&error, &store));
+                return Err(instantiation_error(&error, &store, &metering, budget));
             }
         };
         Ok(Self {
             store,
             exports,
             limits,
+            metering,
         })
     }
 
@@ -373,18 +380,20 @@ impl Instance {
         reading: ClockReading,
         run: impl FnOnce(&Exports, &mut Store<Guest>) -> wasmtime::Result<R>,
     ) -> Result<(R, Outcome), Fault> {
-        let Self { store, exports, .. } = self;
-        store.data_mut().start_call(reading, budget);
-        store.set_epoch_deadline(1);
+        let Self {
+            store,
+            exports,
+            metering,
+            ..
+        } = self;
+        store.data_mut().start_call(reading);
+        metering.arm(store, budget);
         let result = run(exports, store);
+        metering.settle(store, budget);
         let outcome = store.data_mut().end_call();
         match result {
             Ok(value) => Ok((value, outcome)),
-            Err(error) => Err(Fault::new(
-                name,
-                &error,
-                store.data().memory.refused_beyond(),
-            )),
+            Err(error) => Err(fault(name, &error, store, metering, budget)),
         }
     }
 }
@@ -415,12 +424,35 @@ fn guest(settings: InstanceSettings) -> Guest {
 }
 
 /// A trap in the start function is a fault like any other; everything else is the file's.
-fn instantiation_error(error: &wasmtime::Error, store: &Store<Guest>) -> StartError {
+fn instantiation_error(
+    error: &wasmtime::Error,
+    store: &Store<Guest>,
+    metering: &Metering,
+    budget: Duration,
+) -> StartError {
     let ran = error.downcast_ref::<Trap>().is_some()
         || error.downcast_ref::<HostFault>().is_some()
         || error.downcast_ref::<wasmtime_wasi::I32Exit>().is_some();
     if ran {
-        return Fault::new("start", error, store.data().memory.refused_beyond()).into();
+        return fault("start", error, store, metering, budget).into();
     }
     StartError::Contract(innermost(error))
+}
+
+/// Why a call that had `budget` ended.
+fn fault(
+    callback: &'static str,
+    error: &wasmtime::Error,
+    store: &Store<Guest>,
+    metering: &Metering,
+    budget: Duration,
+) -> Fault {
+    let fault = Fault::new(callback, error, store.data().memory.refused_beyond());
+    match metering.over_budget(error, budget) {
+        Some(over) => Fault {
+            cause: over.to_string(),
+            ..fault
+        },
+        None => fault,
+    }
 }

@@ -1,7 +1,5 @@
 //! Requests of local programs.
 
-use std::time::Instant;
-
 use super::Supervisor;
 use super::life::Life;
 use crate::plugin_log::printable;
@@ -10,7 +8,7 @@ use crate::{LocalRequest, LocalRequestError};
 impl Supervisor {
     /// Lets the plugin answer a request. What the callback publishes goes out before its answer.
     pub(super) fn handle_request(&mut self, request: LocalRequest) {
-        if request.is_late(Instant::now()) {
+        if request.is_late(self.now()) {
             return request.answer(Err(LocalRequestError::TimedOut));
         }
         let reading = self.reading();

@@ -176,14 +176,37 @@ impl Supervisor {
         }
     }
 
+    /// One piece of work, if any is due: for whoever moves a plugin on step by step instead of
+    /// giving it a thread.
+    pub(crate) fn step(&mut self) {
+        match self.mailbox.next() {
+            Some(Taken::Control(control)) => self.handle_control(control),
+            Some(Taken::Request(request)) => self.handle_request(request),
+            Some(Taken::Events(events)) => {
+                for event in events {
+                    self.handle_event(&event);
+                }
+            }
+            Some(Taken::Nothing) | None => {}
+        }
+        self.handle_deadline();
+    }
+
+    /// Loses the instance, if one runs, for a cause that is not its own.
+    pub(crate) fn lose(&mut self, fault: &Fault) {
+        if matches!(self.life, Life::Running(_)) {
+            self.fault(fault);
+        }
+    }
+
     /// When to look at back-off and timers again.
-    fn wake_at(&self) -> Option<Instant> {
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
         match &self.life {
             Life::BackOff { until } => Some(*until),
             Life::Running(running) => {
                 let due = running.instance.next_timer()?;
                 let wait = due.saturating_sub(self.reading().group_time_us);
-                Some(Instant::now() + Duration::from_micros(wait).min(SLEEP_MAX))
+                Some(self.now() + Duration::from_micros(wait).min(SLEEP_MAX))
             }
             Life::Discovered
             | Life::Compiling
@@ -196,8 +219,9 @@ impl Supervisor {
     }
 
     fn handle_deadline(&mut self) {
+        let now = self.now();
         match &mut self.life {
-            Life::BackOff { until } if Instant::now() >= *until => self.restart(),
+            Life::BackOff { until } if now >= *until => self.restart(),
             Life::Running(running) => {
                 let reading = self.surroundings.clock.reading();
                 if running
@@ -277,7 +301,7 @@ impl Supervisor {
         }
     }
 
-    fn stop(mut self, reason: ShutdownReason) {
+    pub(crate) fn stop(mut self, reason: ShutdownReason) {
         let life = std::mem::replace(&mut self.life, Life::Stopped);
         if let Life::Running(running) = life {
             self.unload(*running.instance, reason);
@@ -380,6 +404,10 @@ impl Supervisor {
 
     fn reading(&self) -> ClockReading {
         self.surroundings.clock.reading()
+    }
+
+    fn now(&self) -> Instant {
+        self.surroundings.clock.instant()
     }
 
     fn file(&self) -> String {

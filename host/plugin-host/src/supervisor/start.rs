@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use consort_proto::{PluginCommand, PluginId, StateView};
 use tracing::{debug, warn};
@@ -128,7 +127,7 @@ impl Supervisor {
         instance.set_state(self.view.state().clone());
         let running = Running {
             instance: Box::new(instance),
-            since: Instant::now(),
+            since: self.now(),
         };
         self.enter(Life::Running(running));
         for event in self.view.replay() {
@@ -165,7 +164,7 @@ impl Supervisor {
             self.announced = Announced::Faulted;
             (self.surroundings.out)(HostEvent::Faulted(self.id.clone()));
         }
-        let now = Instant::now();
+        let now = self.now();
         match self.backoff.fault(since, now) {
             Some(wait) => self.enter(Life::BackOff { until: now + wait }),
             None => {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use consort_proto::{DeviceId, GroupKey, Leadership, Peer, PluginCommand, PluginEvent, Time};
 
+use super::contents::Contents;
 use super::{Checker, Observation, Place, ensure};
 use crate::app::{App, AppState, payload};
 use crate::message;
@@ -36,6 +37,8 @@ pub struct MessageReport {
 pub(crate) struct Delivery {
     messages: BTreeMap<u64, MessageReport>,
     repeated: u64,
+    /// Those of plugins whose own code runs.
+    contents: Contents,
 }
 
 impl Delivery {
@@ -55,6 +58,9 @@ impl Delivery {
             totals.made += made;
             totals.lost += report.due.saturating_sub(made);
         }
+        totals.due += self.contents.due;
+        totals.made += self.contents.made;
+        totals.lost += self.contents.due.saturating_sub(self.contents.made);
         totals
     }
 
@@ -65,6 +71,10 @@ impl Delivery {
         command: &PluginCommand,
     ) -> Result<(), String> {
         if matches!(command, PluginCommand::Write(_)) {
+            return Ok(());
+        }
+        if app.hosted {
+            self.contents.sent(place, app, command);
             return Ok(());
         }
         let number = message::number(payload(command))
@@ -137,6 +147,14 @@ impl Delivery {
     ) -> Result<(), String> {
         let said = (tenure.leader.device, tenure.term);
         let told = app.view.leader();
+        if app.hosted {
+            let from = tenure.leader.device;
+            let heard = self.contents.delivered(place, app, from, bytes, true);
+            heard?;
+            return ensure(told == Some(said), || {
+                format!("a broadcast of {said:?} arrives where {told:?} was told")
+            });
+        }
         let (number, report) = self.delivered(place, app, bytes)?;
         let Way::Broadcast { term } = report.way else {
             return Err(format!(
@@ -161,6 +179,14 @@ impl Delivery {
         sender: &Peer,
         bytes: &[u8],
     ) -> Result<(), String> {
+        if app.hosted {
+            let from = sender.device;
+            let heard = self.contents.delivered(place, app, from, bytes, false);
+            heard?;
+            return ensure(app.view.peers.contains_key(&from), || {
+                format!("a message comes from {sender:?}, who is no peer")
+            });
+        }
         let (number, report) = self.delivered(place, app, bytes)?;
         let fits = match report.way {
             Way::Broadcast { .. } => false,

@@ -367,28 +367,42 @@ fn plugin_step(plan: &Plan, key: &str, step: &Step) -> Checked {
 
 fn expect(plan: &Plan, key: &str, expect: &Expect) -> Checked {
     let conditions = [
-        ("one_leader", &expect.one_leader),
-        ("see_all", &expect.see_all),
-        ("leads", &expect.leads),
-        ("no_change", &expect.no_change),
+        ("one_leader", expect.one_leader.is_some()),
+        ("see_all", expect.see_all.is_some()),
+        ("leads", expect.leads.is_some()),
+        ("no_change", expect.no_change.is_some()),
+        ("state", expect.state.is_some()),
+        ("log", expect.log.is_some()),
+        ("no_log", expect.no_log.is_some()),
+        ("no_faults", expect.no_faults.is_some()),
     ];
-    let given: Vec<_> = conditions
-        .iter()
-        .filter_map(|(name, who)| Some((name, who.as_ref()?)))
-        .collect();
-    let [(name, nodes)] = given[..] else {
-        let names: Vec<_> = given.iter().map(|(name, _)| **name).collect();
-        let allowed = "exactly one of one_leader, see_all, leads, no_change";
-        return Err(PlanError::value(key, format!("{names:?}"), allowed));
+    let given = conditions.iter().filter(|(_, given)| *given);
+    let given: Vec<_> = given.map(|(name, _)| *name).collect();
+    let [name] = given[..] else {
+        let names: Vec<_> = conditions.iter().map(|(name, _)| *name).collect();
+        let allowed = format!("exactly one of {}", names.join(", "));
+        return Err(PlanError::value(key, format!("{given:?}"), allowed));
     };
-    who(plan, &format!("{key}.{name}"), nodes)?;
+    for nodes in expect.whos() {
+        who(plan, &format!("{key}.{name}"), nodes)?;
+    }
+    if let Some(state) = &expect.state {
+        super::hosted::check_state(plan, &format!("{key}.state"), state)?;
+    }
     plugin_known(plan, key, expect.plugin.as_ref())?;
-    let lasts = *name == "no_change";
-    if lasts != expect.lasting.is_some() || (lasts && expect.within.is_some()) {
-        let allowed = "no_change takes `for`, the others take `within`";
+    let (within, lasting) = (expect.within.is_some(), expect.lasting.is_some());
+    let fits = match name {
+        "no_change" => lasting && !within,
+        "no_log" | "no_faults" => !within,
+        _ => !lasting,
+    };
+    if !fits {
+        let allowed =
+            "no_change takes `for`, no_log and no_faults may take it, the others take `within`";
         return Err(PlanError::value(key, name, allowed));
     }
-    let end = expect.at + expect.within.or(expect.lasting).unwrap_or_default();
+    let after = expect.within.or(expect.lasting).unwrap_or_default();
+    let end = expect.begins(plan.duration) + after;
     within_run(plan, &format!("{key}.at"), end)
 }
 

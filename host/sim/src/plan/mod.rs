@@ -9,18 +9,21 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::actor::LogLevel;
 use crate::network::Link;
 use crate::seed::Seed;
 
 mod check;
 mod error;
+mod hosted;
 mod run;
 pub(crate) mod span;
 mod state;
 mod step;
 
 pub use error::PlanError;
-pub use run::{Outcome, RunOptions, Violation, run_plan};
+pub use hosted::{LogExpect, StateExpect, StateKind};
+pub use run::{Outcome, RunOptions, Violation, run_hosted, run_plan};
 pub use state::{LoseState, StatePlan, WritesPlan};
 pub use step::{
     Action, ClockDrift, ClockJump, CloneOf, CrashAtWrite, Flap, Flood, FloodKind, LinkChange, Pair,
@@ -234,17 +237,19 @@ pub struct BeatPlan {
     pub len: usize,
 }
 
-/// Something that must hold; exactly one of the four conditions is given.
+/// Something that must hold; exactly one of the conditions is given. The last four are for a plugin
+/// whose own code runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Expect {
-    /// From when on it is looked for.
-    #[serde(with = "span::text")]
+    /// From when on it is looked for; [`Expect::END`], as `end`, for the end of the run.
+    #[serde(with = "span::text_or_end")]
     pub at: Duration,
     /// How long it may take. Without this it must hold at once.
     #[serde(with = "span::maybe", skip_serializing_if = "Option::is_none")]
     pub within: Option<Duration>,
-    /// For how long nothing changes; with `no_change`.
+    /// For how long nothing changes, with `no_change`; or nothing happens, with `no_log` and
+    /// `no_faults`, for which it is until the end unless given.
     #[serde(
         rename = "for",
         with = "span::maybe",
@@ -261,6 +266,29 @@ pub struct Expect {
     pub leads: Option<Who>,
     /// None of these is promoted or demoted as leader.
     pub no_change: Option<Who>,
+    /// A key of replicated state is the same everywhere.
+    pub state: Option<StateExpect>,
+    /// A line appears in the plugin's log.
+    pub log: Option<LogExpect>,
+    /// No line of this level or a graver one appears in the plugin's log.
+    pub no_log: Option<LogLevel>,
+    /// No instance of the plugin faults.
+    pub no_faults: Option<True>,
+}
+
+impl Expect {
+    /// The end of the run, as the time of an expectation.
+    pub const END: Duration = Duration::MAX;
+
+    /// When it is looked for first, in a run that lasts for `duration`.
+    #[must_use]
+    pub fn begins(&self, duration: Duration) -> Duration {
+        if self.at == Self::END {
+            duration
+        } else {
+            self.at
+        }
+    }
 }
 
 impl Plan {

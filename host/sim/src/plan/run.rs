@@ -11,11 +11,12 @@ use consort_proto::{PluginId, PluginSpec, Time, Version};
 use rand_chacha::ChaCha12Rng;
 
 use super::{Action, CryptoChoice, DevicePlan, Plan, PluginPlan};
+use crate::actor::{Heard, PluginFigures, Stage};
 use crate::device::DeviceConfig;
 use crate::network::Link;
 use crate::oracle;
 use crate::seed::Seed;
-use crate::sim::{Broken, Recorded, Sim, SimBuilder, Stats};
+use crate::sim::{Broken, Hosting, Recorded, Sim, SimBuilder, Stats};
 use crate::summary::{self, Summary};
 use crate::timeline::Timeline;
 use crate::toy::Toy;
@@ -46,6 +47,8 @@ pub struct Outcome {
     pub summary: Summary,
     /// Counts of datagrams and broadcasts.
     pub stats: Stats,
+    /// What the plugin did, if its own code ran.
+    pub plugin: Option<PluginFigures>,
     /// Who was up and who led when.
     pub timeline: Timeline,
     /// What broke: at most one, as the run ends with it.
@@ -66,10 +69,46 @@ pub struct Outcome {
 /// The plan does not pass [`Plan::check`].
 #[must_use]
 pub fn run_plan(plan: &Plan, seed: Seed, options: RunOptions) -> Outcome {
-    if let Err(error) = plan.check() {
+    if let Err(error) = plan.check().and_then(|()| plan.check_scripted()) {
         panic!("a plan that cannot be run: {error}");
     }
+    run(plan, seed, options, None)
+}
+
+/// Runs a plan whose one plugin is played by the actors of `stage`; `audience` hears the lines of
+/// its log as they come, and what the scenario does. Violations are part of the outcome.
+///
+/// # Panics
+/// The plan does not pass [`Plan::check`] and [`Plan::check_hosted`].
+#[must_use]
+pub fn run_hosted(
+    plan: &Plan,
+    seed: Seed,
+    options: RunOptions,
+    stage: Box<dyn Stage>,
+    audience: Box<dyn FnMut(&Heard)>,
+) -> Outcome {
+    if let Err(error) = plan.check().and_then(|()| plan.check_hosted()) {
+        panic!("a plan that cannot be run: {error}");
+    }
+    let spec = stage.spec();
+    let plan = plan.with_hosted(&spec);
+    let hosting = Hosting {
+        plugin: spec.id,
+        stage,
+        audience,
+        figures: PluginFigures::default(),
+        bans: Vec::new(),
+        wanted: Vec::new(),
+    };
+    run(&plan, seed, options, Some(hosting))
+}
+
+fn run(plan: &Plan, seed: Seed, options: RunOptions, hosting: Option<Hosting>) -> Outcome {
     let mut runner = Runner::new(plan, seed, options);
+    if let Some(hosting) = hosting {
+        runner.host(hosting);
+    }
     let result = quietly(|| runner.run());
     let sim = runner.sim;
     let violations: Vec<_> = result
@@ -84,6 +123,7 @@ pub fn run_plan(plan: &Plan, seed: Seed, options: RunOptions) -> Outcome {
     Outcome {
         summary: summarise(plan, &sim, &timeline, violations.len()),
         stats: sim.stats(),
+        plugin: sim.plugin_figures(),
         notable: sim.notable().map(str::to_owned).collect(),
         state: sim.describe(),
         trace_hash: sim.trace_hash(),
@@ -230,9 +270,13 @@ impl<'a> Runner<'a> {
             self.plan_at(at, Act::Start(node));
         }
         for (index, expect) in plan.expectations.iter().enumerate() {
-            self.plan_at(expect.at, Act::ExpectBegins(index));
+            if expect::is_ban(expect) {
+                continue;
+            }
+            let begins = expect.begins(plan.duration);
+            self.plan_at(begins, Act::ExpectBegins(index));
             if let Some(after) = expect.within.or(expect.lasting) {
-                self.plan_at(expect.at + after, Act::ExpectEnds(index));
+                self.plan_at(begins + after, Act::ExpectEnds(index));
             }
         }
         for (index, step) in plan.steps.iter().enumerate() {

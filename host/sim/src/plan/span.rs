@@ -69,6 +69,36 @@ pub(crate) mod text {
     }
 }
 
+/// Durations as text, or the word `end`, for serde.
+pub(crate) mod text_or_end {
+    use core::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use super::super::Expect;
+
+    pub(crate) fn serialize<S: Serializer>(
+        duration: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        if *duration == Expect::END {
+            serializer.serialize_str("end")
+        } else {
+            super::text::serialize(duration, serializer)
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "end" {
+            return Ok(Expect::END);
+        }
+        super::parse(&text).map_err(|error| D::Error::custom(format!("{error}, or `end`")))
+    }
+}
+
 /// Durations that may be missing, for serde.
 pub(crate) mod maybe {
     use core::time::Duration;

@@ -237,6 +237,7 @@ impl SimBuilder {
             log: Log::new(level),
             stats: Stats::default(),
             changes: 0,
+            hosting: None,
         };
         for config in self.devices {
             sim.add(config, &self.plugins);
@@ -296,6 +297,7 @@ impl Sim {
                 .iter()
                 .map(|spec| (spec.id.clone(), App::new(spec.clone(), id)))
                 .collect(),
+            actor: None,
             members: BTreeSet::new(),
             clock: None,
             shown: 0,

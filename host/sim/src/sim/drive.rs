@@ -52,6 +52,11 @@ impl Sim {
             }
             Happening::Beat { index } => self.beat(index),
             Happening::Write { index } => self.workload(index),
+            Happening::Turn { node, life } => {
+                if self.devices[node].life == life {
+                    self.turn(node);
+                }
+            }
         }
     }
 
@@ -179,11 +184,13 @@ impl Sim {
                     self.mind_step(node, &view);
                     self.follow_line(node, view);
                     self.trace.detail(self.now, node, &format!("{view:?}"));
+                    self.plan_turn(node);
                 }
                 Event::ClockSetBack { by } => {
                     set_back = true;
                     self.devices[node].set_backs += 1;
                     self.note(&format!("n{node} sets group time back by {by:?}"));
+                    self.set_back_actor(node);
                 }
                 Event::MemberAdded(device) => {
                     self.note(&format!("n{node} has member {}", self.named(device)));

@@ -59,7 +59,11 @@ impl Sim {
         self.tell_names(node);
         self.input(node, Input::Timeout);
         for spec in specs {
-            self.plugin_up(node, spec);
+            if self.is_hosted(&spec.id) {
+                self.enter(node, spec);
+            } else {
+                self.plugin_up(node, spec);
+            }
         }
         self.resume_writes(node);
     }
@@ -97,6 +101,7 @@ impl Sim {
     pub fn leave(&mut self, node: usize) {
         self.note(&format!("n{node} is told to leave"));
         self.secure_writes();
+        self.dismiss(node, false);
         if let Some(running) = &mut self.devices[node].running {
             running.leaving = true;
             self.oracle.touch(self.now, node);
@@ -122,6 +127,7 @@ impl Sim {
         self.changes += 1;
         self.recorder.state(self.now, node, None);
         self.oracle.touch(self.now, node);
+        self.lose_actor(node);
         let device = &mut self.devices[node];
         device.running = None;
         device.disk.settle(Time::MAX);
@@ -164,6 +170,7 @@ impl Sim {
             self.input(node, input);
         }
         self.input(node, Input::Timeout);
+        self.plan_turn(node);
     }
 
     /// Whether a device runs; a paused one does.

@@ -90,7 +90,7 @@ impl Sim {
         self.input(node, Input::Command(Command::PluginDown(plugin.id.clone())));
     }
 
-    fn set_state(&mut self, node: usize, plugin: &PluginId, state: AppState) {
+    pub(super) fn set_state(&mut self, node: usize, plugin: &PluginId, state: AppState) {
         if let Some(app) = self.devices[node].apps.get_mut(plugin) {
             app.state = state;
             self.changes += 1;
@@ -320,6 +320,9 @@ impl Sim {
                 event: &event,
             },
         );
+        if app.hosted {
+            self.deliver_to_actor(node, &event);
+        }
         app.record(self.now, event);
         self.record_role(node, plugin, &app);
         self.devices[node].apps.insert(plugin.clone(), app);

@@ -112,7 +112,7 @@ fn check(file: &Path) -> Result<Report, PluginError> {
 }
 
 /// The plugin's file and the manifest beside it.
-fn files(given: &Path) -> (PathBuf, Option<PathBuf>) {
+pub(in crate::cli) fn files(given: &Path) -> (PathBuf, Option<PathBuf>) {
     let wasm = if given.is_dir() {
         given.join("plugin.wasm")
     } else {
@@ -126,7 +126,7 @@ fn files(given: &Path) -> (PathBuf, Option<PathBuf>) {
 }
 
 /// The id that the file would have in a plugins folder, or one that stands for it.
-fn name_of(given: &Path) -> PluginId {
+pub(in crate::cli) fn name_of(given: &Path) -> PluginId {
     let whole = given.canonicalize().unwrap_or_else(|_| given.to_owned());
     let named = if whole.file_name().is_some_and(|name| name == "plugin.wasm") {
         whole.parent().and_then(Path::file_name)

@@ -1,7 +1,7 @@
 //! `consort plugin`: what there is to know of plugins and to ask for them, of the running daemon,
 //! and of a file before it is anywhere.
 
-mod check;
+pub(super) mod check;
 mod inspect;
 mod list;
 mod logs;

@@ -3,19 +3,23 @@
 //! The devices run the daemon's protocol over a simulated network; the same seed and the same
 //! flags give the same output to the byte. What may happen and what must not is decided by
 //! [`consort_sim`]; this command makes its plan from flags and a file ([`scenario`]), tells what
-//! came of it ([`report`]) and draws it ([`picture`]). With `--swarm` the plans are drawn too ([`many`]).
+//! came of it ([`report`]) and draws it ([`picture`]). With `--swarm` the plans are drawn too
+//! ([`many`]). With a plugin's file, that plugin's own code runs on every device ([`plugin`]).
 
 mod many;
 mod picture;
+mod plugin;
 mod report;
 mod scenario;
 
 use std::path::PathBuf;
 
-use consort_sim::{PlanError, RunOptions, Seed, run_plan};
+use consort_sim::{Outcome, Plan, PlanError, RunOptions, Seed, run_hosted, run_plan};
 use thiserror::Error;
 
+use self::plugin::Played;
 use self::report::Report;
+use super::plugin::PluginError;
 use super::{CliError, output};
 use crate::exit_code::ExitCode;
 
@@ -24,6 +28,8 @@ Examples:
   consort sim --nodes 10 --loss 20% --for 1h
   consort sim --scenario leader-dies.toml --seed 7 --plot run.svg
   consort sim --swarm 1000
+  consort sim plugin.wasm --nodes 20 --seed 7 --loss 5% --for 10m
+  consort sim myplugin/ --scenario leader-dies.toml --expect expect.toml --json
 
 A run that breaks a property, or an expectation of the scenario, ends with exit code 7 and prints
 the command that repeats it.";
@@ -32,6 +38,11 @@ the command that repeats it.";
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// How many devices: 1 to 2000. Default: the scenario's, else 5.
+    /// Run this plugin's own code on every device: its file, or a folder with plugin.wasm and
+    /// perhaps plugin.toml. Its log goes to standard output.
+    #[arg(value_name = "FILE", conflicts_with = "swarm")]
+    file: Option<PathBuf>,
+    /// How many devices. Default: the scenario's, else 5.
     #[arg(long, value_name = "N")]
     nodes: Option<usize>,
     /// The number that decides the run, as 42 or 0x2a. Default: the scenario's, else a random one,
@@ -50,6 +61,12 @@ pub(super) struct Args {
     /// What goes wrong when, and what is expected; docs/simulator.md describes the form.
     #[arg(long, value_name = "FILE", conflicts_with = "swarm")]
     scenario: Option<PathBuf>,
+    /// What is expected besides the scenario's own expectations: a file of [[expect]] tables.
+    #[arg(long, value_name = "FILE", conflicts_with = "swarm")]
+    expect: Option<PathBuf>,
+    /// A value for the plugin's `config`, over its plugin.toml; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE", requires = "file", value_parser = plugin::setting)]
+    config: Vec<(String, String)>,
     /// Run as many scenarios drawn at random, one per seed from --seed on.
     #[arg(long, value_name = "RUNS", value_parser = clap::value_parser!(u32).range(1..=10_000_000),
           conflicts_with_all = ["nodes", "loss", "delay", "duration", "plot"])]
@@ -81,6 +98,9 @@ pub(crate) enum SimError {
         /// What is wrong, and where.
         error: PlanError,
     },
+    /// The plugin cannot be run.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
     /// The flags make no plan.
     #[error("{0}")]
     Flags(PlanError),
@@ -104,7 +124,9 @@ impl SimError {
     pub(super) const fn exit_code(&self) -> ExitCode {
         match self {
             Self::Read { .. } | Self::Plot { .. } | Self::Random => ExitCode::Failed,
-            Self::Scenario { .. } => ExitCode::Config,
+            Self::Plugin(PluginError::NoPlugin { .. } | PluginError::Manifest(_))
+            | Self::Scenario { .. } => ExitCode::Config,
+            Self::Plugin(_) => ExitCode::Failed,
             Self::Flags(_) => ExitCode::Usage,
             Self::Violated(_) => ExitCode::ExpectationNotMet,
         }
@@ -117,7 +139,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
     let plan = scenario::plan(args)?;
     let seed = scenario::seed(args, &plan)?;
-    let outcome = run_plan(&plan, seed, RunOptions::default());
+    let outcome = simulate(args, &plan, seed)?;
     if let Some(path) = &args.plot {
         let drawn = picture::draw(path, &plan, &outcome);
         drawn.map_err(|why| SimError::Plot {
@@ -125,7 +147,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             why,
         })?;
     }
-    output::result(&Report::new(&outcome.summary), args.json)?;
+    output::result(&Report::new(&outcome), args.json)?;
     match outcome.violations.first() {
         None => Ok(()),
         Some(violation) => {
@@ -141,4 +163,16 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             .into())
         }
     }
+}
+
+/// Runs a plan, with the plugin's own code if a file is given.
+fn simulate(args: &Args, plan: &Plan, seed: Seed) -> Result<Outcome, SimError> {
+    let options = RunOptions::default();
+    Ok(match &args.file {
+        None => run_plan(plan, seed, options),
+        Some(file) => {
+            let played = Played::load(file, &args.config)?;
+            run_hosted(plan, seed, options, Box::new(played), plugin::audience())
+        }
+    })
 }

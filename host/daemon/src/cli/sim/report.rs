@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use consort_sim::Summary;
+use consort_sim::{Outcome, PluginFigures};
 use serde::Serialize;
 
 /// The figures of one run. `docs/schemas/sim.schema.json` describes each.
@@ -24,10 +24,59 @@ pub(super) struct Report {
     writes: u64,
     bytes_per_node_per_s: u64,
     violations: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plugin: Option<PluginReport>,
+}
+
+/// What the plugin did whose own code ran.
+#[derive(Debug, Serialize)]
+struct PluginReport {
+    running: usize,
+    quarantined: usize,
+    faults: u64,
+    messages_sent: u64,
+    messages_received: u64,
+    messages_dropped: u64,
+    log_lines: LogLines,
+    cpu_ms: u64,
+}
+
+/// Lines by level.
+#[derive(Debug, Serialize)]
+struct LogLines {
+    trace: u64,
+    debug: u64,
+    info: u64,
+    warn: u64,
+    error: u64,
+}
+
+impl PluginReport {
+    fn new(figures: &PluginFigures) -> Self {
+        let [trace, debug, info, warn, error] = figures.lines;
+        Self {
+            running: figures.running,
+            quarantined: figures.quarantined,
+            faults: figures.faults,
+            messages_sent: figures.messages_sent,
+            messages_received: figures.messages_received,
+            messages_dropped: figures.messages_dropped,
+            log_lines: LogLines {
+                trace,
+                debug,
+                info,
+                warn,
+                error,
+            },
+            cpu_ms: u64::try_from(figures.busy.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
 }
 
 impl Report {
-    pub(super) fn new(summary: &Summary) -> Self {
+    pub(super) fn new(outcome: &Outcome) -> Self {
+        let summary = &outcome.summary;
+        let plugin = outcome.plugin.as_ref();
         Self {
             v: 1,
             seed: summary.seed.to_string(),
@@ -43,9 +92,10 @@ impl Report {
             delivered: summary.delivered,
             lost: summary.lost,
             duplicates: summary.duplicates,
-            writes: summary.writes,
+            writes: plugin.map_or(summary.writes, |plugin| plugin.writes),
             bytes_per_node_per_s: summary.bytes_per_node_per_s,
             violations: summary.violations,
+            plugin: plugin.map(PluginReport::new),
         }
     }
 }
@@ -82,6 +132,32 @@ impl fmt::Display for Report {
             f,
             "traffic           {} bytes per device and second",
             self.bytes_per_node_per_s
-        )
+        )?;
+        match &self.plugin {
+            Some(plugin) => write!(f, "\n{plugin}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for PluginReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "plugin            runs on {} devices, given up on {}, {} faults",
+            self.running, self.quarantined, self.faults
+        )?;
+        writeln!(
+            f,
+            "plugin messages   {} sent, {} received, {} dropped",
+            self.messages_sent, self.messages_received, self.messages_dropped
+        )?;
+        let lines = &self.log_lines;
+        writeln!(
+            f,
+            "plugin log        {} trace, {} debug, {} info, {} warn, {} error",
+            lines.trace, lines.debug, lines.info, lines.warn, lines.error
+        )?;
+        write!(f, "plugin CPU        {} ms in all", self.cpu_ms)
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use consort_sim::{BeatPlan, Plan, Seed};
+use consort_sim::{BeatPlan, Plan, PlanError, Seed};
 
 use super::{Args, SimError};
 
@@ -21,6 +21,7 @@ const FILE_MAX: u64 = 1 << 20;
 pub(super) fn plan(args: &Args) -> Result<Plan, SimError> {
     let mut plan = match &args.scenario {
         Some(path) => read(path)?,
+        None if args.file.is_some() => Plan::new(NODES, DURATION),
         None => {
             let mut plan = Plan::new(NODES, DURATION);
             plan.beats.push(BeatPlan {
@@ -44,10 +45,33 @@ pub(super) fn plan(args: &Args) -> Result<Plan, SimError> {
         plan.link.delay = delay;
     }
     plan.check().map_err(SimError::Flags)?;
+    let fits = |plan: &Plan| match args.file {
+        Some(_) => plan.check_hosted(),
+        None => plan.check_scripted(),
+    };
+    if let Some(path) = &args.scenario {
+        fits(&plan).map_err(|error| wrong(path, error))?;
+    }
+    if let Some(path) = &args.expect {
+        plan.expect_also(&text(path)?)
+            .and_then(|()| fits(&plan))
+            .map_err(|error| wrong(path, error))?;
+    }
     Ok(plan)
 }
 
+fn wrong(path: &Path, error: PlanError) -> SimError {
+    SimError::Scenario {
+        path: path.to_owned(),
+        error,
+    }
+}
+
 fn read(path: &Path) -> Result<Plan, SimError> {
+    Plan::from_toml(&text(path)?).map_err(|error| wrong(path, error))
+}
+
+fn text(path: &Path) -> Result<String, SimError> {
     let failed = |source| SimError::Read {
         path: path.to_owned(),
         source,
@@ -57,11 +81,7 @@ fn read(path: &Path) -> Result<Plan, SimError> {
         let why = format!("it has {size} bytes, a scenario at most {FILE_MAX}");
         return Err(failed(std::io::Error::other(why)));
     }
-    let text = fs::read_to_string(path).map_err(failed)?;
-    Plan::from_toml(&text).map_err(|error| SimError::Scenario {
-        path: path.to_owned(),
-        error,
-    })
+    fs::read_to_string(path).map_err(failed)
 }
 
 /// The seed of the flags, else of the file, else a random one.
@@ -84,11 +104,16 @@ pub(super) fn random_seed() -> Result<Seed, SimError> {
 
 /// The command that repeats a run.
 pub(super) fn replay(args: &Args, seed: Seed) -> String {
-    let mut line = format!("consort sim --seed {seed}");
+    let mut line = "consort sim".to_owned();
+    if let Some(file) = &args.file {
+        line.push(' ');
+        line.push_str(&quoted(&file.display().to_string()));
+    }
+    // Writing to a text cannot fail.
+    let _ = write!(line, " --seed {seed}");
     let mut add = |flag: &str, value: Option<String>| {
         if let Some(value) = value {
-            // Writing to a text cannot fail.
-            let _ = write!(line, " --{flag} {value}");
+            let _ = write!(line, " --{flag} {}", quoted(&value));
         }
     };
     add("nodes", args.nodes.map(|nodes| nodes.to_string()));
@@ -108,7 +133,22 @@ pub(super) fn replay(args: &Args, seed: Seed) -> String {
             .as_ref()
             .map(|path| path.display().to_string()),
     );
+    let expect = args.expect.as_ref();
+    add("expect", expect.map(|path| path.display().to_string()));
+    for (key, value) in &args.config {
+        add("config", Some(format!("{key}={value}")));
+    }
     line
+}
+
+/// A word for a shell: in quotes where it has other characters than paths and numbers have.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-=+:,%@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 /// A share, as `20%` or `0.2`.
@@ -132,6 +172,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        assert_eq!(quoted("dir/a-b_1.wasm"), "dir/a-b_1.wasm");
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
+        assert_eq!(quoted(""), "''");
+    }
 
     #[test]
     fn shares_are_between_nothing_and_all() {

@@ -58,6 +58,9 @@ impl Runner<'_> {
 
     fn step(&mut self, index: usize, action: Action) {
         let now = self.sim.now();
+        if self.sim.hosting().is_some() {
+            self.sim.announce(&words(&action));
+        }
         match action {
             Action::Start(who) => self.each(&who, Self::start),
             Action::Crash(who) => self.each(&who, |runner, node| runner.sim.kill(node)),
@@ -167,9 +170,28 @@ impl Runner<'_> {
         }
     }
 
+    /// The plugin whose own code runs.
+    fn hosted(&mut self, action: Action) {
+        match action {
+            Action::PluginFault(fault) => self.each_going(&fault.node, |runner, node| {
+                runner.sim.fault_actor(node);
+            }),
+            Action::PluginDown(down) => self.each_going(&down.node, |runner, node| {
+                runner.sim.dismiss(node, true);
+            }),
+            Action::PluginUp(up) => self.each_going(&up.node, |runner, node| {
+                let spec = runner.plugins[0].clone();
+                let own = runner.sim.spec_of(node, &spec.id);
+                runner.sim.readmit(node, own.unwrap_or(spec));
+            }),
+            _ => {}
+        }
+    }
+
     /// Plugins and what they send.
     fn plugins(&mut self, action: Action) {
         match action {
+            action if self.sim.hosting().is_some() => self.hosted(action),
             Action::PluginFault(fault) => {
                 let spec = self.plugin(fault.plugin.as_ref());
                 self.each_going(&fault.node, |runner, node| {
@@ -499,6 +521,13 @@ impl Runner<'_> {
             self.sim.judge_state(&spec, &members);
         }
     }
+}
+
+/// An action in the words of a plan.
+fn words(action: &Action) -> String {
+    let table = toml::Table::try_from(action).unwrap_or_default();
+    let entries = table.iter().map(|(key, value)| format!("{key} = {value}"));
+    entries.collect::<Vec<_>>().join(", ")
 }
 
 /// What a flood or a replay looks like in the timeline.

@@ -1,0 +1,303 @@
+//! `consort sim FILE` as an author runs it: real plugins on every device, in virtual time.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use consort_test_guests::{fixture, plugin};
+use serde_json::Value;
+
+fn consort(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_consort"))
+        .arg("sim")
+        .args(arguments)
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
+        .output()
+        .expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("it is text")
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("paths of tests are text")
+}
+
+/// The last line of standard output, which must have the form of the schema.
+fn figures(output: &Output) -> Value {
+    let out = text(&output.stdout);
+    let line = out.lines().last().expect("a line");
+    let value: Value = serde_json::from_str(line).expect("it is JSON");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let schema = std::fs::read_to_string(root.join("docs/schemas/sim.schema.json"));
+    let schema = serde_json::from_str(&schema.expect("the schema is there")).expect("it is JSON");
+    let validator = jsonschema::validator_for(&schema).expect("a schema");
+    let problems: Vec<String> = validator
+        .iter_errors(&value)
+        .map(|error| error.to_string())
+        .collect();
+    assert!(problems.is_empty(), "{problems:?}");
+    value
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> String {
+    let file = folder.join(name);
+    std::fs::write(&file, text).expect("the file is written");
+    path(&file).to_owned()
+}
+
+/// Runs twice, with one output; gives it.
+fn twice(arguments: &[&str]) -> Output {
+    let (first, second) = (consort(arguments), consort(arguments));
+    assert_eq!(text(&first.stdout), text(&second.stdout), "{arguments:?}");
+    assert_eq!(text(&first.stderr), text(&second.stderr), "{arguments:?}");
+    first
+}
+
+/// The misbehaving plugin in a folder with a manifest.
+fn hostile(folder: &Path, manifest: &str) -> PathBuf {
+    let plugin = folder.join("hostile");
+    std::fs::create_dir_all(&plugin).expect("the folder is made");
+    std::fs::copy(fixture("hostile"), plugin.join("plugin.wasm")).expect("the file is copied");
+    write(&plugin, "plugin.toml", manifest);
+    plugin
+}
+
+#[test]
+fn one_seed_gives_one_text() {
+    for name in ["playlist", "counter", "lights"] {
+        let file = plugin(name);
+        let run = |seed| {
+            let base = ["--seed", seed, "--for", "30s", "--loss", "5%", "--json"];
+            let output = twice(&[[path(&file)].as_slice(), &base].concat());
+            assert!(output.status.success(), "{name}: {}", text(&output.stderr));
+            output
+        };
+        let output = run("7");
+        let seen = figures(&output);
+        assert_eq!(seen["plugin"]["running"], 5, "{name}: {seen}");
+        assert_eq!(seen["plugin"]["faults"], 0, "{name}: {seen}");
+        let lines = &seen["plugin"]["log_lines"]["info"];
+        assert!(lines.as_u64() > Some(0), "{name}: {seen}");
+        assert_ne!(output.stdout, run("8").stdout, "{name}");
+    }
+}
+
+#[test]
+fn the_documented_scenarios_hold() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/scenarios/plugins");
+    let plans = std::fs::read_dir(folder).expect("the examples are there");
+    let mut run = 0;
+    for plan in plans {
+        let plan = plan.expect("an entry").path();
+        let name = plan.file_stem().and_then(|name| name.to_str());
+        let file = plugin(name.expect("it has the plugin's name"));
+        for seed in ["7", "8", "9"] {
+            let output = consort(&[path(&file), "--scenario", path(&plan), "--seed", seed]);
+            let errors = text(&output.stderr);
+            assert!(output.status.success(), "{seed}: {errors}");
+        }
+        run += 1;
+    }
+    assert!(run >= 1, "{run} examples");
+}
+
+#[test]
+fn a_leader_that_dies_is_replaced_and_the_group_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plan = "v = 1\nnodes = 5\nfor = \"40s\"\n\
+        [[step]]\nat = \"12s\"\ncrash = \"leader\"\n\
+        [[step]]\nat = \"20s\"\nstart = \"all\"\n\
+        [[step]]\nat = \"25s\"\nplugin_fault = { node = \"leader\" }\n\
+        [[expect]]\nwithin = \"3s\"\none_leader = \"all\"\n\
+        [[expect]]\nat = \"12s\"\nwithin = \"3s\"\none_leader = \"all\"\n\
+        [[expect]]\nwithin = \"10s\"\nlog = { contains = \"playing\", on = \"all\" }\n\
+        [[expect]]\nat = \"20s\"\nwithin = \"5s\"\nlog = { contains = \"playing\", on = 0 }\n\
+        [[expect]]\nno_log = \"error\"\n";
+    let scenario = write(folder.path(), "plan.toml", plan);
+    let expect = write(
+        folder.path(),
+        "expect.toml",
+        "[[expect]]\nat = \"end\"\nsee_all = \"all\"\n[[expect]]\nno_faults = true\nfor = \"20s\"\n",
+    );
+    let file = plugin("playlist");
+    let output = twice(&[
+        path(&file),
+        "--seed",
+        "7",
+        "--scenario",
+        &scenario,
+        "--expect",
+        &expect,
+        "--json",
+    ]);
+    let out = text(&output.stdout);
+    assert!(output.status.success(), "{out}{}", text(&output.stderr));
+    let seen = figures(&output);
+    assert_eq!(seen["plugin"]["faults"], 1, "{seen}");
+    assert!(seen["leader_changes"].as_u64() >= Some(1), "{seen}");
+    for part in [
+        " - info scenario: crash = \"leader\"\n",
+        "warn host: scenario: a fault that the scenario injects\n",
+        "info host: plugin back-off\n",
+    ] {
+        assert!(out.contains(part), "{part:?} is not in\n{out}");
+    }
+}
+
+#[test]
+fn an_endless_loop_ends_by_its_fuel_and_is_given_up_after_five_faults() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (how, cause) in [
+        ("loop", "on-peer-added: it used more than 100 ms of CPU"),
+        ("trap", "on-peer-added: it trapped"),
+        ("alloc", "on-peer-added: it ran out of memory"),
+        ("sleep", "on-peer-added: it waited for more than 5 s"),
+    ] {
+        let manifest = format!("[config]\nalways = \"{how}\"\n");
+        let plugin = hostile(folder.path(), &manifest);
+        let arguments = ["--nodes", "3", "--seed", "5", "--for", "20s", "--json"];
+        let output = twice(&[[path(&plugin)].as_slice(), &arguments].concat());
+        let out = text(&output.stdout);
+        assert!(output.status.success(), "{out}{}", text(&output.stderr));
+        let seen = figures(&output);
+        assert_eq!(seen["plugin"]["quarantined"], 3, "{how}: {seen}");
+        assert_eq!(seen["plugin"]["running"], 0, "{how}: {seen}");
+        assert_eq!(seen["plugin"]["faults"], 15, "{how}: {seen}");
+        let causes = out.matches(cause).count();
+        assert_eq!(causes, 15, "{how}: {out}");
+        assert_eq!(out.matches("host: plugin back-off").count(), 12, "{how}");
+        assert_eq!(out.matches("host: plugin quarantined").count(), 3, "{how}");
+        let cpu = seen["plugin"]["cpu_ms"].as_u64();
+        assert_eq!(cpu == Some(1500), how == "loop", "{how}: {seen}");
+    }
+}
+
+#[test]
+fn the_cpu_budget_of_the_manifest_is_what_fuel_stands_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let manifest = "[config]\nalways = \"loop\"\n[limits]\ncpu_ms = 20\n";
+    let plugin = hostile(folder.path(), manifest);
+    let arguments = [path(&plugin), "--nodes", "1", "--for", "20s", "--json"];
+    let output = consort(&arguments);
+    let out = text(&output.stdout);
+    assert!(out.contains("it used more than 20 ms of CPU"), "{out}");
+    assert_eq!(
+        figures(&output)["plugin"]["cpu_ms"],
+        100,
+        "five times 20 ms"
+    );
+}
+
+#[test]
+fn what_is_not_met_ends_the_run_with_the_command_that_repeats_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, hostile) = (plugin("playlist"), hostile(folder.path(), ""));
+    for (file, setting, expectation, words) in [
+        (
+            &file,
+            "title=x",
+            "at = \"end\"\nstate = { kind = \"leader\", key = \"no such key\" }\n",
+            ["expect[0] of 10s", "n0 has nothing"],
+        ),
+        (
+            &file,
+            "title=x",
+            "within = \"9s\"\nlog = { contains = \"never written\" }\n",
+            ["expect[0] of 0s", "is not met"],
+        ),
+        (
+            &hostile,
+            "always=trap",
+            "no_faults = true\n",
+            ["expect[0] of 0s", "has a fault: on-peer-added"],
+        ),
+        (
+            &hostile,
+            "always=panic",
+            "no_log = \"warn\"\n",
+            ["expect[0] of 0s", "logs at warn"],
+        ),
+    ] {
+        let expect = write(
+            folder.path(),
+            "expect.toml",
+            &format!("[[expect]]\n{expectation}"),
+        );
+        let arguments = [
+            path(file),
+            "--seed",
+            "5",
+            "--for",
+            "10s",
+            "--expect",
+            &expect,
+            "--config",
+            setting,
+            "--json",
+        ];
+        let output = twice(&arguments);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(7), "{expectation}: {errors}");
+        assert_eq!(figures(&output)["violations"], 1);
+        for word in words {
+            assert!(errors.contains(word), "{word:?}: {errors}");
+        }
+        let replay = format!(
+            "replay: consort sim {} --seed 0x0000000000000005 --for 10s --expect {expect} \
+             --config {setting}",
+            path(file)
+        );
+        assert!(errors.contains(&replay), "{errors}");
+    }
+}
+
+#[test]
+fn what_cannot_be_run_is_refused_with_its_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let good = plugin("counter");
+    let head = "v = 1\nnodes = 3\nfor = \"9s\"\n";
+    for (rest, word) in [
+        ("[[expect]]\nno_lock = \"error\"\n", "no_log"),
+        ("[[beat]]\nevery = \"1s\"\n", "beat = given"),
+        (
+            "[[step]]\nat = \"1s\"\nsend = { from = 0 }\n",
+            "step[0].send",
+        ),
+    ] {
+        let scenario = write(folder.path(), "plan.toml", &format!("{head}{rest}"));
+        let output = consort(&[path(&good), "--scenario", &scenario]);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{rest}: {errors}");
+        assert!(
+            errors.contains("plan.toml") && errors.contains(word),
+            "{errors}"
+        );
+    }
+    let scenario = write(
+        folder.path(),
+        "plan.toml",
+        &format!("{head}[[expect]]\nno_faults = true\n"),
+    );
+    let scripted = consort(&["--scenario", &scenario]);
+    assert_eq!(scripted.status.code(), Some(3));
+    assert!(text(&scripted.stderr).contains("consort sim FILE.wasm"));
+
+    let no_wasm = write(folder.path(), "plain.wasm", "plain text");
+    let manifest = hostile(folder.path(), "[limits]\nmemroy_mib = 1\n");
+    for (file, code, words) in [
+        (no_wasm.as_str(), 3, ["plain.wasm", "no WebAssembly"]),
+        (path(&manifest), 3, ["plugin.toml:2", "memroy_mib"]),
+        (
+            "/nowhere/plugin.wasm",
+            1,
+            ["/nowhere/plugin.wasm", "cannot read"],
+        ),
+    ] {
+        let output = consort(&[file]);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{file}: {errors}");
+        let all = words.iter().all(|word| errors.contains(word));
+        assert!(all, "{words:?}: {errors}");
+    }
+}
