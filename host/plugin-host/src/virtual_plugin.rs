@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use consort_proto::{Peer, PluginEvent, Time};
 
 use crate::engine::Runtime;
@@ -19,11 +20,15 @@ use crate::manifest::Settings;
 use crate::metering::Work;
 use crate::status::{Board, GroupClock, HostEvent};
 use crate::supervisor::{Candidate, Control, PluginMailbox, Supervisor, Surroundings};
-use crate::{ClockReading, Code, Fault, Level, ShutdownReason};
+use crate::{
+    ClockReading, Code, Fault, Level, LocalAnswer, LocalRequest, LocalRequestError, ShutdownReason,
+};
 
 /// What one step takes besides the plugin's own instructions: the hand-over to its thread. So time
 /// passes for a plugin that wakes itself without end.
 const HAND_OVER: Duration = Duration::from_micros(10);
+/// For how long a program waits for an answer, as a daemon's clients do.
+const REQUEST_MAX: Duration = Duration::from_secs(15);
 
 /// What a plugin in virtual time is made with.
 pub struct VirtualSettings {
@@ -57,6 +62,15 @@ pub enum Said {
     Host(HostEvent),
     /// An instance was lost, or none starts, for this reason; the host's lines say so too.
     Fault(String),
+    /// What came of [`VirtualPlugin::request`].
+    Answer {
+        /// Group time when it came, in microseconds.
+        group_time_us: u64,
+        /// What was asked about.
+        topic: String,
+        /// The plugin's answer, or why there is none.
+        answer: LocalAnswer,
+    },
     /// A line of its log.
     Line {
         /// Group time when it was written, in microseconds.
@@ -144,6 +158,29 @@ impl VirtualPlugin {
     /// Puts an event into its mailbox.
     pub fn deliver(&self, event: PluginEvent) {
         self.mailbox.push(event);
+    }
+
+    /// Puts a request of a program on the device into its mailbox. A [`Said::Answer`] of this or a
+    /// later [`VirtualPlugin::turn`] says what came of it.
+    pub fn request(&self, now: Time, reading: ClockReading, topic: &str, payload: Bytes) {
+        self.clock.set(now, reading);
+        let (said, clock, about) = (self.said.clone(), Arc::clone(&self.clock), topic.to_owned());
+        let answer = move |answer| {
+            said.lock().push(Said::Answer {
+                group_time_us: clock.reading().group_time_us,
+                topic: about,
+                answer,
+            });
+        };
+        let until = self.clock.instant() + REQUEST_MAX;
+        match LocalRequest::new(topic.to_owned(), payload, until, answer.clone()) {
+            Ok(request) => {
+                if let Err(request) = self.mailbox.request(request) {
+                    request.answer(Err(LocalRequestError::Busy));
+                }
+            }
+            Err(error) => answer(Err(error)),
+        }
     }
 
     /// Group time was set back: a new instance takes over.

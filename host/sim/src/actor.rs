@@ -101,6 +101,9 @@ pub trait Actor: fmt::Debug {
     fn deliver(&mut self, event: PluginEvent);
     /// Group time was set back.
     fn clock_set_back(&mut self);
+    /// A program on the device asks the plugin something. What comes of it is a line of a later
+    /// [`Actor::turn`].
+    fn request(&mut self, now: &Moment, topic: &str, payload: &[u8]);
     /// Whether something waits.
     fn has_mail(&self) -> bool;
     /// When it wants a turn without anything waiting, by the device's clock.

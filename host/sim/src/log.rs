@@ -1,5 +1,5 @@
-//! Catches what the nodes log. An ERROR is a failure of the run: the protocol reports its own
-//! broken invariants that way, and no scenario may break one.
+//! Catches what the nodes log. An ERROR is a failure of the run, as it is in tests of daemons: it says
+//! that something is wrong with this program, and no scenario may bring that about.
 
 use core::fmt::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -137,12 +137,12 @@ impl Replica {
         ascending && earlier && bounded && place && !own && !self.leaps(table.tenure)
     }
 
-    /// Takes over a table that counts more than the one held, unless its tenure is above the one
-    /// that this device follows: whoever led by itself may know of a larger tenure, and of nothing
-    /// else. Whether it does.
+    /// Takes over a table that counts more than the one held, if it is of the tenure that this device
+    /// follows, or the first of all: one of another tenure may be that of a device that led by itself,
+    /// and cut off what the followed one keeps. Whether it does.
     pub(super) fn adopt(&mut self, now: u64, table: &Table) -> bool {
         let held = self.table.as_ref();
-        let followed = Some(table.tenure) <= self.followed || held.is_none();
+        let followed = Some(table.tenure) == self.followed || held.is_none();
         if !followed || held.is_some_and(|held| place(held) >= place(table)) {
             return false;
         }

@@ -19,7 +19,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use consort_proto::{DeviceId, Origin, StateOutcome, Time};
+use consort_proto::{DeviceId, Origin, StateOutcome, Time, micros};
 
 use super::{Act, Fate, Group, Ledger, Written, added};
 use crate::app::Told;
@@ -122,6 +122,7 @@ impl Ledger {
             here: members.iter().map(|member| member.session).collect(),
             devices: members.iter().map(|member| member.device).collect(),
             told: first.told,
+            at,
             aged: at.since(Time::ZERO) >= self.horizon * 4 / 5,
             now,
         };
@@ -147,6 +148,8 @@ struct Case<'a> {
     told: &'a Told,
     /// Whether the run lasted longer than deletions are remembered.
     aged: bool,
+    /// Virtual time, and group time.
+    at: Time,
     now: u64,
 }
 
@@ -212,11 +215,15 @@ impl Case<'_> {
         }
     }
 
+    /// Whether it deletes, or puts what has expired: by its end, or by how long it was to live, which
+    /// begins anew where the writer's group time is set back.
     fn is_nothing(&self, written: &Written) -> bool {
         match written.act {
-            Act::Put { expires_at, .. } => {
-                expires_at.is_some_and(|at| at <= self.now.saturating_add(EXPIRY_SLACK))
-            }
+            Act::Put { expires_at, .. } => expires_at.is_some_and(|end| {
+                let given = end.saturating_sub(written.physical * 1000);
+                let lived = micros(self.at.since(written.at)).saturating_add(EXPIRY_SLACK);
+                end <= self.now.saturating_add(EXPIRY_SLACK) || given <= lived
+            }),
             Act::Delete => true,
             Act::Add(_) => false,
         }

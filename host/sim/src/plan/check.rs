@@ -290,6 +290,7 @@ fn step(plan: &Plan, key: &str, step: &Step) -> Checked {
             format!("at most {STRANGERS_MAX}"),
         )),
         Action::Stranger(_) => Ok(()),
+        Action::Local(request) => super::hosted::local(plan, &format!("{key}.local"), request),
         Action::PluginFault(_) | Action::PluginDown(_) | Action::PluginUp(_) | Action::Send(_) => {
             plugin_step(plan, key, step)
         }
@@ -406,7 +407,7 @@ fn expect(plan: &Plan, key: &str, expect: &Expect) -> Checked {
     within_run(plan, &format!("{key}.at"), end)
 }
 
-fn who(plan: &Plan, key: &str, who: &Who) -> Checked {
+pub(super) fn who(plan: &Plan, key: &str, who: &Who) -> Checked {
     match who {
         Who::Nodes(nodes) => nodes.iter().try_for_each(|index| node(plan, key, *index)),
         Who::Leader | Who::Followers | Who::All => Ok(()),

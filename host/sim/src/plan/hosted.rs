@@ -1,9 +1,14 @@
 //! Plans for a plugin whose own code runs: what they may expect of it, and what they may not say.
 
+use consort_proto::MAX_PAYLOAD;
 use serde::{Deserialize, Serialize};
 
+use super::check::who;
 use super::error::PlanError;
-use super::{Action, Expect, Mode, Plan, PluginPlan, True, Who};
+use super::{Action, Expect, LocalRequest, Mode, Plan, PluginPlan, True, Who};
+
+/// Bytes of a local request's topic, as plugin hosts have it.
+const LOCAL_TOPIC_MAX: usize = 128;
 
 /// A key of the group's replicated state. With none of the values given it must be there and the
 /// same everywhere.
@@ -149,6 +154,43 @@ impl Expect {
     }
 }
 
+/// A request of a local program.
+pub(super) fn local(plan: &Plan, key: &str, request: &LocalRequest) -> Result<(), PlanError> {
+    who(plan, &format!("{key}.node"), &request.node)?;
+    let topic = &request.topic;
+    if topic.is_empty() || topic.len() > LOCAL_TOPIC_MAX || topic.chars().any(char::is_control) {
+        let allowed = format!("1 to {LOCAL_TOPIC_MAX} bytes without control characters");
+        return Err(PlanError::value(format!("{key}.topic"), topic, allowed));
+    }
+    if request.text.is_some() && request.hex.is_some() {
+        let allowed = "at most one of text and hex";
+        return Err(PlanError::value(key, "text and hex", allowed));
+    }
+    match request.payload() {
+        None => {
+            let text = request.hex.as_deref().unwrap_or_default();
+            let allowed = "pairs of hexadecimal digits";
+            Err(PlanError::value(format!("{key}.hex"), text, allowed))
+        }
+        Some(payload) if payload.len() > MAX_PAYLOAD => {
+            let allowed = format!("at most {MAX_PAYLOAD} bytes");
+            Err(PlanError::value(key, payload.len(), allowed))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+impl LocalRequest {
+    /// What it carries; none if the digits are no bytes.
+    pub(super) fn payload(&self) -> Option<Vec<u8>> {
+        match (&self.text, &self.hex) {
+            (_, Some(hex)) => bytes_of_hex(hex),
+            (Some(text), None) => Some(text.clone().into_bytes()),
+            (None, None) => Some(Vec::new()),
+        }
+    }
+}
+
 /// A file of expectations.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -178,10 +220,16 @@ impl Plan {
     /// # Errors
     /// The first thing that does.
     pub fn check_scripted(&self) -> Result<(), PlanError> {
+        let allowed = "only where a plugin's file is simulated: consort sim FILE.wasm";
+        for (i, step) in self.steps.iter().enumerate() {
+            if matches!(step.action, Action::Local(_)) {
+                let key = format!("step[{i}].local");
+                return Err(PlanError::value(key, "given", allowed));
+            }
+        }
         for (i, expect) in self.expectations.iter().enumerate() {
             if let Some(name) = expect.of_hosted() {
                 let key = format!("expect[{i}].{name}");
-                let allowed = "only where a plugin's file is simulated: consort sim FILE.wasm";
                 return Err(PlanError::value(key, "given", allowed));
             }
         }

@@ -26,9 +26,9 @@ pub use hosted::{LogExpect, StateExpect, StateKind};
 pub use run::{Outcome, RunOptions, Violation, run_hosted, run_plan};
 pub use state::{LoseState, StatePlan, WritesPlan};
 pub use step::{
-    Action, ClockDrift, ClockJump, CloneOf, CrashAtWrite, Flap, Flood, FloodKind, LinkChange, Pair,
-    PluginDown, PluginFault, PluginUp, Replay, Restart, Rotate, RotateWord, SendOne, Step,
-    Stranger, True, Who,
+    Action, ClockDrift, ClockJump, CloneOf, CrashAtWrite, Flap, Flood, FloodKind, LinkChange,
+    LocalRequest, Pair, PluginDown, PluginFault, PluginUp, Replay, Restart, Rotate, RotateWord,
+    SendOne, Step, Stranger, True, Who,
 };
 
 /// The version of the form.

@@ -140,6 +140,8 @@ pub enum Action {
     PluginUp(PluginUp),
     /// A plugin sends one message.
     Send(SendOne),
+    /// A program on a device asks the plugin something.
+    Local(LocalRequest),
     /// The network of devices changes: they come back under addresses of their own.
     Readdress(Who),
     /// An operator takes a step of a rotation of the group's secret.
@@ -450,6 +452,22 @@ pub struct SendOne {
     pub len: usize,
 }
 
+/// See [`Action::Local`]. At most one of `text` and `hex` is given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalRequest {
+    /// On which devices; on each by itself.
+    pub node: Who,
+    /// What it is about.
+    pub topic: String,
+    /// What it carries. Default: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The same in hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hex: Option<String>,
+}
+
 pub(super) const fn sixty_four() -> usize {
     64
 }
@@ -467,6 +485,7 @@ impl Action {
             | Self::DiskFull(who)
             | Self::DiskFree(who)
             | Self::Readdress(who) => vec![who],
+            Self::Local(request) => vec![&mut request.node],
             Self::Restart(restart) => vec![&mut restart.node],
             Self::Cut(pair) | Self::Mend(pair) => vec![&mut pair.from, &mut pair.to],
             Self::Link(change) => [&mut change.from, &mut change.to]

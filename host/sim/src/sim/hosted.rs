@@ -237,6 +237,17 @@ impl Sim {
         }
     }
 
+    /// A program on a device that runs asks the plugin something.
+    pub(crate) fn request(&mut self, node: usize, topic: &str, payload: &[u8]) {
+        let Some(now) = self.moment(node) else {
+            return;
+        };
+        if let Some(hosted) = &mut self.devices[node].actor {
+            hosted.actor.request(&now, topic, payload);
+            self.plan_turn(node);
+        }
+    }
+
     /// Plans the next turn, unless an earlier one is planned: that one will plan again.
     pub(super) fn plan_turn(&mut self, node: usize) {
         let now = self.now;

@@ -37,12 +37,11 @@ the command that repeats it.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// How many devices: 1 to 2000. Default: the scenario's, else 5.
     /// Run this plugin's own code on every device: its file, or a folder with plugin.wasm and
     /// perhaps plugin.toml. Its log goes to standard output.
     #[arg(value_name = "FILE", conflicts_with = "swarm")]
     file: Option<PathBuf>,
-    /// How many devices. Default: the scenario's, else 5.
+    /// How many devices: 1 to 2000. Default: the scenario's, else 5.
     #[arg(long, value_name = "N")]
     nodes: Option<usize>,
     /// The number that decides the run, as 42 or 0x2a. Default: the scenario's, else a random one,

@@ -2,7 +2,8 @@
 //!
 //! The file is compiled once, for the deterministic runtime, and kept among the user's cached files;
 //! each device gets the host's own supervisor over it ([`VirtualPlugin`]). Nothing of this machine
-//! reaches the plugin: no folder is granted, its clocks are the simulator's, its randomness follows
+//! reaches the plugin: no folder is granted, local programs are steps of the plan, its clocks are
+//! the simulator's, its randomness follows
 //! from the seed.
 
 use std::fs;
@@ -10,9 +11,10 @@ use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
+use bytes::Bytes;
 use consort_plugin_host::{
-    ClockReading, Code, HostEvent, Level, Overlay, Runtime, RuntimeError, Said as Spoken, Settings,
-    ShutdownReason, VirtualPlugin, VirtualSettings,
+    ClockReading, Code, Granted, HostEvent, Level, LocalMessage, Overlay, Runtime, RuntimeError,
+    Said as Spoken, Settings, ShutdownReason, VirtualPlugin, VirtualSettings,
 };
 use consort_proto::{PluginEvent, PluginSpec, Time};
 use consort_sim::{Actor, Entrance, Heard, LogLevel, Moment, Said, Stage, Turn};
@@ -20,6 +22,9 @@ use consort_sim::{Actor, Entrance, Heard, LogLevel, Moment, Said, Stage, Turn};
 use crate::cli::output;
 use crate::cli::plugin::PluginError;
 use crate::cli::plugin::check::{files, name_of};
+
+/// Bytes of a payload that a line shows.
+const PAYLOAD_SHOWN: usize = 200;
 
 /// A plugin that is ready to be played.
 pub(super) struct Played {
@@ -50,6 +55,10 @@ impl Played {
         };
         let overlay = Overlay {
             config: config.iter().cloned().collect(),
+            capabilities: Granted {
+                local: true,
+                ..Granted::default()
+            },
             ..Overlay::default()
         };
         let manifest = manifest.as_deref().zip(text.as_deref());
@@ -137,6 +146,11 @@ impl Actor for Player {
         self.0.clock_set_back();
     }
 
+    fn request(&mut self, now: &Moment, topic: &str, payload: &[u8]) {
+        let payload = Bytes::copy_from_slice(payload);
+        self.0.request(now.local, reading(now), topic, payload);
+    }
+
     fn has_mail(&self) -> bool {
         self.0.has_mail()
     }
@@ -148,15 +162,14 @@ impl Actor for Player {
     fn turn(&mut self, now: &Moment) -> Turn {
         let turn = self.0.turn(now.local, reading(now));
         Turn {
-            said: turn.said.into_iter().filter_map(said).collect(),
+            said: said(turn.said, now),
             took: turn.took,
         }
     }
 
     fn fault(&mut self, now: &Moment) -> Vec<Said> {
         let cause = "a fault that the scenario injects";
-        let spoken = self.0.fault(now.local, reading(now), cause);
-        spoken.into_iter().filter_map(said).collect()
+        said(self.0.fault(now.local, reading(now), cause), now)
     }
 
     fn stop(self: Box<Self>, now: &Moment, removed: bool) -> Vec<Said> {
@@ -165,8 +178,7 @@ impl Actor for Player {
         } else {
             ShutdownReason::Stop
         };
-        let spoken = self.0.stop(now.local, reading(now), reason);
-        spoken.into_iter().filter_map(said).collect()
+        said(self.0.stop(now.local, reading(now), reason), now)
     }
 
     fn dropped(&self) -> u64 {
@@ -186,9 +198,43 @@ const fn reading(now: &Moment) -> ClockReading {
     }
 }
 
-/// What the plugin's host says, in the simulator's terms; nothing for programs on the device, of
-/// which a simulated one has none.
-fn said(spoken: Spoken) -> Option<Said> {
+/// What the plugin's host says, in the simulator's terms. What the plugin tells programs on the device
+/// is a line of its log, since a simulated device has no such programs.
+fn said(spoken: Vec<Spoken>, now: &Moment) -> Vec<Said> {
+    let mut said = Vec::new();
+    for spoken in spoken {
+        match spoken {
+            Spoken::Host(HostEvent::Published { messages, .. }) => {
+                let published = |message: LocalMessage| {
+                    let text = shown(&message.payload);
+                    let text = format!("publishes {}: {text}", message.topic);
+                    by_plugin(now.group_time, LogLevel::Info, text)
+                };
+                said.extend(messages.into_iter().map(published));
+            }
+            other => said.extend(one_said(other)),
+        }
+    }
+    said
+}
+
+/// The plugin's words, where they are no line of its own.
+const fn by_plugin(group_time: u64, level: LogLevel, text: String) -> Said {
+    Said::Line {
+        group_time,
+        level,
+        by_host: false,
+        text,
+    }
+}
+
+/// The beginning of a payload, as text without control characters.
+fn shown(payload: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&payload[..payload.len().min(PAYLOAD_SHOWN)]).into_owned();
+    text.replace(char::is_control, "\u{fffd}")
+}
+
+fn one_said(spoken: Spoken) -> Option<Said> {
     Some(match spoken {
         Spoken::Host(HostEvent::Up(spec)) => Said::Up(spec),
         Spoken::Host(HostEvent::Quota { quota, .. }) => Said::Quota(quota),
@@ -197,6 +243,22 @@ fn said(spoken: Spoken) -> Option<Said> {
         Spoken::Host(HostEvent::Down(_)) => Said::Down,
         Spoken::Host(HostEvent::Commands { commands, .. }) => Said::Commands(commands),
         Spoken::Host(HostEvent::Local { .. } | HostEvent::Published { .. }) => return None,
+        Spoken::Answer {
+            group_time_us,
+            topic,
+            answer: Ok(answer),
+        } => {
+            let text = format!("answers {topic}: {}", shown(&answer));
+            by_plugin(group_time_us, LogLevel::Info, text)
+        }
+        Spoken::Answer {
+            group_time_us,
+            topic,
+            answer: Err(error),
+        } => {
+            let text = format!("answers {topic} with an error ({}): {error}", error.code());
+            by_plugin(group_time_us, LogLevel::Warn, text)
+        }
         Spoken::Fault(cause) => Said::Fault(cause),
         Spoken::Line {
             group_time_us,

@@ -102,6 +102,7 @@ impl Runner<'_> {
             Action::PluginFault(_)
             | Action::PluginDown(_)
             | Action::PluginUp(_)
+            | Action::Local(_)
             | Action::Send(_) => self.plugins(action),
         }
     }
@@ -210,6 +211,12 @@ impl Runner<'_> {
                 runner.plugin_up(node, &up);
             }),
             Action::Send(send) => self.send(&send),
+            Action::Local(request) => {
+                let payload = request.payload().unwrap_or_default();
+                self.each_up(&request.node, |runner, node| {
+                    runner.sim.request(node, &request.topic, &payload);
+                });
+            }
             _ => {}
         }
     }
