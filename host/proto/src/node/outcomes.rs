@@ -22,6 +22,10 @@ use crate::wire::message::{DownNotice, Message, Ping, Query, WhoIs};
 const ASKED: usize = 3;
 /// Every so many seconds others are asked about a member that there is no session with.
 const RECORD_TURN: u64 = 8;
+/// An attempt that goes on for longer may be made at an address that the member has left. Every so
+/// many seconds others are asked then.
+const MOVED_TO_AFTER: Duration = Duration::from_secs(2);
+const SEEK_TURN: u64 = 4;
 /// How often addresses are looked at that members moved to.
 const MOVED_PERIOD: Duration = Duration::from_secs(10);
 
@@ -124,18 +128,25 @@ impl Node {
         }
     }
 
-    /// Opens a session to a member, or asks others how to reach it.
+    /// Opens a session to a member, or asks others how to reach it; them also where an attempt goes
+    /// on for so long that the member may have moved.
     fn seek(&mut self, node: NodeId) {
         let Some(sessions) = &mut self.sessions else {
             return;
         };
         if let Some(entry) = self.roster.get(node) {
-            if sessions.is_established(&entry.key) || sessions.is_connecting(&entry.key) {
+            if sessions.is_established(&entry.key) {
                 return;
             }
-            let candidates = entry.candidates.clone();
-            let boot = entry.boot;
-            self.dial(node, boot, &candidates);
+            if let Some(since) = sessions.connecting_since(&entry.key) {
+                if self.now.since(since) < MOVED_TO_AFTER || !self.is_turn(node, SEEK_TURN) {
+                    return;
+                }
+            } else {
+                let candidates = entry.candidates.clone();
+                let boot = entry.boot;
+                self.dial(node, boot, &candidates);
+            }
         }
         self.ask_some(node, &Message::WhoIs(WhoIs { device: node }));
     }
@@ -318,9 +329,7 @@ impl Node {
     /// Asks a member for its record, or others where there is no session with it; those also whether
     /// they know of a later one.
     fn seek_record(&mut self, node: NodeId, connected: bool, recorded: bool) {
-        let second = self.now.as_micros() / 1_000_000;
-        let in_turn = second.wrapping_add(node.0).is_multiple_of(RECORD_TURN);
-        if recorded && (connected || !in_turn) {
+        if recorded && (connected || !self.is_turn(node, RECORD_TURN)) {
             return;
         }
         if let Some(question) = self.record_question(node, recorded)
@@ -328,6 +337,12 @@ impl Node {
         {
             self.ask_some(node, &question);
         }
+    }
+
+    /// Whether it is the second of so many in which a device has its turn.
+    fn is_turn(&self, node: NodeId, every: u64) -> bool {
+        let second = self.now.as_micros() / 1_000_000;
+        second.wrapping_add(node.0).is_multiple_of(every)
     }
 
     /// Members move: every now and then their addresses are looked at anew.

@@ -142,7 +142,9 @@ impl Replica {
                 Content::Value(_) => (entry.content, now.saturating_add(given)),
                 _ => (Content::Tombstone, 0),
             };
-            self.author(now, entry.slot, content, now, expires_at, true);
+            // A leader also writes again what earlier ones wrote, which is not its own word.
+            let own = matches!(entry.slot, Slot::Device(..));
+            self.author(now, entry.slot, content, now, expires_at, own);
         }
     }
 

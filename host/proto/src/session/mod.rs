@@ -331,9 +331,9 @@ impl Sessions {
         self.peers.get(peer)?.last_heard
     }
 
-    /// Whether an attempt is under way.
-    pub(crate) fn is_connecting(&self, peer: &PublicKey) -> bool {
-        self.attempts.contains_key(peer)
+    /// Since when an attempt is under way.
+    pub(crate) fn connecting_since(&self, peer: &PublicKey) -> Option<Time> {
+        self.attempts.get(peer).map(|attempt| attempt.started)
     }
 
     /// Admits other devices from here on. Sessions with those that are not, and attempts at them,
