@@ -331,6 +331,11 @@ impl Sessions {
         self.peers.get(peer)?.last_heard
     }
 
+    /// Whether an attempt is under way.
+    pub(crate) fn is_connecting(&self, peer: &PublicKey) -> bool {
+        self.connecting_since(peer).is_some()
+    }
+
     /// Since when an attempt is under way.
     pub(crate) fn connecting_since(&self, peer: &PublicKey) -> Option<Time> {
         self.attempts.get(peer).map(|attempt| attempt.started)
