@@ -28,9 +28,16 @@ impl Replica {
             single.filter(|slot| !matches!(slot, Slot::Device(owner, _) if *owner == node));
         for slot in others.cloned().collect::<Vec<_>>() {
             let dropped = self.drop_single(&slot);
-            let own = dropped
-                .is_some_and(|entry| entry.stream.writer() == node && entry.value().is_some());
-            if let (Slot::Leader(key), true) = (&slot, own) {
+            // What is within the cuts comes back.
+            let beyond = |stream: StreamId, n: u64| match stream {
+                StreamId::Leader(tenure) => n > self.limit(tenure),
+                StreamId::Device { .. } | StreamId::Shared { .. } => false,
+            };
+            let lost = dropped.is_some_and(|entry| {
+                let own = entry.stream.writer() == node && entry.value().is_some();
+                own && beyond(entry.stream, entry.n)
+            });
+            if let (Slot::Leader(key), true) = (&slot, lost) {
                 self.superseded.insert(key.clone());
             }
         }
