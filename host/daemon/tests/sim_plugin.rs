@@ -56,9 +56,14 @@ fn twice(arguments: &[&str]) -> Output {
 
 /// The misbehaving plugin in a folder with a manifest.
 fn hostile(folder: &Path, manifest: &str) -> PathBuf {
-    let plugin = folder.join("hostile");
+    with_manifest(folder, "hostile", manifest)
+}
+
+/// A fixture in a folder with a manifest.
+fn with_manifest(folder: &Path, name: &str, manifest: &str) -> PathBuf {
+    let plugin = folder.join(name);
     std::fs::create_dir_all(&plugin).expect("the folder is made");
-    std::fs::copy(fixture("hostile"), plugin.join("plugin.wasm")).expect("the file is copied");
+    std::fs::copy(fixture(name), plugin.join("plugin.wasm")).expect("the file is copied");
     write(&plugin, "plugin.toml", manifest);
     plugin
 }
@@ -187,6 +192,69 @@ fn the_cpu_budget_of_the_manifest_is_what_fuel_stands_for() {
         100,
         "five times 20 ms"
     );
+}
+
+#[test]
+fn local_programs_ask_by_steps_of_the_plan() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let plan = write(
+        folder.path(),
+        "local.toml",
+        r#"
+v = 1
+nodes = 2
+for = "10s"
+
+[[step]]
+at = "5s"
+local = { node = 1, topic = "echo", text = "hello" }
+
+[[step]]
+at = "6s"
+local = { node = "all", topic = "refuse" }
+
+[[expect]]
+at = "5s"
+within = "1s"
+log = { contains = "answers echo: hello", on = 1 }
+
+[[expect]]
+at = "6s"
+within = "1s"
+log = { contains = "answers refuse with an error (failed)", on = "all" }
+"#,
+    );
+    let run = |manifest: &str| {
+        let plugin = with_manifest(folder.path(), "recorder", manifest);
+        twice(&[path(&plugin), "--scenario", &plan, "--seed", "3"])
+    };
+    let granted = run("[capabilities]\nlocal = true\n");
+    assert!(granted.status.success(), "{}", text(&granted.stderr));
+    let out = text(&granted.stdout);
+    assert!(out.contains(" info on-local-request echo hello"), "{out}");
+    assert!(!out.contains("n0 info answers echo"), "it asked one device");
+    let refused = run("");
+    assert_eq!(refused.status.code(), Some(7));
+    let out = text(&refused.stdout);
+    assert!(out.contains("with an error (not-granted)"), "{out}");
+
+    for (request, said) in [
+        ("topic = \"\"", "without control characters"),
+        ("topic = \"a\", hex = \"0g\"", "pairs of hexadecimal digits"),
+        (
+            "topic = \"a\", hex = \"00\", text = \"b\"",
+            "at most one of",
+        ),
+        ("topic = \"a\", payload = \"b\"", "unknown field"),
+    ] {
+        let step = format!("[[step]]\nat = \"1s\"\nlocal = {{ node = 0, {request} }}\n");
+        let plan = write(folder.path(), "wrong.toml", &format!("v = 1\n{step}"));
+        let plugin = with_manifest(folder.path(), "recorder", "");
+        let output = consort(&[path(&plugin), "--scenario", &plan]);
+        assert!(!output.status.success());
+        let error = text(&output.stderr);
+        assert!(error.contains(said), "{request}: {error}");
+    }
 }
 
 #[test]
