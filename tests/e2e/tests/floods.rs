@@ -55,8 +55,15 @@ fn floods_change_no_leader() {
     let follower = (leader + 1) % all.len();
     for victim in [leader, follower] {
         for kind in ["garbage", "inits", "copies"] {
+            let before = turned_away(&group.devices[victim]);
             let said = stranger.flood(&target(victim), kind, RATE, FLOOD);
             println!("{kind} at device {victim} for {FLOOD:?}: {said}");
+            let sent = said.split_whitespace().nth(1).and_then(|n| n.parse().ok());
+            let meant = u64::from(RATE) * FLOOD.as_secs();
+            // A busy machine sends less than was meant; much less is no flood.
+            assert!(sent.unwrap_or(0_u64) > meant / 10, "{said} of {meant}");
+            let after = turned_away(&group.devices[victim]);
+            assert!(after > before, "nothing of it came to device {victim}");
         }
     }
     assert_eq!(group.wait_settled(&all), leader, "it still leads");
