@@ -13,7 +13,7 @@ const PAYLOAD_BYTES: usize = 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).ok_or("which plugin?")?;
-    let manifest = Manifest::new([Wasm::file(path)]);
+    let manifest = Manifest::new([Wasm::data(std::fs::read(path)?)]);
     let mut plugin = Plugin::new(manifest, [], false)?;
     let payload = vec![b'x'; PAYLOAD_BYTES];
     for _ in 0..CALLS / 10 {
