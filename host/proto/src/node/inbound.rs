@@ -379,8 +379,6 @@ impl Node {
         let node = entry.device.node();
         let connected = entry.connected_at.is_some();
         if !connected {
-            // It may be known as a member by name alone.
-            self.refresh_visibility(node);
             self.approach(node, boot, address);
         }
     }
