@@ -185,6 +185,12 @@ impl Runner<'_> {
                 let own = runner.sim.spec_of(node, &spec.id);
                 runner.sim.readmit(node, own.unwrap_or(spec));
             }),
+            Action::Local(request) => {
+                let payload = request.payload().unwrap_or_default();
+                self.each_up(&request.node, |runner, node| {
+                    runner.sim.request(node, &request.topic, &payload);
+                });
+            }
             _ => {}
         }
     }
@@ -211,12 +217,6 @@ impl Runner<'_> {
                 runner.plugin_up(node, &up);
             }),
             Action::Send(send) => self.send(&send),
-            Action::Local(request) => {
-                let payload = request.payload().unwrap_or_default();
-                self.each_up(&request.node, |runner, node| {
-                    runner.sim.request(node, &request.topic, &payload);
-                });
-            }
             _ => {}
         }
     }
