@@ -248,7 +248,11 @@ log = { contains = "answers refuse with an error (failed)", on = "all" }
         ("topic = \"a\", payload = \"b\"", "unknown field"),
     ] {
         let step = format!("[[step]]\nat = \"1s\"\nlocal = {{ node = 0, {request} }}\n");
-        let plan = write(folder.path(), "wrong.toml", &format!("v = 1\n{step}"));
+        let plan = write(
+            folder.path(),
+            "wrong.toml",
+            &format!("v = 1\nnodes = 2\nfor = \"5s\"\n{step}"),
+        );
         let plugin = with_manifest(folder.path(), "recorder", "");
         let output = consort(&[path(&plugin), "--scenario", &plan]);
         assert!(!output.status.success());

@@ -30,6 +30,8 @@ pub(crate) fn run(workspace: &Workspace, guests_for: Duration) -> Result<ExitCod
     });
     steps.step("mutants", || mutants::check(workspace, None));
     steps.step("clippy", || check::clippy(workspace));
-    guests::add(workspace, &mut steps, &[], guests_for)?;
+    if !guests_for.is_zero() {
+        guests::add(workspace, &mut steps, &[], guests_for)?;
+    }
     Ok(steps.finish())
 }
