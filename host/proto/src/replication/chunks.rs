@@ -118,7 +118,7 @@ impl Replica {
             from: n - 1,
             to: n,
             tenure: None,
-            relied: 0,
+            relied: chunk.relied,
             entries: vec![entry],
         };
         self.merge(now, sender, &delta)

@@ -98,7 +98,7 @@ impl Replica {
                 let held = tenure.and_then(|tenure| self.streams.get(StreamId::Leader(tenure)));
                 (tenure, held.map_or(0, |held| held.top))
             }
-            StreamId::Device { .. } => (None, 0),
+            StreamId::Device { writer, .. } => (None, self.presence.until(writer)),
             StreamId::Shared { .. } => (None, self.hlc),
         };
         let device = match stream {
@@ -273,7 +273,7 @@ impl Replica {
 
     fn pack_chunks(&self, packer: &mut Packer, stream: StreamId, entry: &WireEntry) {
         let encoded = Bytes::from(rmp_serde::to_vec(entry).unwrap_or_default());
-        let device = self.empty(stream, 0, false).device;
+        let StateDelta { device, relied, .. } = self.empty(stream, 0, false);
         let total = u32::try_from(encoded.len()).unwrap_or(u32::MAX);
         for offset in (0..encoded.len()).step_by(CHUNK) {
             let end = encoded.len().min(offset + CHUNK);
@@ -284,6 +284,7 @@ impl Replica {
                 direct: packer.direct,
                 from: entry.n - 1,
                 n: entry.n,
+                relied,
                 total,
                 offset: u32::try_from(offset).unwrap_or(u32::MAX),
                 bytes: encoded.slice(offset..end),

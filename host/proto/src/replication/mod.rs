@@ -15,6 +15,7 @@
 //!   streams, islands, quarantined entries and chunks are bounded by number.
 //! - Nothing here depends on anything but the calls and their order.
 
+mod absence;
 mod chunks;
 mod counters;
 mod delta;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use self::absence::Presence;
 use self::chunks::Assemblies;
 pub(crate) use self::device::subject;
 use self::entries::{Slot, Store};
@@ -108,17 +110,6 @@ pub(crate) enum MergeError {
     Full,
     #[error("a malformed entry")]
     Malformed,
-}
-
-/// Which devices are members.
-#[derive(Clone, Debug, Default)]
-struct Presence {
-    present: BTreeSet<NodeId>,
-    /// Until when the entries of devices are kept that are not.
-    absent: BTreeMap<NodeId, u64>,
-    due: BTreeSet<(u64, NodeId)>,
-    /// Whose entries were dropped, and are not taken in until they are back.
-    dropped: BTreeSet<NodeId>,
 }
 
 /// One group's state on this device. All times are group time in microseconds.

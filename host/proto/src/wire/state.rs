@@ -233,7 +233,8 @@ pub(crate) struct StateDelta {
     /// The table by which the sender judged what is superseded, where the stream is leader state.
     pub(crate) tenure: Option<Tenure>,
     /// What it relied upon in judging: of leader state the largest number of that tenure, of
-    /// shared state the largest hybrid logical clock that counts; else 0.
+    /// shared state the largest hybrid logical clock that counts. Of device state the group time
+    /// until which the sender keeps what the device wrote, 0 for as long as that is a member.
     pub(crate) relied: u64,
     pub(crate) entries: Vec<WireEntry>,
 }
@@ -248,6 +249,8 @@ pub(crate) struct StateChunk {
     /// With the entry, all in `(from, n]` is there.
     pub(crate) from: u64,
     pub(crate) n: u64,
+    /// As in [`StateDelta`].
+    pub(crate) relied: u64,
     /// Bytes of the whole encoding.
     pub(crate) total: u32,
     pub(crate) offset: u32,
