@@ -196,7 +196,8 @@ impl Case<'_> {
             Origin::Shared => {
                 let same = new.session == old.session && number > older;
                 let by_time = new.physical > old.highest || new.before == Some(older);
-                same || (by_time && !self.ledger.loose && !self.aged)
+                let settled = self.ledger.is_settled(old.at.min(new.at));
+                same || (by_time && settled && !self.aged)
             }
             Origin::Counter => false,
         }

@@ -4,12 +4,16 @@
 //! the run of its plugins. And what a device states about its error is true: the simulator knows
 //! what the clock of the device shows that it goes by.
 
+use core::time::Duration;
+
 use consort_proto::{ClockView, Time};
 
 use super::Sim;
 
 /// The largest difference of two clocks' pace for which a bound is promised, in parts per million.
 const APART_MAX: i64 = 999;
+/// How long the datagrams of a sample of the clock are under way at most.
+const ROUND_TRIP: Duration = Duration::from_secs(1);
 /// What two clocks of whole microseconds may seem to be apart besides.
 const ROUNDING: u64 = 3;
 
@@ -86,8 +90,10 @@ impl Sim {
         let leads_itself = leading.node.clock_reference() == Some(other.id);
         let samples = running.clock.virtual_time(samples?);
         let throughout = leading.clock.virtual_time(leads?) <= samples;
-        // A sample older than a change of pace seems to be as old as that.
-        let steady = device.paced < samples && other.paced < samples;
+        // A sample older than a change of pace seems to be as old as that. What a sample is made of
+        // was sent a round trip before.
+        let sent = samples - ROUND_TRIP;
+        let steady = device.paced < sent && other.paced < sent;
         if era != same
             || !leads_itself
             || !throughout

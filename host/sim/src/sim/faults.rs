@@ -142,6 +142,7 @@ impl Sim {
     /// Stops a device's process as SIGSTOP does.
     pub fn pause(&mut self, node: usize) {
         self.note(&format!("n{node} is paused"));
+        self.stand_still(node);
         if let Some(running) = &mut self.devices[node].running {
             running.backlog.get_or_insert_with(Backlog::default);
             self.recorder.state(self.now, node, Some(LaneState::Paused));
@@ -158,6 +159,7 @@ impl Sim {
             return;
         };
         let backlog = running.backlog.take().unwrap_or_default();
+        self.devices[node].stood.1 = self.now;
         self.recorder.state(self.now, node, Some(LaneState::Up));
         self.oracle.touch(self.now, node);
         let Backlog {
