@@ -357,6 +357,14 @@ impl Sim {
         );
     }
 
+    /// A device is to hear a datagram of another one from elsewhere. Where no link connects them it
+    /// may never have arrived, and is news from beyond what is a part by itself else.
+    pub(crate) fn relay(&mut self, from: usize, to: usize) {
+        if !self.network.connects(from, to) {
+            self.oracle.touch(self.now, to);
+        }
+    }
+
     /// Every datagram sent so far, if [`crate::SimBuilder::record`] asked for it.
     #[must_use]
     pub fn recorded(&self) -> &[Recorded] {

@@ -76,12 +76,6 @@ impl Sim {
         self.wards.wards = wards;
     }
 
-    /// A device hears what others sent and no link passed on: a claim from outside, maybe.
-    pub(crate) fn unguard(&mut self, node: usize) {
-        let inside = |ward: &Ward| ward.leader == node || ward.followers.contains(&node);
-        self.wards.wards.retain(|_, ward| !inside(ward));
-    }
-
     fn is_near(&self, from: usize, to: usize) -> bool {
         self.network.connects(from, to) && is_good(self.network.link(from, to))
     }
