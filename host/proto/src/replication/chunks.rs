@@ -117,7 +117,7 @@ impl Replica {
             // All that a chunk says is that its entry is there.
             from: n - 1,
             to: n,
-            tenure: None,
+            tenure: chunk.tenure,
             relied: chunk.relied,
             entries: vec![entry],
         };

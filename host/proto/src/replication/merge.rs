@@ -46,7 +46,10 @@ impl Replica {
             StreamId::Leader(tenure) => self.limit(tenure),
             StreamId::Device { .. } | StreamId::Shared { .. } => u64::MAX,
         };
-        if limit == 0 || (delta.to == delta.from && checked.entries.is_empty()) {
+        if !self.is_abreast(delta)
+            || limit == 0
+            || (delta.to == delta.from && checked.entries.is_empty())
+        {
             return Ok(new);
         }
         self.make_room(delta.stream)?;
@@ -66,6 +69,17 @@ impl Replica {
         }
         new |= self.believe(now, delta, limit, &listed);
         Ok(new)
+    }
+
+    /// Whether the sender has dropped what this replica would not take from it. Marks that were
+    /// forgotten, when something was cut off or all was dropped, no longer keep out what was deleted
+    /// so long ago that nobody remembers it; who has yet to meet the same table may hold that.
+    fn is_abreast(&self, delta: &StateDelta) -> bool {
+        let required = match delta.stream {
+            StreamId::Leader(_) => self.table_tenure(),
+            StreamId::Device { .. } | StreamId::Shared { .. } => self.reset_under,
+        };
+        delta.direct || delta.tenure >= required
     }
 
     /// Whether an entry is held, or known to be superseded.

@@ -122,6 +122,8 @@ pub(crate) struct Replica {
     table: Option<Table>,
     followed: Option<Tenure>,
     leading: Option<Tenure>,
+    /// Under whose table this replica last started over.
+    reset_under: Option<Tenure>,
     /// The largest hybrid logical clock that counts.
     hlc: u64,
     /// Who the writers of device state are.
@@ -154,6 +156,7 @@ impl Replica {
             table: None,
             followed: None,
             leading: None,
+            reset_under: None,
             hlc: 0,
             devices: BTreeMap::from([(node, setup.me)]),
             presence: Presence::default(),

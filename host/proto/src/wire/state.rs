@@ -230,7 +230,7 @@ pub(crate) struct StateDelta {
     pub(crate) from: u64,
     /// `from` where nothing is asserted; the entries then are any above it.
     pub(crate) to: u64,
-    /// The table by which the sender judged what is superseded, where the stream is leader state.
+    /// Of the sender's table, by which it judged what of leader state is superseded.
     pub(crate) tenure: Option<Tenure>,
     /// What it relied upon in judging: of leader state the largest number of that tenure, of
     /// shared state the largest hybrid logical clock that counts. Of device state the group time
@@ -249,7 +249,8 @@ pub(crate) struct StateChunk {
     /// With the entry, all in `(from, n]` is there.
     pub(crate) from: u64,
     pub(crate) n: u64,
-    /// As in [`StateDelta`].
+    /// The same as in [`StateDelta`].
+    pub(crate) tenure: Option<Tenure>,
     pub(crate) relied: u64,
     /// Bytes of the whole encoding.
     pub(crate) total: u32,

@@ -116,6 +116,45 @@ fn unite(net: &mut Net) {
 }
 
 #[test]
+fn who_started_over_takes_nothing_from_one_that_has_yet_to() {
+    let mut net = Net::new(4, 1);
+    net.elect(0);
+    let now = net.now;
+    for scope in [Scope::Leader, Scope::Shared] {
+        net.replicas[0].write(now, &put(scope, "k", "1")).unwrap();
+    }
+    net.settle();
+    net.side = vec![0, 0, 1, 1];
+    net.elect(2);
+    let now = net.now;
+    for scope in [Scope::Leader, Scope::Shared] {
+        net.replicas[0].write(now, &delete(scope, "k")).unwrap();
+    }
+    net.settle_side(&[0, 1]);
+    net.settle_side(&[2, 3]);
+    apart(&mut net);
+    net.side.fill(0);
+    net.leaders.remove(&1);
+    let winner = net.elect_alone(0);
+    for i in 0..3 {
+        net.replicas[i].follow(Some(winner));
+    }
+    net.replicas[2].resign();
+    net.exchange(0, 2);
+    assert_eq!(net.replicas[2].table_tenure(), Some(winner));
+    net.exchange(2, 3);
+    net.exchange(3, 2);
+    for origin in [Origin::Leader, Origin::Shared] {
+        assert!(value(&net.replicas[3], net.now, origin, "k").is_some());
+        assert_eq!(value(&net.replicas[2], net.now, origin, "k"), None);
+    }
+    net.follow(0, winner);
+    net.settle();
+    net.assert_equal();
+    assert!(value(&net.replicas[3], net.now, Origin::Shared, "k").is_none());
+}
+
+#[test]
 fn own_entries_that_only_others_hold_come_back_to_who_starts_over() {
     let mut net = halves();
     let now = net.now;
