@@ -35,8 +35,10 @@ use tenure::Gathering;
 
 /// Replicas kept, of plugins that are away too.
 const REPLICAS_MAX: usize = 64;
-/// How long changes wait to be kept on the disk together.
-const FLUSH_AFTER: Duration = Duration::from_millis(500);
+/// How long changes wait to be kept on the disk together. What was written a second ago must be
+/// there: a change may wait this long, then for the transaction under way, and takes one itself. So
+/// a disk has 375 ms for each.
+const FLUSH_AFTER: Duration = Duration::from_millis(250);
 /// After a write that failed, everything is written again.
 const FLUSH_RETRY: Duration = Duration::from_secs(10);
 /// How long a device runs before it folds what its earlier runs left.
