@@ -4,9 +4,9 @@
 //! to the same second.
 
 use consort_proto::{Origin, Scope, StateConfig};
-use consort_scenarios::state::{QUIET_MAX, busy, common, formed, put};
+use consort_scenarios::state::{QUIET_MAX, busy, common, everywhere, formed, put};
 use consort_scenarios::{all, app, ms, secs, settle};
-use consort_sim::{Seed, Sim, Workload, scenario};
+use consort_sim::{Seed, Sim, Workload, scenario, spec};
 
 /// What is promised.
 const KEPT: core::time::Duration = secs(1);
@@ -136,5 +136,88 @@ fn a_second_after_a_write_arrived_one_disk_is_enough() {
         sim.stop_writes();
         settle(&mut sim, &all(3), secs(20));
         sim.expect_state(&app(), &all(3), QUIET_MAX);
+    });
+}
+
+/// Plugins that come and go until a device has held more replicas than it holds at once.
+fn many_others(sim: &mut Sim, persist: bool) {
+    for number in 0..80 {
+        let other = spec(&format!("other{number}"));
+        sim.add_plugin(0, other.clone());
+        let config = StateConfig {
+            persist,
+            ..StateConfig::default()
+        };
+        sim.set_state_config(&other, config);
+        sim.plugin_up(0, other.clone());
+        sim.run_for(ms(20));
+        sim.put(0, &other, Scope::Shared, "of another", 30)
+            .expect("it runs");
+        sim.run_for(ms(20));
+        sim.plugin_down(0, &other);
+    }
+}
+
+/// A device alone, so that nobody else has it.
+#[test]
+fn what_a_plugin_kept_is_there_when_it_comes_back_after_many_others() {
+    let name = "what_a_plugin_kept_is_there_when_it_comes_back_after_many_others";
+    scenario(name, 2, |seed| {
+        for others_persist in [false, true] {
+            let config = StateConfig {
+                persist: true,
+                ..StateConfig::default()
+            };
+            let (mut sim, _) = formed(name, seed, 1, config);
+            let written = write_all(&mut sim, 0, "kept");
+            sim.run_for(ms(20));
+            sim.plugin_down(0, &app());
+            many_others(&mut sim, others_persist);
+            sim.plugin_up(0, app());
+            settle(&mut sim, &[0], secs(10));
+            expect_all(&sim, &[0], "kept", &written, 7);
+            let again = write_all(&mut sim, 0, "again");
+            sim.run_for(secs(2));
+            sim.restart(0, secs(1));
+            settle(&mut sim, &[0], secs(10));
+            expect_all(&sim, &[0], "kept", &written, 14);
+            expect_all(&sim, &[0], "again", &again, 14);
+        }
+    });
+}
+
+/// What it writes then has numbers that the others know for other entries, unless it begins anew.
+#[test]
+fn a_plugin_that_comes_back_after_many_others_is_heard() {
+    let name = "a_plugin_that_comes_back_after_many_others_is_heard";
+    scenario(name, 2, |seed| {
+        for persist in [false, true] {
+            let config = StateConfig {
+                persist,
+                ..StateConfig::default()
+            };
+            let (mut sim, _) = formed(name, seed, 2, config);
+            let (home, other) = (0, 1);
+            for round in 0..3 {
+                for key in ["one", "two"] {
+                    put(&mut sim, home, Scope::Shared, key, 30);
+                    put(&mut sim, home, Scope::Device, key, 30);
+                }
+                sim.add_to(home, &app(), "kept", 7).expect("within quotas");
+                let (leader, _) = sim.agree(&app(), &all(2)).expect("they agree");
+                put(&mut sim, leader, Scope::Leader, "led", 30);
+                sim.run_for(secs(3));
+                assert_eq!(sim.counter(other, &app(), "kept"), 7 * (round + 1));
+                sim.plugin_down(home, &app());
+                many_others(&mut sim, persist);
+                sim.plugin_up(home, app());
+                settle(&mut sim, &all(2), secs(20));
+                sim.expect_state(&app(), &all(2), QUIET_MAX);
+                let number = put(&mut sim, home, Scope::Shared, "one", 40);
+                let own = put(&mut sim, home, Scope::Device, "one", 40);
+                everywhere(&mut sim, &all(2), number, secs(3));
+                everywhere(&mut sim, &all(2), own, secs(3));
+            }
+        }
     });
 }

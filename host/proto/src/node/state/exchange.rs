@@ -333,6 +333,9 @@ impl Node {
                 return false;
             }
         };
+        let left_out = kept.replica.take_left_out();
+        kept.refused += left_out;
+        self.counters.state_refused += left_out;
         if !arrival.direct {
             if arrival.more && kept.asks.follow(arrival.from, now) {
                 kept.asks.want(arrival.from, now, Purpose::Reply);

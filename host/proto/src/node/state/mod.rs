@@ -4,8 +4,9 @@
 //! the plugin, in [`Node::settle_state`]. How replicas come to be equal is in `push` (news, at
 //! once) and `exchange` (whatever was missed), what a new leader finds out before its plugin
 //! learns that it leads in `tenure`. A replica stays while its plugin is away, and takes no part
-//! then.
+//! then; what happens when there are too many of them is in `away`.
 
+mod away;
 mod exchange;
 mod push;
 mod system;
@@ -22,7 +23,7 @@ use crate::config::StoredState;
 use crate::event::{PluginEvent, StoreRecord};
 use crate::id::{DeviceId, GroupKey, NodeId, PluginId};
 use crate::quota::Bucket;
-use crate::replication::{Replica, Setup};
+use crate::replication::Replica;
 use crate::state::{StateChange, StateConfig, StateUpdate, StateWrite};
 use crate::status::StateStatus;
 use crate::time::Time;
@@ -60,7 +61,10 @@ pub(super) struct States {
     configs: BTreeMap<PluginId, StateConfig>,
     /// Read from the disk and not taken up by a plugin.
     stored: BTreeMap<GroupKey, Vec<(Bytes, Bytes)>>,
+    /// Laid aside to make room, as on the disk.
+    aside: BTreeMap<GroupKey, Vec<(Bytes, Bytes)>>,
     me: DeviceId,
+    /// What replicas that are opened from here on write under.
     stamp: Stamp,
     /// The replicas with something to tell.
     touched: Vec<GroupKey>,
@@ -106,6 +110,7 @@ impl States {
             kept: BTreeMap::new(),
             configs: BTreeMap::new(),
             stored: kept.map(|kept| (kept.group, kept.records)).collect(),
+            aside: BTreeMap::new(),
             me: identity.device,
             stamp: Stamp(boot_counter << 32 | identity.boot.0 & u64::from(u32::MAX)),
             touched: Vec::new(),
@@ -128,32 +133,6 @@ impl States {
     /// A replica that takes part.
     fn active(&mut self, group: GroupKey) -> Option<&mut Kept> {
         self.kept.get_mut(&group).filter(|kept| kept.active)
-    }
-
-    fn open(&mut self, group: GroupKey, config: StateConfig, now: u64) -> Option<&mut Kept> {
-        if !self.kept.contains_key(&group) {
-            if self.kept.len() >= REPLICAS_MAX {
-                let idle = self.kept.iter().find(|(_, kept)| !kept.active);
-                let idle = idle.map(|(group, _)| *group)?;
-                self.kept.remove(&idle);
-            }
-            let setup = Setup {
-                group,
-                me: self.me,
-                stamp: self.stamp,
-                config,
-            };
-            let stored = self.stored.remove(&group).unwrap_or_default();
-            let (replica, unread) = Replica::load(setup, &stored, now);
-            if unread > 0 {
-                tracing::warn!(
-                    unread,
-                    "kept state that cannot be read is left out; it comes from other members"
-                );
-            }
-            self.kept.insert(group, Kept::new(replica, config));
-        }
-        self.kept.get_mut(&group)
     }
 }
 
@@ -209,8 +188,13 @@ impl Node {
             kept.replica.set_config(config);
             self.states.touch(group);
         }
-        if self.states.configs.len() < REPLICAS_MAX || self.states.configs.contains_key(&id) {
-            self.states.configs.insert(id, config);
+        self.states.configs.insert(id.clone(), config);
+        if self.states.configs.len() > REPLICAS_MAX {
+            let known = self.states.configs.keys();
+            let mut away = known.filter(|known| **known != id && !self.plugins.contains_key(known));
+            if let Some(away) = away.next().cloned() {
+                self.states.configs.remove(&away);
+            }
         }
     }
 
