@@ -157,7 +157,7 @@ pub struct PluginStatus {
 }
 
 /// One group's replicated state on this device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StateStatus {
     /// Keys that have a value.
     pub keys: u64,
@@ -168,6 +168,8 @@ pub struct StateStatus {
     /// What other devices sent and was refused, in messages: as a whole, or entries of it that lie
     /// beyond their cut.
     pub refused: u64,
+    /// Why the disk has not taken what the plugin asked to keep; none while it takes it.
+    pub not_kept: Option<String>,
 }
 
 /// A device's role in a plugin's group.

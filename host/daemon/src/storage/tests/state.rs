@@ -8,7 +8,7 @@ use redb::backends::FileBackend;
 use redb::{Builder, StorageBackend};
 
 use super::super::state_file::{FORMAT, GROUP_BYTES_MAX, GROUPS_MAX, open_file};
-use super::super::state_keeper::RETRY_EVERY;
+use super::super::state_keeper::{RETRY_AFTER, RETRY_MAX};
 use super::super::*;
 use super::log::Log;
 
@@ -292,12 +292,12 @@ fn a_full_disk_is_said_once_and_nothing_is_lost_when_it_has_room_again() {
             let key = format!("while full {round}");
             let refused = keep(&mut keeper, now, 7, &key, Some("2")).expect_err("full");
             assert!(refused.contains("no space left"), "{refused}");
-            now += RETRY_EVERY / 2;
+            now += RETRY_AFTER / 2;
         }
         keep(&mut keeper, now, 7, "a", None).expect_err("full");
         assert!(keeper.retry_at().is_some());
         disk.set_full(false);
-        keep(&mut keeper, now + RETRY_EVERY, 7, "after", Some("3")).expect("kept again");
+        keep(&mut keeper, now + RETRY_MAX, 7, "after", Some("3")).expect("kept again");
         assert_eq!(keeper.retry_at(), None);
     });
     drop(keeper);
@@ -311,6 +311,135 @@ fn a_full_disk_is_said_once_and_nothing_is_lost_when_it_has_room_again() {
 }
 
 #[test]
+fn a_full_disk_is_tried_less_and_less_often() {
+    let dir = folder();
+    let disk = Disk::default();
+    let (mut keeper, _) = open_on(&dir.path().join("state.redb"), disk.opener());
+    let start = Instant::now();
+    keep(&mut keeper, start, 7, "a", Some("1")).expect("kept");
+    disk.set_full(true);
+    keep(&mut keeper, start, 7, "a", Some("2")).expect_err("full");
+    let mut pauses = Vec::new();
+    let mut now = start;
+    for _ in 0..6 {
+        let retry = keeper.retry_at().expect("something waits");
+        pauses.push((retry - now).as_secs());
+        now = retry;
+        keeper.keep(changes::Changes::default(), now);
+    }
+    assert_eq!(pauses, [5, 10, 20, 40, 60, 60]);
+    disk.set_full(false);
+    keeper.keep(changes::Changes::default(), now + RETRY_MAX);
+    assert_eq!(keeper.retry_at(), None, "it is kept");
+    disk.set_full(true);
+    keep(&mut keeper, now, 7, "a", Some("3")).expect_err("full again");
+    assert_eq!(
+        keeper.retry_at(),
+        Some(now + RETRY_AFTER),
+        "from the beginning"
+    );
+}
+
+#[test]
+fn a_file_that_a_full_disk_leaves_damaged_is_put_aside() {
+    let dir = folder();
+    let path = dir.path().join("state.redb");
+    let disk = Disk::default();
+    let (mut keeper, _) = open_on(&path, disk.opener());
+    let now = Instant::now();
+    keep(&mut keeper, now, 7, "a", Some("1")).expect("kept");
+    disk.set_full(true);
+    keep(&mut keeper, now, 7, "b", Some("2")).expect_err("full");
+    let damaged = b"half a write".repeat(2000);
+    fs::write(&path, &damaged).expect("written");
+    disk.set_full(false);
+    let log = Log::default();
+    let later = now + RETRY_MAX;
+    log.during(|| {
+        keep(&mut keeper, later, 7, "c", Some("3")).expect_err("damaged");
+        keep(&mut keeper, later + RETRY_MAX, 7, "d", Some("4")).expect_err("until the next start");
+    });
+    let said = log.text();
+    assert_eq!(said.matches("WARN").count(), 1, "{said}");
+    assert!(
+        said.contains("put aside") && said.contains("from its peers"),
+        "{said}"
+    );
+    let aside = fs::read(dir.path().join("state.redb.corrupt-1")).expect("put aside");
+    assert_eq!(aside, damaged);
+    drop(keeper);
+    let (mut keeper, found) = open(&path);
+    assert_eq!(found, Contents::new());
+    put(&mut keeper, 7, "e", "5").expect("a new file");
+}
+
+/// What tells the process that [`a_file_that_may_not_grow_stays_whole`] starts what to do.
+const LIMITED: &str = "CONSORT_TEST_LIMITED_FOLDER";
+
+/// The system's own refusal, in a process whose files may not grow beyond what is there.
+#[test]
+fn a_file_that_may_not_grow_stays_whole() {
+    if let Some(folder) = std::env::var_os(LIMITED) {
+        return write_until_refused(Path::new(&folder));
+    }
+    let dir = folder();
+    let path = dir.path().join("state.redb");
+    let (mut keeper, _) = open(&path);
+    put(&mut keeper, 7, "first", "1").expect("kept");
+    drop(keeper);
+    let blocks = fs::metadata(&path).expect("the file").len().div_ceil(512);
+    let name = "storage::tests::state::a_file_that_may_not_grow_stays_whole";
+    let script = "trap '' XFSZ; ulimit -f \"$0\"; exec \"$@\"";
+    let program = std::env::current_exe().expect("this program");
+    let output = std::process::Command::new("sh")
+        .args(["-c", script, &blocks.to_string()])
+        .arg(program)
+        .args(["--exact", name, "--nocapture"])
+        .env(LIMITED, dir.path())
+        .output()
+        .expect("a shell");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let kept = text.lines().find_map(|line| line.strip_prefix("kept "));
+    let kept: usize = kept.and_then(|kept| kept.parse().ok()).expect("a number");
+    // With room again, what was acknowledged is there, and it goes on.
+    let (mut keeper, found) = open(&path);
+    assert_eq!(found[&7].len(), kept + 1, "{kept} were acknowledged");
+    put(&mut keeper, 7, "after", "2").expect("kept");
+    assert!(!dir.path().join("state.redb.corrupt-1").exists());
+}
+
+fn write_until_refused(folder: &Path) {
+    let (mut keeper, found) = open(&folder.join("state.redb"));
+    assert_eq!(found[&7].len(), 1);
+    let log = Log::default();
+    let start = Instant::now();
+    let value = "v".repeat(100_000);
+    let mut write = |place: usize| {
+        let key = format!("large {place}");
+        // Late enough for another attempt each time.
+        let now = start + RETRY_MAX * u32::try_from(place).expect("small");
+        keep(&mut keeper, now, 7, &key, Some(&value))
+    };
+    let kept = log.during(|| {
+        let refused = (0..400).find(|place| write(*place).is_err());
+        let refused = refused.expect("the file may not grow");
+        for place in refused..refused + 20 {
+            write(place).expect_err("no room yet");
+        }
+        refused
+    });
+    let said = log.text();
+    assert_eq!(said.matches("WARN").count(), 1, "{said}");
+    assert!(said.contains("not kept for now"), "{said}");
+    println!("\nkept {kept}");
+}
+
+#[test]
 fn a_disk_that_is_full_at_the_start_is_no_reason_not_to_start() {
     let dir = folder();
     let path = dir.path().join("state.redb");
@@ -321,7 +450,7 @@ fn a_disk_that_is_full_at_the_start_is_no_reason_not_to_start() {
     let now = Instant::now();
     keep(&mut keeper, now, 7, "a", Some("1")).expect_err("full");
     disk.set_full(false);
-    keep(&mut keeper, now + RETRY_EVERY * 2, 7, "b", Some("2")).expect("kept");
+    keep(&mut keeper, now + RETRY_AFTER * 2, 7, "b", Some("2")).expect("kept");
     drop(keeper);
     let (_, found) = open(&path);
     assert_eq!(found, expected(&[(7, &[("a", "1"), ("b", "2")])]));
@@ -340,7 +469,7 @@ fn what_could_not_be_read_at_the_start_is_not_mixed_with_what_came_later() {
     let (mut keeper, found) = open_on(&path, disk.opener());
     assert_eq!(found, Contents::new());
     disk.set_unreadable(false);
-    let later = Instant::now() + RETRY_EVERY * 2;
+    let later = Instant::now() + RETRY_AFTER * 2;
     keep(&mut keeper, later, 7, "after", Some("2")).expect("kept");
     drop(keeper);
     let (_, found) = open(&path);
@@ -364,9 +493,9 @@ fn a_file_that_was_swapped_under_a_running_device_is_not_written() {
     let (mut other, _) = open(&path);
     put(&mut other, 9, "of another", "1").expect("kept");
     drop(other);
-    let later = now + RETRY_EVERY;
+    let later = now + RETRY_AFTER;
     keep(&mut keeper, later, 7, "c", Some("3")).expect_err("part of the state would be lacking");
-    keep(&mut keeper, later + RETRY_EVERY, 7, "d", Some("4")).expect_err("until the next start");
+    keep(&mut keeper, later + RETRY_AFTER, 7, "d", Some("4")).expect_err("until the next start");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Replicas are opened for the plugins that come, and make room for one another.
 //!
-//! A replica whose plugin is away goes on being held, up to a bound. Beyond it the one of a plugin
-//! that keeps nothing goes first, since the other members have what it held; what a plugin asked to
-//! keep is laid aside in the form in which it is kept on the disk, and taken up from there when the
+//! A replica whose plugin is away goes on being held, up to a bound. Beyond it the one that was away
+//! the longest goes, first among the plugins that keep nothing, since the other members have what
+//! those held; what a plugin asked to keep is laid aside in the form in which it is kept on the disk, and taken up from there when the
 //! plugin is back: the disk is only read at a start. Either way the device goes on under a new
 //! stamp. In a stream that it had written before, a replica that is opened anew would give numbers
 //! out twice.
@@ -60,8 +60,8 @@ impl States {
         let away = self.kept.iter().filter(|(_, kept)| !kept.active);
         let may_go = away.filter(|(_, kept)| !kept.config.persist || room_aside);
         let first = may_go.min_by_key(|(_, kept)| {
-            let unwritten = kept.replica.is_dirty() || !kept.unkept.is_empty();
-            (kept.config.persist, unwritten)
+            let unwritten = kept.replica.is_dirty() || kept.keeping.is_behind();
+            (kept.config.persist, unwritten, kept.away_since)
         });
         let group = first.map(|(group, _)| *group)?;
         let kept = self.kept.remove(&group)?;
