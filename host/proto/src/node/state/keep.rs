@@ -102,15 +102,15 @@ impl Kept {
 impl Node {
     /// Hands what is to be kept to the disk, one request per group at a time.
     pub(super) fn flush_state(&mut self) {
-        self.flush(false);
+        self.keep_what_changed(false);
     }
 
     /// The same for a device that leaves and makes no request again.
     pub(in crate::node) fn flush_last_state(&mut self) {
-        self.flush(true);
+        self.keep_what_changed(true);
     }
 
-    fn flush(&mut self, last: bool) {
+    fn keep_what_changed(&mut self, last: bool) {
         let under_way = self.states.flushing.values();
         let under_way: BTreeSet<GroupKey> = under_way.map(|(group, _)| *group).collect();
         self.states.flush_at = Time::MAX;
