@@ -120,7 +120,7 @@ fn joins(
 fn a_joiner_on_narrow_links_starves_no_heartbeat() {
     let name = "a_joiner_on_narrow_links_starves_no_heartbeat";
     scenario(name, 2, |seed| {
-        for megabits in [10, 5, 2] {
+        for megabits in [100, 10, 2] {
             for values in [(16, 64_000), (1000, 1024)] {
                 let bandwidth = megabits * 125_000;
                 let (took, followers, joiner) = joins(name, seed, values, bandwidth);
@@ -132,6 +132,9 @@ fn a_joiner_on_narrow_links_starves_no_heartbeat() {
                 // Suspicion begins after three beats that are missed.
                 assert!(followers.silence <= BEAT + BEAT / 2, "{followers:?}");
                 assert!(joiner.silence <= BEAT * 2, "{joiner:?}");
+                // Four times what the bytes take, and two seconds.
+                let most = secs(2) + Duration::from_micros(4 * (1 << 20) * 8 / megabits);
+                assert!(took <= most, "{took:?}, more than {most:?}");
             }
         }
     });
