@@ -1,5 +1,6 @@
 //! `consort sim FILE` as an author runs it: real plugins on every device, in virtual time.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -104,7 +105,95 @@ fn the_documented_scenarios_hold() {
         }
         run += 1;
     }
-    assert!(run >= 1, "{run} examples");
+    assert_eq!(run, 4, "one for each plugin with state");
+}
+
+/// The documented scenario of a plugin, with settings; what the devices logged.
+fn documented(name: &str, seed: &str, settings: &[&str]) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/scenarios/plugins");
+    let plan = folder.join(format!("{name}.toml"));
+    let file = plugin(name);
+    let mut arguments = vec![path(&file), "--scenario", path(&plan), "--seed", seed];
+    for setting in settings {
+        arguments.extend(["--config", setting]);
+    }
+    let output = consort(&arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// The value of `key=` in a line.
+fn field(line: &str, key: &str) -> u64 {
+    let mut words = line.split(' ');
+    let value = words.find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    let value = value.and_then(|value| value.parse().ok());
+    value.unwrap_or_else(|| panic!("{key} in {line}"))
+}
+
+/// The device that logged a line.
+fn device(line: &str) -> &str {
+    line.split(' ').nth(1).expect("a device")
+}
+
+/// The time of day at the beginning of a line, in microseconds.
+fn time_of_day(line: &str) -> u64 {
+    let (_, time) = line.split_once('T').expect("a time");
+    let (time, _) = time.split_once('Z').expect("in UTC");
+    let (whole, micros) = time.split_once('.').expect("a fraction");
+    let seconds = whole.split(':').fold(0, |sum, part| {
+        sum * 60 + part.parse::<u64>().expect("a number")
+    });
+    seconds * 1_000_000 + micros.parse::<u64>().expect("a number")
+}
+
+#[test]
+fn all_lights_change_to_one_colour_at_one_time() {
+    for seed in ["7", "8"] {
+        let out = documented("lights", seed, &["measure=true"]);
+        let mut beats: BTreeMap<u64, (&str, u64)> = BTreeMap::new();
+        let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+        let (mut on_time, mut gaps) = (0, BTreeSet::new());
+        for line in out.lines().filter(|line| line.contains(" light ")) {
+            let beat = field(line, "beat");
+            let (_, shown) = line.split_once(" light ").expect("a colour");
+            let (colour, _) = shown.split_once(' ').expect("more");
+            let shows = (colour, field(line, "due"));
+            assert_eq!(*beats.entry(beat).or_insert(shows), shows, "{line}");
+            match last.insert(device(line), beat) {
+                Some(before) if before + 1 == beat => {
+                    let late = field(line, "at").checked_sub(shows.1);
+                    assert!(late.is_some_and(|late| late < 1_000), "{line}");
+                    on_time += 1;
+                }
+                Some(_) => assert!(gaps.insert(device(line)), "{line}: not for the first time"),
+                None => {}
+            }
+        }
+        // Only the leader that lost its power, and the one that came late with a time of its own.
+        gaps.remove("n5");
+        assert!(gaps.len() <= 1, "seed {seed}: {gaps:?} missed beats");
+        assert!(on_time > 100, "seed {seed}: {on_time} changes");
+        assert_eq!(last.len(), 6, "seed {seed}: the late one too");
+    }
+}
+
+#[test]
+fn a_player_that_comes_in_the_middle_of_an_item_joins_in_at_its_place() {
+    for seed in ["7", "8"] {
+        let out = documented("playlist", seed, &[]);
+        let playing = |of: &str| {
+            let mut lines = out.lines().filter(|line| line.contains(" playing clip "));
+            let line = lines.find(|line| device(line) == of);
+            line.unwrap_or_else(|| panic!("{of} plays the clip: {out}"))
+        };
+        let (first, late) = (playing("n1"), playing("n5"));
+        assert_eq!(field(first, "start"), field(late, "start"), "seed {seed}");
+        assert!(field(first, "position_ms") < 5, "{first}");
+        let elapsed = time_of_day(late) - field(late, "start") % 86_400_000_000;
+        let place = field(late, "position_ms") * 1_000;
+        assert!(place > 3_000_000, "in the middle: {late}");
+        assert!(elapsed.abs_diff(place) < 5_000, "{elapsed} µs, {late}");
+    }
 }
 
 #[test]

@@ -46,6 +46,10 @@ impl Replica {
             StreamId::Leader(tenure) => self.limit(tenure),
             StreamId::Device { .. } | StreamId::Shared { .. } => u64::MAX,
         };
+        let cut = matches!(delta.stream, StreamId::Leader(tenure) if self.is_replaced(tenure));
+        if cut && checked.entries.iter().any(|entry| entry.n > limit) {
+            self.left_out += 1;
+        }
         if !self.is_abreast(delta)
             || limit == 0
             || (delta.to == delta.from && checked.entries.is_empty())

@@ -140,6 +140,8 @@ pub(crate) struct Replica {
     assemblies: Assemblies,
     /// Answers given to vectors.
     answers: u64,
+    /// Messages of which entries were left out, since the last time this was asked.
+    left_out: u64,
     footprint: u64,
     live_keys: usize,
     live_bytes: u64,
@@ -168,6 +170,7 @@ impl Replica {
             acked: BTreeMap::new(),
             assemblies: Assemblies::default(),
             answers: 0,
+            left_out: 0,
             footprint: 0,
             live_keys: 0,
             live_bytes: 0,
@@ -195,6 +198,17 @@ impl Replica {
     /// This device.
     pub(crate) const fn node(&self) -> NodeId {
         self.node
+    }
+
+    /// What this device writes under.
+    pub(crate) const fn writes_under(&self) -> Stamp {
+        self.setup.stamp
+    }
+
+    /// Of how many messages entries were left out because they lie beyond their cut, since the
+    /// last time this was asked.
+    pub(crate) fn take_left_out(&mut self) -> u64 {
+        core::mem::take(&mut self.left_out)
     }
 
     /// Keys and bytes held, tombstones left out.

@@ -215,7 +215,7 @@ impl Replica {
     }
 
     /// All records are to be written, or deleted.
-    pub(super) fn soil_all(&mut self) {
+    pub(crate) fn soil_all(&mut self) {
         let mut dirty = core::mem::take(&mut self.dirty);
         dirty.extend(self.devices.keys().map(|node| Record::Device(*node)));
         for (id, held) in self.streams.iter() {
@@ -232,6 +232,15 @@ impl Replica {
         let dirty = core::mem::take(&mut self.dirty).into_iter();
         let written = dirty.map(|record| (record.key(), self.record(record)));
         written.collect()
+    }
+
+    /// All that is kept over a restart, for a replica that is opened anew within this run.
+    pub(crate) fn into_records(mut self) -> Vec<(Bytes, Bytes)> {
+        self.soil_all();
+        let records = self.take_dirty().into_iter();
+        records
+            .filter_map(|(key, value)| Some((key, value?)))
+            .collect()
     }
 
     pub(crate) fn is_dirty(&self) -> bool {

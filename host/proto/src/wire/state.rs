@@ -27,6 +27,13 @@ pub(crate) struct Tenure {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Stamp(pub(crate) u64);
 
+impl Stamp {
+    /// For a device that begins new streams within a boot: as if it had started once more.
+    pub(crate) const fn next(self) -> Self {
+        Self(self.0.saturating_add(1 << 32))
+    }
+}
+
 /// A sequence of entries by one writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum StreamId {

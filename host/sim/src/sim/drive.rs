@@ -16,9 +16,10 @@ use crate::device::{Input, Output};
 
 /// How often in a row a node may ask to be woken at once.
 const OVERDUE_MAX: u32 = 100;
-/// How long a write takes: to the page cache, and to the disk.
+/// How long a write takes to the page cache, at least.
 const WRITE_CACHED: Duration = Duration::from_micros(50);
-const WRITE_SYNCED: Duration = Duration::from_millis(4);
+/// The longest that a write may take to the disk for the node's promises to hold.
+pub(super) const SYNC_MAX: Duration = Duration::from_millis(375);
 /// How long a record lies in the page cache.
 const CACHE_AGE: Duration = Duration::from_secs(5);
 
@@ -247,7 +248,8 @@ impl Sim {
         };
         self.trace
             .detail(self.now, node, &format!("stores {what} sync={sync}"));
-        let takes = if sync { WRITE_SYNCED } else { WRITE_CACHED };
+        let synced = self.devices[node].disk.sync_takes;
+        let takes = if sync { synced } else { WRITE_CACHED };
         let jitter = self.rng.random_range(0..=consort_proto::micros(takes));
         let at = self.now + takes + Duration::from_micros(jitter);
         let at = self.devices[node].disk.begin(at);

@@ -6,6 +6,7 @@ use consort_proto::{Access, Command, PluginSpec, StoreRecord, Time};
 use rand::RngExt;
 
 use super::Sim;
+use super::drive::SYNC_MAX;
 use crate::app::AppState;
 use crate::checker::Observation;
 use crate::device::{Backlog, Input};
@@ -292,6 +293,17 @@ impl Sim {
             self.recorder
                 .begins(self.now, FaultKind::Disk, "disk full", &[node]);
         }
+    }
+
+    /// How long a device's disk takes for a write that is to be safe from a crash, from here on: at
+    /// most `most`, at least half of that.
+    ///
+    /// # Panics
+    /// It is so slow that nodes do not promise anything.
+    pub fn set_disk_speed(&mut self, node: usize, most: Duration) {
+        assert!(most <= SYNC_MAX, "{most:?} for a write");
+        self.note(&format!("n{node}'s disk takes up to {most:?} for a write"));
+        self.devices[node].disk.sync_takes = most / 2;
     }
 
     /// A device admits others from here on, also after restarts.

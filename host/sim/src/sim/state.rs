@@ -25,8 +25,9 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(45);
 const LARGE: usize = 900;
 /// A step of group time that state does not take for a clock's error, in microseconds.
 const STEP_LARGE: u64 = 60_000_000;
-/// How long a write may take to reach the disk.
-const KEPT_MAX: Duration = Duration::from_secs(2);
+/// How long a write may take to reach the disk: what is promised, where a disk takes at most
+/// [`SYNC_MAX`](super::drive::SYNC_MAX) for a write.
+const KEPT_MAX: Duration = Duration::from_secs(1);
 
 /// One write of a plugin; values are made by the simulator.
 #[derive(Clone, Debug, PartialEq, Eq)]
