@@ -1,7 +1,9 @@
 //! Strangers on the network: garbage, pieces, replays, forged sources, spoilt bits.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
-use consort_proto::Address;
+use consort_proto::{Access, Address};
 use consort_scenarios::{all, app, form, group, ms, secs, settle};
 use consort_sim::{Link, Sim, SimBuilder, scenario};
 use rand::{Rng, RngExt};
@@ -192,4 +194,109 @@ fn spoilt_bits_are_refused() {
             .sum();
         assert!(refused > 100, "only {refused} refusals were counted");
     });
+}
+
+/// The low half of the first byte, and the length, of what devices send.
+const BEACON: (u8, usize) = (1, 117);
+const INITS: [(u8, usize); 2] = [(2, 160), (3, 160)];
+const COOKIE: (u8, usize) = (5, 60);
+
+fn shape(payload: &Bytes) -> (u8, usize) {
+    (payload.first().map_or(0, |byte| byte & 0x0f), payload.len())
+}
+
+/// One of eight addresses of nobody.
+fn one_of_eight(number: u32) -> Address {
+    SimBuilder::address(60_000 + (number % 8) as usize)
+}
+
+/// The last beacon of each device so far.
+fn beacons(sim: &Sim) -> BTreeMap<usize, Bytes> {
+    let sent = sim
+        .recorded()
+        .iter()
+        .filter(|d| shape(&d.payload) == BEACON);
+    sent.map(|d| (d.from, d.payload.clone())).collect()
+}
+
+/// Somebody with the group's secret, whom half of the members deny, calls every device three hundred
+/// times a second, and copies of all handshakes so far come from elsewhere. All are under load, yet
+/// the leader stays. A newcomer whom nobody hears at first, and who is flooded just so, gets in by
+/// cookies.
+#[test]
+fn a_flood_of_handshakes_from_within_keeps_out_nobody() {
+    let name = "a_flood_of_handshakes_from_within_keeps_out_nobody";
+    scenario(name, 5, |seed| {
+        let mut sim = group(name, seed, 5).record().build();
+        for node in 0..4 {
+            sim.start(node);
+            sim.cut_one_way(4, node);
+        }
+        settle(&mut sim, &all(4), secs(8));
+        sim.run_for(secs(6));
+        let before = sim.agree(&app(), &all(4)).expect("they agree");
+        sim.reset_counts();
+        sim.start_beat(&app(), ms(100), 64);
+        let inits = sim.recorded().iter();
+        let inits = inits.filter(|d| INITS.contains(&shape(&d.payload)));
+        let copies: Vec<(usize, Bytes)> = inits.map(|d| (d.to, d.payload.clone())).collect();
+        let mut caller = sim.insider();
+        let denied = Access::new(None, BTreeSet::from([caller.device()])).expect("one device");
+        sim.set_access(0, denied.clone());
+        sim.set_access(1, denied);
+        let mut heard = beacons(&sim);
+        for number in 0..4_000 {
+            match number {
+                500 => {
+                    sim.start(4);
+                    heard = beacons(&sim);
+                }
+                2_500 => sim.heal(),
+                _ => {}
+            }
+            for (node, beacon) in &heard {
+                let call = caller.call(beacon).expect("a beacon of the group");
+                sim.inject(*node, one_of_eight(number), call);
+            }
+            let (to, copy) = &copies[number as usize % copies.len()];
+            sim.inject(*to, one_of_eight(number), copy.clone());
+            sim.run_for(ms(3));
+        }
+        sim.expect(sim.all_see_all(&app(), &all(5)), "the newcomer is a member");
+        expect_same(&sim, before);
+        expect_all_held_back(&sim);
+        sim.run_for(secs(10));
+        expect_same(&sim, before);
+    });
+}
+
+/// The leader was never demoted; the newcomer, who led alone at first, may have raised the term.
+fn expect_same(sim: &Sim, (leader, _): (usize, u64)) {
+    let leads = sim.agree(&app(), &all(5)).map(|(leader, _)| leader);
+    sim.expect(leads == Some(leader), "same leader");
+    sim.expect(sim.app(leader, &app()).demotions == 0, "all the while");
+}
+
+/// Each guard of handshakes had something to do.
+fn expect_all_held_back(sim: &Sim) {
+    let mut put_off = 0;
+    for node in 0..5 {
+        let counters = sim.status(node).expect("it runs").counters;
+        let copied = counters.datagrams_replayed > 0;
+        sim.expect(copied || node == 4, "copies are known as such");
+        let denied = counters.handshakes_denied > 0;
+        sim.expect(denied == (node < 2), "the lists count where there are some");
+        put_off += counters.handshakes_put_off;
+    }
+    let cookies = sim.stats().cookies;
+    sim.expect(cookies > 0 && put_off > cookies, "buckets ran dry besides");
+    let given = sim
+        .recorded()
+        .iter()
+        .filter(|d| shape(&d.payload) == COOKIE);
+    let given = given.filter(|d| d.from == 4 || d.to == 4).count();
+    sim.expect(
+        given > 0,
+        "the newcomer was asked for a cookie, or asked for one",
+    );
 }

@@ -19,6 +19,9 @@ const OVERDUE_MAX: u32 = 100;
 /// How long a write takes: to the page cache, and to the disk.
 const WRITE_CACHED: Duration = Duration::from_micros(50);
 const WRITE_SYNCED: Duration = Duration::from_millis(4);
+/// A cookie reply: the low half of its first byte, and its length.
+const COOKIE: u8 = 5;
+const COOKIE_LEN: usize = 60;
 /// How long a record lies in the page cache.
 const CACHE_AGE: Duration = Duration::from_secs(5);
 
@@ -122,6 +125,9 @@ impl Sim {
         }
         self.devices[from].datagrams_sent += 1;
         self.devices[from].bytes_sent += len as u64;
+        if len == COOKIE_LEN && transmit.payload[0] & 0x0f == COOKIE {
+            self.stats.cookies += 1;
+        }
         match transmit.to {
             Destination::Address(address) => {
                 if let Some(to) = self.by_address.get(&address).copied() {

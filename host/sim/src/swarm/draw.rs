@@ -32,6 +32,7 @@ pub fn draw(seed: Seed) -> Plan {
     .all(seed)
 }
 
+mod floods;
 mod segments;
 
 struct Draw {
@@ -101,6 +102,10 @@ impl Draw {
         self.rng = seed.stream("swarm segments", 0);
         if self.plan.nodes > 2 && self.chance(15) {
             self.segments();
+        }
+        self.rng = seed.stream("swarm floods", 0);
+        if self.chance(12) {
+            self.floods_from_within();
         }
         self.plan.steps.sort_by_key(|step| step.at);
         self.plan
@@ -582,6 +587,8 @@ mod tests {
             "segment = 2",
             "seeds = [",
             "names = [",
+            "kind = \"copies\"",
+            "kind = \"insider\"",
         ] {
             assert!(text.contains(word), "{word} never comes up");
         }
