@@ -163,6 +163,10 @@ pub struct Stats {
     pub removals: u64,
     /// Cookies that devices under load sent instead of an answer.
     pub cookies: u64,
+    /// Datagrams that devices sent to addresses of nobody.
+    pub astray: u64,
+    /// Their bytes of UDP payload.
+    pub astray_bytes: u64,
 }
 
 impl Sim {

@@ -350,3 +350,36 @@ fn random_fault(sim: &mut Sim, rng: &mut impl rand::RngExt) {
     }
     sim.run_for(ms(rng.random_range(0..4_000)));
 }
+
+/// A device that claims and whom nobody hears, or that hears nobody, beats for those it misses for
+/// half a minute after it has lost them; then it looks for them, and that is all that it sends.
+#[test]
+fn a_claimant_that_nobody_answers_falls_nearly_silent() {
+    let name = "a_claimant_that_nobody_answers_falls_nearly_silent";
+    scenario(name, 3, |seed| {
+        for (deaf, mute) in [(true, false), (false, true), (true, true)] {
+            let mut sim = group(name, seed, 10).build();
+            let (alone, _) = form(&mut sim);
+            for other in all_but(10, alone) {
+                if deaf {
+                    sim.cut_one_way(other, alone);
+                }
+                if mute {
+                    sim.cut_one_way(alone, other);
+                }
+            }
+            sim.run_for(secs(60));
+            let sent = sim.sent(alone);
+            sim.run_for(secs(300));
+            let (datagrams, bytes) = sim.sent(alone);
+            let rates = (
+                (datagrams - sent.0) as f64 / 300.0,
+                (bytes - sent.1) as f64 / 300.0,
+            );
+            println!("deaf {deaf}, mute {mute}: {rates:.1?} datagrams and bytes a second");
+            sim.expect(rates.0 <= 12.0, &format!("{rates:?} a second"));
+            sim.heal();
+            settle(&mut sim, &all(10), secs(12));
+        }
+    });
+}

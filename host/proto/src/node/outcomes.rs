@@ -76,7 +76,9 @@ impl Node {
         if kept.len() == PENDING_MAX {
             kept.pop_front();
         }
-        kept.push_back(message);
+        if !mutant::is(Mutant::ProbeDropped) {
+            kept.push_back(message);
+        }
         self.seek(to);
     }
 
@@ -139,7 +141,8 @@ impl Node {
                 return;
             }
             if let Some(since) = sessions.connecting_since(&entry.key) {
-                if self.now.since(since) < MOVED_TO_AFTER || !self.is_turn(node, SEEK_TURN) {
+                let early = self.now.since(since) < MOVED_TO_AFTER;
+                if early || !self.is_turn(node, SEEK_TURN) || mutant::is(Mutant::MovedUnasked) {
                     return;
                 }
             } else {

@@ -5,6 +5,7 @@ use super::persist::Record;
 use super::shared::AHEAD_MAX;
 use super::{Presence, Replica};
 use crate::id::NodeId;
+use crate::mutant::{self, Mutant};
 use crate::time::micros;
 use crate::wire::state::StreamId;
 
@@ -120,7 +121,7 @@ impl Replica {
             Slot::Leader(_) => self.leads(),
             Slot::Table | Slot::Shared(_) | Slot::Counter(_) => false,
         };
-        mine && entry.at > limit && entry.timer != 0
+        mine && entry.at > limit && entry.timer != 0 && !mutant::is(Mutant::EndsInTheFuture)
     }
 
     /// Whether there is something for [`Replica::renew_ahead`].

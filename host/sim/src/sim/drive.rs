@@ -132,6 +132,9 @@ impl Sim {
             Destination::Address(address) => {
                 if let Some(to) = self.by_address.get(&address).copied() {
                     self.carry(from, to, &transmit);
+                } else {
+                    self.stats.astray += 1;
+                    self.stats.astray_bytes += len as u64;
                 }
             }
             Destination::Everyone => {

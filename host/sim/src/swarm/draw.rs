@@ -32,7 +32,7 @@ pub fn draw(seed: Seed) -> Plan {
     .all(seed)
 }
 
-mod floods;
+mod lasting;
 mod segments;
 
 struct Draw {
@@ -102,6 +102,10 @@ impl Draw {
         self.rng = seed.stream("swarm segments", 0);
         if self.plan.nodes > 2 && self.chance(15) {
             self.segments();
+        }
+        self.rng = seed.stream("swarm minutes", 0);
+        if self.chance(8) {
+            self.away_for_a_minute();
         }
         self.rng = seed.stream("swarm floods", 0);
         if self.chance(12) {
