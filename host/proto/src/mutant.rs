@@ -93,8 +93,6 @@ mutants! {
     LeapAdmitted = "leap-admitted",
     /// Losses of leadership leave no trace.
     LossesForgotten = "losses-forgotten",
-    /// A packet of membership for a device without a session is dropped.
-    ProbeDropped = "probe-dropped",
     /// Devices that are not on the allow-list are admitted.
     AllowListIgnored = "allow-list-ignored",
     /// A larger table of any tenure replaces the one that is held.
@@ -103,8 +101,6 @@ mutants! {
     ResetReportsAll = "reset-reports-all",
     /// What ends at a time of the future ends there, also when group time is set back.
     EndsInTheFuture = "ends-in-the-future",
-    /// A joiner catches up from all members at a time.
-    SourcesAtOnce = "sources-at-once",
     /// Nobody is asked for a member that has moved while it is dialled.
     MovedUnasked = "moved-unasked",
 }

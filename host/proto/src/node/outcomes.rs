@@ -76,9 +76,7 @@ impl Node {
         if kept.len() == PENDING_MAX {
             kept.pop_front();
         }
-        if !mutant::is(Mutant::ProbeDropped) {
-            kept.push_back(message);
-        }
+        kept.push_back(message);
         self.seek(to);
     }
 

@@ -13,7 +13,6 @@ use rand::seq::SliceRandom as _;
 use super::super::Node;
 use super::push::{TARGETS_MAX, weight};
 use crate::id::{GroupKey, NodeId};
-use crate::mutant::{self, Mutant};
 use crate::replication::MergeError;
 use crate::time::Time;
 use crate::wire::message::Message;
@@ -60,8 +59,8 @@ impl Asks {
 
     /// Whether this device catches up from one other than `node`.
     fn has_other_source(&self, node: NodeId, now: Time) -> bool {
-        let other = |(source, gave): (NodeId, Time)| source != node && now.since(gave) < SOURCE_FOR;
-        self.source.is_some_and(other) && !mutant::is(Mutant::SourcesAtOnce)
+        self.source
+            .is_some_and(|(source, gave)| source != node && now.since(gave) < SOURCE_FOR)
     }
 
     /// Catches up from `node`, which gives something, unless it does so from another.
