@@ -74,12 +74,15 @@ impl Access {
     pub fn admits(&self, device: &DeviceId) -> bool {
         let allowed = self.allow.as_ref();
         let denied = self.deny.contains(device) && !mutant::is(Mutant::DenyListIgnored);
-        allowed.is_none_or(|allow| allow.contains(device)) && !denied
+        let missing = allowed.is_some_and(|allow| !allow.contains(device));
+        (!missing || mutant::is(Mutant::AllowListIgnored)) && !denied
     }
 
     /// The same by the prefix of the id, for devices of which nothing else is known.
     pub(crate) fn admits_node(&self, node: NodeId) -> bool {
-        let allowed = self.allow.is_none() || self.allowed_nodes.contains(&node);
+        let allowed = self.allow.is_none()
+            || self.allowed_nodes.contains(&node)
+            || mutant::is(Mutant::AllowListIgnored);
         let denied = self.denied_nodes.contains(&node) && !mutant::is(Mutant::DenyListIgnored);
         allowed && !denied
     }

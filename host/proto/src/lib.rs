@@ -16,6 +16,7 @@
 mod access;
 #[doc(hidden)]
 pub mod bench;
+mod caller;
 mod clock;
 mod config;
 pub mod crypto;
@@ -47,6 +48,8 @@ mod window;
 mod wire;
 
 pub use access::{ACCESS_MAX, Access, TooManyDevices};
+#[doc(hidden)]
+pub use caller::Caller;
 pub use config::{NodeConfig, SendRate, Stored, StoredState};
 pub use event::{
     Address, ClockView, Command, Destination, Event, Leadership, Peer, PluginCommand, PluginEvent,

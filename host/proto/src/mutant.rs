@@ -85,6 +85,24 @@ mutants! {
     ReassemblyUnbounded = "reassembly-unbounded",
     /// A fresh secret is used before all members hold it.
     UseUnready = "use-unready",
+    /// What others heard of a leader that is silent here makes no difference.
+    VouchingIgnored = "vouching-ignored",
+    /// Whoever starts claims at once.
+    StartUnheard = "start-unheard",
+    /// Any epoch is believed, however far above all seen.
+    LeapAdmitted = "leap-admitted",
+    /// Losses of leadership leave no trace.
+    LossesForgotten = "losses-forgotten",
+    /// Devices that are not on the allow-list are admitted.
+    AllowListIgnored = "allow-list-ignored",
+    /// A larger table of any tenure replaces the one that is held.
+    TableOfAnyone = "table-of-anyone",
+    /// A replica that starts over reports all its leader state as superseded.
+    ResetReportsAll = "reset-reports-all",
+    /// What ends at a time of the future ends there, also when group time is set back.
+    EndsInTheFuture = "ends-in-the-future",
+    /// Nobody is asked for a member that has moved while it is dialled.
+    MovedUnasked = "moved-unasked",
 }
 
 /// Whether this guard is off.

@@ -161,6 +161,12 @@ pub struct Stats {
     pub deliveries_expected: u64,
     /// Members that devices held for gone, whatever the reason.
     pub removals: u64,
+    /// Cookies that devices under load sent instead of an answer.
+    pub cookies: u64,
+    /// Datagrams that devices sent to addresses of nobody.
+    pub astray: u64,
+    /// Their bytes of UDP payload.
+    pub astray_bytes: u64,
 }
 
 impl Sim {

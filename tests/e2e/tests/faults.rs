@@ -94,6 +94,59 @@ fn a_leader_that_does_not_hear_one_follower_goes_on_leading() {
 }
 
 #[test]
+fn a_device_that_hears_nobody_disturbs_nobody() {
+    let Some((switch, mut group)) = group_of(4) else {
+        return;
+    };
+    let Some(firewalls) = firewalls(&switch) else {
+        return;
+    };
+    group.start();
+    let all = group.all_but(&[]);
+    let leader = group.wait_settled(&all);
+    let deaf = (leader + 1) % all.len();
+    let rest = group.all_but(&[deaf]);
+    let marks = group.marks();
+    let others: Vec<String> = rest.iter().map(|place| Switch::ipv4(*place)).collect();
+    firewalls[deaf].lose_from_all(&others);
+    group.wait_members(&rest);
+    wait::never("a role changed", Duration::from_secs(8), || {
+        group.role_change(&rest, &marks)
+    });
+    firewalls[deaf].open();
+    assert_eq!(group.wait_settled(&all), leader);
+    assert!(group.role_change(&rest, &marks).is_none());
+}
+
+#[test]
+fn a_device_that_nobody_hears_disturbs_nobody() {
+    let Some((switch, mut group)) = group_of(4) else {
+        return;
+    };
+    let Some(firewalls) = firewalls(&switch) else {
+        return;
+    };
+    group.start();
+    let all = group.all_but(&[]);
+    let leader = group.wait_settled(&all);
+    let mute = (leader + 1) % all.len();
+    let rest = group.all_but(&[mute]);
+    let marks = group.marks();
+    for place in &rest {
+        firewalls[*place].lose_from(&Switch::ipv4(mute));
+    }
+    group.wait_members(&rest);
+    wait::never("a role changed", Duration::from_secs(8), || {
+        group.role_change(&rest, &marks)
+    });
+    for place in &rest {
+        firewalls[*place].open();
+    }
+    assert_eq!(group.wait_settled(&all), leader);
+    assert!(group.role_change(&rest, &marks).is_none());
+}
+
+#[test]
 fn a_leader_that_stood_still_for_a_minute_comes_back_as_a_follower() {
     let Some((_switch, mut group)) = group_of(4) else {
         return;

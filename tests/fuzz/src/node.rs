@@ -12,8 +12,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use consort_proto::crypto::Ring;
 use consort_proto::{
-    Access, Address, Command, Destination, GroupSecret, Lie, MAX_DATAGRAM, Node, NodeConfig,
-    PluginCommand, PluginId, PluginSpec, SendRate, StaticSecret, Stored, Time, Version,
+    Access, Address, Command, Destination, DeviceId, FalseEntry, FalseKind, GroupSecret, Lie,
+    MAX_DATAGRAM, Node, NodeConfig, PluginCommand, PluginId, PluginSpec, Scope, SendRate,
+    StateWrite, StaticSecret, Stored, Time, Version,
 };
 
 use crate::bytes_of::Choices;
@@ -134,7 +135,7 @@ impl World {
                 self.say(plaintext);
             }
             5 => {
-                let (kind, body) = (choices.byte() % 32, choices.slice(true));
+                let (kind, body) = (choices.byte() % 34, choices.slice(true));
                 let length = u16::try_from(body.len()).unwrap_or(u16::MAX).to_be_bytes();
                 self.say(&[&[kind], &length[..], body].concat());
             }
@@ -204,11 +205,17 @@ impl World {
     fn lie(&mut self, choices: &mut Choices<'_>) {
         let devices = [self.nodes[NODE].device(), self.nodes[MEMBER].device()];
         let (by, about) = (devices[choices.below(2)], devices[choices.below(2)]);
-        let lie = match choices.below(3) {
+        let lie = match choices.below(5) {
             0 => Lie::Down { by, device: about },
             1 => Lie::Record {
                 device: about,
                 name: String::from_utf8_lossy(choices.slice(false)).into_owned(),
+            },
+            2 => Lie::Entry(false_entry(by, choices)),
+            3 => Lie::Part {
+                group: spec(choices.below(3), 1, 0).group(),
+                seq: u64::from(choices.word()),
+                second: choices.byte() & 1 == 1,
             },
             _ => Lie::Relayed {
                 leader: about,
@@ -224,7 +231,8 @@ impl World {
     fn plugin_act(&mut self, choices: &mut Choices<'_>) -> Command {
         let id = plugin(choices.below(3));
         let payload = Bytes::from(vec![choices.byte(); usize::from(choices.word())]);
-        let command = match choices.below(4) {
+        let command = match choices.below(6) {
+            4 | 5 => PluginCommand::Write(write(payload, choices)),
             0 => PluginCommand::Broadcast(payload),
             1 => PluginCommand::SendToLeader(payload),
             2 => PluginCommand::SendToAll(payload),
@@ -329,6 +337,44 @@ impl World {
             }
         }
         assert!(said <= OUTPUT_MAX, "n{node} says {said} things at once");
+    }
+}
+
+/// A write of any kind, under one of a few keys.
+fn write(value: Bytes, choices: &mut Choices<'_>) -> StateWrite {
+    let scopes = [Scope::Leader, Scope::Device, Scope::Shared];
+    let scope = scopes[choices.below(scopes.len())];
+    let key: Arc<str> = format!("k{}", choices.below(6)).into();
+    match choices.below(4) {
+        0 => StateWrite::Delete { scope, key },
+        1 => StateWrite::Add {
+            name: key,
+            delta: i64::from(choices.word()) - (1 << 15),
+        },
+        kind => StateWrite::Put {
+            scope,
+            key,
+            value,
+            ttl_ms: (kind == 3).then(|| u64::from(choices.word())),
+        },
+    }
+}
+
+/// An entry or a table that its writer never wrote.
+fn false_entry(writer: DeviceId, choices: &mut Choices<'_>) -> FalseEntry {
+    let (kind, epoch) = (choices.below(4), u64::from(choices.byte()));
+    FalseEntry {
+        group: spec(choices.below(3), 1, 0).group(),
+        writer,
+        kind: match kind {
+            0 => FalseKind::Device,
+            1 => FalseKind::Shared,
+            2 => FalseKind::Leader(epoch),
+            _ => FalseKind::Table(epoch),
+        },
+        direct: choices.byte() & 1 == 1,
+        key: String::from_utf8_lossy(choices.slice(false)).into_owned(),
+        value: Bytes::copy_from_slice(choices.slice(true)),
     }
 }
 

@@ -2,7 +2,7 @@
 //! never stop.
 
 use consort_scenarios::{FORM_MAX, agree, all, app, form, group, ms, secs, settle};
-use consort_sim::{SimBuilder, scenario};
+use consort_sim::{Sim, SimBuilder, scenario};
 
 /// Three devices whom multicast does not bring together; the first is the others' seed.
 fn apart(builder: SimBuilder) -> SimBuilder {
@@ -69,5 +69,34 @@ fn a_flapping_interface_disturbs_nobody() {
         sim.expect(sim.promotions(&app()) == 0, "nobody takes over");
         let after = sim.agree(&app(), &all(5)).map(|(leader, _)| leader);
         sim.expect(after == Some(leader), "the leader stays");
+    });
+}
+
+/// Two members out of multicast's reach of each other both move while no packet passes between them.
+/// Whoever dials one of them where it was asks the third, which heard it since.
+#[test]
+fn a_member_that_moved_unheard_is_found_through_others() {
+    let name = "a_member_that_moved_unheard_is_found_through_others";
+    scenario(name, 5, |seed| {
+        let mut sim = apart(group(name, seed, 3)).build();
+        sim.cut(1, 2);
+        form(&mut sim);
+        sim.run_for(secs(10));
+        let hears = |sim: &Sim, node: usize, other: usize| {
+            let status = sim.status(node).expect("it runs");
+            let other = sim.id(other);
+            let peer = status.peers.iter().find(|peer| peer.device == other);
+            peer.is_some_and(|peer| peer.last_heard.is_some())
+        };
+        sim.expect(!hears(&sim, 1, 2) && !hears(&sim, 2, 1), "they never met");
+        sim.readdress(1);
+        sim.readdress(2);
+        sim.mend(1, 2);
+        // An attempt is given up after a minute, and a new one begins with a question.
+        let met = (0..150).any(|_| {
+            sim.run_for(ms(100));
+            hears(&sim, 1, 2) && hears(&sim, 2, 1)
+        });
+        sim.expect(met, "they meet where they are now");
     });
 }

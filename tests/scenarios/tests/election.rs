@@ -1,11 +1,12 @@
 //! The rules of election, one by one and by their numbers in the protocol, and what they add up to:
 //! a flapping device, epochs that meet, two members.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use consort_proto::{PluginEvent, PluginSpec};
 use consort_scenarios::{FORM_MAX, agree, all, all_but, app, form, group, ms, secs, settle};
-use consort_sim::{Refused, Seed, Sim, SimBuilder, scenario};
+use consort_sim::{Refused, Seed, Sim, SimBuilder, Toy, scenario};
 
 /// The plugin with a rank of its own.
 fn ranked(priority: i16, preempt: bool) -> PluginSpec {
@@ -72,6 +73,40 @@ fn rule_2_one_who_heard_the_leader_ends_a_suspicion() {
         sim.expect_within(secs(3), "without a voucher it leads alone", |sim| {
             sim.leads(followers[0], &app())
         });
+    });
+}
+
+/// T is half a second in a group of 128, so that its leader beats 256 times a second, and with T grow
+/// all times that a dead leader is found by: 2.4 T of silence, the last of it up to T old, and ten
+/// probes T/10 apart.
+#[test]
+fn rule_2_the_time_in_which_a_dead_leader_is_found_grows_with_the_group() {
+    let name = "rule_2_the_time_in_which_a_dead_leader_is_found_grows_with_the_group";
+    scenario(name, 1, |seed| {
+        for (count, t) in [(10, ms(250)), (64, ms(250)), (128, ms(500))] {
+            let mut sim = group(name, seed, count).crypto(Arc::new(Toy)).build();
+            sim.start_all(ms(500));
+            settle(&mut sim, &all(count), secs(30));
+            sim.run_for(secs(10));
+            let (gone, _) = sim.agree(&app(), &all(count)).expect("they agree");
+            let rest = all_but(count, gone);
+            let (beats, seconds) = (sim.sent(gone).0, 10);
+            sim.run_for(secs(seconds));
+            let each = (sim.sent(gone).0 - beats) / seconds;
+            sim.crash(gone);
+            let took = sim.expect_within(secs(5), "another one leads", |sim| {
+                rest.iter().any(|node| sim.leads(*node, &app()))
+            });
+            println!("{count} devices: {took:?}, and {each} datagrams a second of the leader");
+            let range = t * 24 / 10..t * 34 / 10 + ms(30);
+            sim.expect(
+                range.contains(&took),
+                &format!("{took:?}, not in {range:?}"),
+            );
+            let rate = (count as u64 - 1) * 1000 / t.as_millis() as u64;
+            sim.expect(each >= rate, "it beats so often");
+            sim.expect(each <= rate + 60 + count as u64, "and no more often");
+        }
     });
 }
 

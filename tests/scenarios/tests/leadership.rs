@@ -374,3 +374,68 @@ fn a_full_disk_stops_no_election() {
         agree(&mut sim, &all_but(4, leader), secs(2));
     });
 }
+
+/// How a device is away for a minute.
+#[derive(Clone, Copy, Debug)]
+enum Away {
+    /// Its process is stopped, and its socket keeps what comes, as far as it has room.
+    Stopped,
+    /// The same, but nothing is left in the socket.
+    StoppedAndUnplugged,
+    /// The whole device sleeps.
+    Suspended,
+}
+
+/// The leader is away for a minute: another one leads meanwhile, and it goes on with no more than a
+/// look around. How long it holds itself for the leader then.
+fn leader_away_for_a_minute(sim: &mut Sim, away: Away) -> Duration {
+    sim.start_beat(&app(), ms(200), 64);
+    let (former, term) = form(sim);
+    let rest = all_but(5, former);
+    match away {
+        Away::Stopped => sim.pause(former),
+        Away::StoppedAndUnplugged => {
+            sim.pause(former);
+            sim.partition(&[&[former]]);
+        }
+        Away::Suspended => sim.suspend(former),
+    }
+    sim.run_for(secs(60));
+    let new = sim.agree(&app(), &rest).expect("another one leads");
+    sim.expect(new.1 > term, "in a later term");
+    sim.reset_counts();
+    sim.heal();
+    sim.resume(former);
+    let refused = sim.broadcast(former, &app(), 64).is_err();
+    sim.expect(
+        refused || !sim.leads(former, &app()),
+        "it broadcasts nothing",
+    );
+    let took = sim.expect_within(secs(5), "it leads no longer", |sim| {
+        !sim.leads(former, &app())
+    });
+    settle(sim, &all(5), secs(12));
+    sim.run_for(secs(5));
+    let leader = sim.agree(&app(), &all(5)).map(|(leader, _)| leader);
+    sim.expect(leader == Some(new.0), "the new one leads on");
+    sim.expect(sim.app(new.0, &app()).demotions == 0, "all the while");
+    took
+}
+
+#[test]
+fn a_leader_away_for_a_minute_comes_back_as_a_follower() {
+    let name = "a_leader_away_for_a_minute_comes_back_as_a_follower";
+    scenario(name, 6, |seed| {
+        for away in [Away::Stopped, Away::StoppedAndUnplugged, Away::Suspended] {
+            for loss in [0.0, 0.2] {
+                let link = Link::lan().with_loss(loss);
+                let mut sim = group(name, seed, 5).link(link).build();
+                let took = leader_away_for_a_minute(&mut sim, away);
+                println!("{away:?}, loss {loss}: {took:?} (seed {seed})");
+                // One packet of the new leader, after a handshake with it: 0.5 ms each way.
+                let limit = if loss == 0.0 { ms(60) } else { secs(3) };
+                sim.expect(took <= limit, &format!("two leaders for {took:?}"));
+            }
+        }
+    });
+}

@@ -1,8 +1,11 @@
 //! Leadership on networks that lose, cut and divide.
 
+use std::cell::Cell;
+use std::sync::Arc;
+
 use consort_proto::PluginEvent;
 use consort_scenarios::{agree, all, all_but, app, form, group, ms, secs, settle};
-use consort_sim::{Burst, Link, Sim, scenario};
+use consort_sim::{Burst, Link, Sim, Toy, scenario};
 
 #[test]
 fn a_partition_has_two_leaders_and_heals_to_one() {
@@ -174,6 +177,48 @@ fn bursts_of_loss_change_no_leader() {
         sim.run_for(secs(600));
         sim.expect(roles(&sim) == before, "no plugin was told of any change");
     });
+}
+
+/// Longer bursts, in which each link of ten devices is all but dead for 0.3 s every 3 s, each by
+/// itself: a follower's leader may be silent for longer than it waits, and the probes lost besides.
+/// Others hear the leader meanwhile, so nobody takes it from the group. `CONSORT_RUNS` for more.
+#[test]
+fn bursts_of_a_third_of_a_second_leave_the_leader_where_it_is() {
+    let name = "bursts_of_a_third_of_a_second_leave_the_leader_where_it_is";
+    let (changes, hours) = (Cell::new(0), Cell::new(0.0));
+    scenario(name, 2, |seed| {
+        let burst = Some(Burst {
+            gap: secs(3),
+            length: ms(300),
+            loss: 0.95,
+        });
+        let link = Link {
+            burst,
+            ..Link::lan()
+        };
+        let mut sim = group(name, seed, 10)
+            .crypto(Arc::new(Toy))
+            .link(link)
+            .build();
+        sim.start_all(ms(500));
+        settle(&mut sim, &all(10), secs(30));
+        sim.run_for(secs(10));
+        let (leader, _) = sim.agree(&app(), &all(10)).expect("they agree");
+        sim.reset_counts();
+        sim.run_for(secs(300));
+        hours.set(hours.get() + 300.0 / 3600.0);
+        let seen = sim.promotions(&app());
+        if seen > 0 {
+            println!("{seen} promotions beside a leader that lives (seed {seed})");
+            changes.set(changes.get() + seen);
+        }
+        sim.expect(
+            sim.app(leader, &app()).demotions == 0,
+            "the leader is not demoted",
+        );
+    });
+    let (changes, hours) = (changes.get(), hours.get());
+    println!("{changes} false elections in {hours:.1} hours of bursts");
 }
 
 #[test]
@@ -349,4 +394,37 @@ fn random_fault(sim: &mut Sim, rng: &mut impl rand::RngExt) {
         _ => {}
     }
     sim.run_for(ms(rng.random_range(0..4_000)));
+}
+
+/// A device that claims and whom nobody hears, or that hears nobody, beats for those it misses for
+/// half a minute after it has lost them; then it looks for them, and that is all that it sends.
+#[test]
+fn a_claimant_that_nobody_answers_falls_nearly_silent() {
+    let name = "a_claimant_that_nobody_answers_falls_nearly_silent";
+    scenario(name, 3, |seed| {
+        for (deaf, mute) in [(true, false), (false, true), (true, true)] {
+            let mut sim = group(name, seed, 10).build();
+            let (alone, _) = form(&mut sim);
+            for other in all_but(10, alone) {
+                if deaf {
+                    sim.cut_one_way(other, alone);
+                }
+                if mute {
+                    sim.cut_one_way(alone, other);
+                }
+            }
+            sim.run_for(secs(60));
+            let sent = sim.sent(alone);
+            sim.run_for(secs(300));
+            let (datagrams, bytes) = sim.sent(alone);
+            let rates = (
+                (datagrams - sent.0) as f64 / 300.0,
+                (bytes - sent.1) as f64 / 300.0,
+            );
+            println!("deaf {deaf}, mute {mute}: {rates:.1?} datagrams and bytes a second");
+            sim.expect(rates.0 <= 12.0, &format!("{rates:?} a second"));
+            sim.heal();
+            settle(&mut sim, &all(10), secs(12));
+        }
+    });
 }

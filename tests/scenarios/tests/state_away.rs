@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use consort_proto::{Origin, Scope, StateConfig};
-use consort_scenarios::state::{QUIET_MAX, busy, common, everywhere, formed, put, quiet};
+use consort_scenarios::state::{
+    QUIET_MAX, busy, common, everywhere, formed, put, quiet, superseded,
+};
 use consort_scenarios::{all, all_but, app, form, group, ms, secs, settle};
-use consort_sim::{Toy, Workload, scenario};
+use consort_sim::{Edit, Toy, Workload, scenario};
 
 /// Twelve years, in microseconds: to 2038.
 const TWELVE_YEARS: i64 = 12 * 365 * 86_400_000_000;
@@ -212,5 +214,66 @@ fn clocks_that_drift_by_200_ppm_change_nothing() {
         );
         sim.run_for(secs(180));
         quiet(&mut sim, &all(5));
+    });
+}
+
+/// A leader is apart for longer than deletions are remembered, and starts over: what the others took
+/// over of its tenure comes back, and only what it wrote alone is reported as superseded.
+#[test]
+fn a_former_leader_that_starts_over_is_told_of_what_is_lost_and_no_more() {
+    let name = "a_former_leader_that_starts_over_is_told_of_what_is_lost_and_no_more";
+    scenario(name, 4, |seed| {
+        let (mut sim, former) = formed(name, seed, 5, minute());
+        let kept = put(&mut sim, former, Scope::Leader, "kept", 40);
+        everywhere(&mut sim, &all(5), kept, secs(3));
+        sim.run_for(secs(70));
+        sim.partition(&[&[former]]);
+        sim.run_for(secs(10));
+        put(&mut sim, former, Scope::Leader, "alone", 40);
+        sim.run_for(secs(240));
+        sim.heal();
+        settle(&mut sim, &all(5), secs(30));
+        sim.run_for(secs(5));
+        sim.expect_state(&app(), &all(5), QUIET_MAX);
+        assert_eq!(common(&sim, &all(5), Origin::Leader, "kept"), Some(kept));
+        assert_eq!(common(&sim, &all(5), Origin::Leader, "alone"), None);
+        assert_eq!(superseded(&sim, former), ["alone"]);
+    });
+}
+
+/// What is to last for a minute lasts for about a minute, also where it was written by a clock that
+/// was twelve years ahead.
+#[test]
+fn what_a_clock_in_2038_gave_a_minute_ends_after_a_minute() {
+    let name = "what_a_clock_in_2038_gave_a_minute_ends_after_a_minute";
+    scenario(name, 4, |seed| {
+        let mut sim = group(name, seed, 4)
+            .crypto(Arc::new(Toy))
+            .device(3, |config| config.wall_offset = TWELVE_YEARS)
+            .build();
+        sim.partition(&[&[3]]);
+        sim.start_all(ms(300));
+        settle(&mut sim, &all(3), secs(10));
+        sim.run_for(secs(5));
+        let brief = Edit::Put {
+            scope: Scope::Device,
+            key: "brief".into(),
+            len: 40,
+            ttl: Some(secs(60)),
+        };
+        let brief = sim.edit(3, &app(), brief).expect("within quotas");
+        put(&mut sim, 3, Scope::Device, "lasting", 40);
+        sim.run_for(secs(3));
+        sim.heal();
+        settle(&mut sim, &all(4), secs(30));
+        sim.run_for(secs(5));
+        sim.expect(sim.set_backs(3) > 0, "its time was set back");
+        sim.expect_state(&app(), &all(4), QUIET_MAX);
+        let origin = Origin::Device(sim.id(3));
+        assert_eq!(common(&sim, &all(4), origin, "brief"), Some(brief));
+        sim.run_for(secs(75));
+        sim.expect_state(&app(), &all(4), QUIET_MAX);
+        assert_eq!(common(&sim, &all(4), origin, "brief"), None);
+        assert!(common(&sim, &all(4), origin, "lasting").is_some());
     });
 }

@@ -244,3 +244,21 @@ fn a_key_that_is_no_utf8_is_refused() {
     );
     still_works(&mut wire);
 }
+
+/// A member that led by itself has a table in which nothing of the group's leader state counts.
+#[test]
+fn a_table_of_a_tenure_that_nobody_follows_cuts_nothing() {
+    let (mut wire, leader) = written();
+    let (liar, hearer) = ((leader + 1) % 3, (leader + 2) % 3);
+    let epoch = wire.status(hearer).plugins[0].term;
+    let lie = entry(&wire, liar, FalseKind::Table(epoch + 5), false, "");
+    wire.lie(liar, hearer, Lie::Entry(lie));
+    wire.run_for(ms(5));
+    assert_eq!(told(&wire, hearer, Origin::Leader, "scene"), Some(VALUE));
+    for node in 0..3 {
+        let key = format!("colour {node}");
+        let kept = told(&wire, hearer, Origin::Shared, &key);
+        assert_eq!(kept, Some(VALUE), "and nothing starts over");
+    }
+    still_works(&mut wire);
+}

@@ -7,6 +7,7 @@
 
 use core::time::Duration;
 
+use crate::mutant::{self, Mutant};
 use crate::time::{Time, micros};
 
 /// Added by one loss, in thousandths.
@@ -97,7 +98,8 @@ impl Damping {
 
     /// Whether the device ranks last at `now`.
     pub(super) fn is_flapping(&self, now: Time) -> bool {
-        self.until().is_some_and(|until| now < until)
+        let last = self.until().is_some_and(|until| now < until);
+        last && !mutant::is(Mutant::LossesForgotten)
     }
 
     /// Until when it ranks last.

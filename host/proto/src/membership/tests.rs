@@ -221,7 +221,7 @@ fn the_source_of_a_packet_is_bound_to_its_session() {
 }
 
 #[test]
-fn packets_keep_to_one_size_that_fits_a_datagram() {
+fn the_packet_size_is_one_constant_that_fits_a_datagram() {
     const { assert!(PACKET_MAX + FRAME_HEADER + DATA_OVERHEAD <= MAX_DATAGRAM) };
     let mut mesh = Mesh::new(120);
     mesh.run(20);

@@ -13,6 +13,7 @@ use crate::election::Input;
 use crate::event::Address;
 use crate::id::{NodeId, PublicKey};
 use crate::liveness::{Echo, stamp};
+use crate::mutant::{self, Mutant};
 use crate::session::Incoming;
 use crate::time::Time;
 use crate::wire::header::is_beacon;
@@ -24,6 +25,8 @@ use crate::wire::message::{
 /// A member whose beacons come from another address than its session's, and for so long none from
 /// that one, has moved.
 const MOVED_AFTER: Duration = Duration::from_secs(15);
+/// An introduction of a device that was heard within this time counts for more than its address.
+const HEARD_LATELY: Duration = Duration::from_secs(30);
 /// How often a device with another secret is mentioned in the log.
 const STRANGERS_PERIOD: Duration = Duration::from_secs(60);
 
@@ -315,7 +318,7 @@ impl Node {
     /// Somebody heard a device that this one does not hear: that keeps it alive here, and what it
     /// claimed then counts while it is out of hearing.
     fn take_vouch(&mut self, vouch: &Vouch) {
-        if !self.admits(vouch.device) {
+        if !self.admits(vouch.device) || mutant::is(Mutant::VouchingIgnored) {
             return;
         }
         let at = self.now - Duration::from_micros(u64::from(vouch.age_us));
@@ -353,11 +356,16 @@ impl Node {
             .endpoint(who.device)
             .or_else(|| entry.candidates.first().copied());
         let Some(address) = address else { return };
+        let heard = self
+            .sessions
+            .as_ref()
+            .and_then(|sessions| sessions.last_heard(&entry.key));
         let introduce = Introduce {
             key: entry.key,
             boot: entry.boot,
             flags: entry.flags,
             address,
+            heard: heard.is_some_and(|heard| self.now.since(heard) <= HEARD_LATELY),
         };
         self.send(from, &Message::Introduce(introduce));
     }
@@ -371,6 +379,7 @@ impl Node {
             boot,
             flags,
             address,
+            heard,
         } = introduce;
         let Some(entry) = self.roster.learn(key, boot, flags) else {
             return;
@@ -380,6 +389,11 @@ impl Node {
         let connected = entry.connected_at.is_some();
         if !connected {
             self.approach(node, boot, address);
+        }
+        // A member that the introducer hears is one here too, whether or not a session opens: its
+        // record is asked for, and where it is if it moves. What nobody hears is left to foca.
+        if heard {
+            self.refresh_visibility(node);
         }
     }
 

@@ -9,7 +9,7 @@ use crate::time::Time;
 use crate::wire::message::Message;
 use crate::wire::part::{Class, GroupRef, Head, Part, Relayed};
 use crate::wire::record::RECORD_KEY;
-use crate::wire::state::{Class as EntryClass, StateDelta, StreamId, Tenure, WireEntry};
+use crate::wire::state::{Class as EntryClass, StateDelta, StreamId, Table, Tenure, WireEntry};
 
 /// Something that a member should not be believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +78,8 @@ pub enum FalseKind {
     Shared,
     /// The leader's, next after what is known of the tenure in this epoch.
     Leader(u64),
+    /// The table of the tenure in this epoch, by which nothing that was written before counts.
+    Table(u64),
 }
 
 /// The bytes of each half of a long message that is made up.
@@ -197,7 +199,7 @@ impl Node {
         let wanted = |stream: &StreamId| match (stream, entry.kind) {
             (StreamId::Device { writer: of, .. }, FalseKind::Device)
             | (StreamId::Shared { writer: of, .. }, FalseKind::Shared) => *of == writer,
-            (StreamId::Leader(tenure), FalseKind::Leader(epoch)) => {
+            (StreamId::Leader(tenure), FalseKind::Leader(epoch) | FalseKind::Table(epoch)) => {
                 (tenure.epoch, tenure.leader) == (epoch, writer)
             }
             _ => false,
@@ -205,7 +207,7 @@ impl Node {
         let known = self.known_stream(entry.group, wanted);
         let (stream, from) = match (known, entry.kind) {
             (Some(known), _) => known,
-            (None, FalseKind::Leader(epoch)) => {
+            (None, FalseKind::Leader(epoch) | FalseKind::Table(epoch)) => {
                 let tenure = Tenure {
                     epoch,
                     leader: writer,
@@ -217,7 +219,15 @@ impl Node {
         let at = match entry.kind {
             FalseKind::Shared => (self.clock.reading(self.now).1 / 1000) << 16,
             FalseKind::Device | FalseKind::Leader(_) => self.clock.reading(self.now).1,
+            FalseKind::Table(_) => 0,
         };
+        let value = match stream {
+            StreamId::Leader(tenure) if matches!(entry.kind, FalseKind::Table(_)) => {
+                empty_table(tenure, from + 1)
+            }
+            _ => entry.value,
+        };
+        let is_table = matches!(entry.kind, FalseKind::Table(_));
         Some(StateDelta {
             group: entry.group,
             stream,
@@ -230,12 +240,27 @@ impl Node {
             relied: 0,
             entries: vec![WireEntry {
                 n: from + 1,
-                class: EntryClass::Value,
+                class: if is_table {
+                    EntryClass::Table
+                } else {
+                    EntryClass::Value
+                },
                 key: entry.key,
                 at,
                 expires_at: 0,
-                value: entry.value,
+                value,
             }],
         })
     }
+}
+
+fn empty_table(tenure: Tenure, n: u64) -> Bytes {
+    let table = Table {
+        tenure,
+        n,
+        cuts: Vec::new(),
+        lineage: vec![7],
+        stamped: 1,
+    };
+    rmp_serde::to_vec(&table).unwrap_or_default().into()
 }

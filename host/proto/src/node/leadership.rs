@@ -120,7 +120,7 @@ impl Node {
 
     /// How long a plugin that becomes healthy waits for claims.
     fn join_wait(&self) -> Duration {
-        if self.rotation.is_none() {
+        if self.rotation.is_none() || mutant::is(Mutant::StartUnheard) {
             return Duration::ZERO;
         }
         let round_left = (self.started + super::DISCOVERY_ROUND).since(self.now);

@@ -139,7 +139,8 @@ impl Node {
                 return;
             }
             if let Some(since) = sessions.connecting_since(&entry.key) {
-                if self.now.since(since) < MOVED_TO_AFTER || !self.is_turn(node, SEEK_TURN) {
+                let early = self.now.since(since) < MOVED_TO_AFTER;
+                if early || !self.is_turn(node, SEEK_TURN) || mutant::is(Mutant::MovedUnasked) {
                     return;
                 }
             } else {

@@ -3,6 +3,7 @@
 use super::Replica;
 use super::entries::{Content, Entry, Slot};
 use super::shared::AHEAD_MAX;
+use crate::mutant::{self, Mutant};
 use crate::wire::state::StreamId;
 
 impl Replica {
@@ -112,7 +113,7 @@ impl Replica {
             Slot::Leader(_) => self.leads(),
             Slot::Table | Slot::Shared(_) | Slot::Counter(_) => false,
         };
-        mine && entry.at > limit && entry.timer != 0
+        mine && entry.at > limit && entry.timer != 0 && !mutant::is(Mutant::EndsInTheFuture)
     }
 
     /// Whether there is something for [`Replica::renew_ahead`].

@@ -31,7 +31,9 @@ impl Replica {
             let dropped = self.drop_single(&slot);
             // What is within the cuts comes back.
             let beyond = |stream: StreamId, n: u64| match stream {
-                StreamId::Leader(tenure) => n > self.limit(tenure),
+                StreamId::Leader(tenure) => {
+                    n > self.limit(tenure) || mutant::is(Mutant::ResetReportsAll)
+                }
                 StreamId::Device { .. } | StreamId::Shared { .. } => false,
             };
             let lost = dropped.is_some_and(|entry| {

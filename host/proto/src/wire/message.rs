@@ -188,6 +188,8 @@ pub(crate) struct Introduce {
     pub(crate) boot: BootId,
     pub(crate) flags: Flags,
     pub(crate) address: Address,
+    /// Whether the sender heard it lately over a session of its own, so that it is no mere hearsay.
+    pub(crate) heard: bool,
 }
 
 /// Tells a device that its membership number is of no use: which number the sender holds.

@@ -7,10 +7,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Once};
 
 use consort_proto::crypto::Ring;
-use consort_proto::{PluginId, PluginSpec, Time, Version};
+use consort_proto::{Caller, PluginId, PluginSpec, Time, Version};
 use rand_chacha::ChaCha12Rng;
 
-use super::{Action, CryptoChoice, DevicePlan, Plan, PluginPlan};
+use super::{Action, CryptoChoice, DevicePlan, FloodKind, Plan, PluginPlan};
 use crate::actor::{Heard, PluginFigures, Stage};
 use crate::device::DeviceConfig;
 use crate::network::Link;
@@ -23,6 +23,9 @@ use crate::toy::Toy;
 
 mod act;
 mod expect;
+mod flood;
+
+use flood::Flooding;
 
 /// What a run keeps.
 #[derive(Clone, Copy, Debug, Default)]
@@ -200,10 +203,7 @@ enum Act {
         down: bool,
         until: Time,
     },
-    Flood {
-        step: usize,
-        until: Time,
-    },
+    Flood(Flooding),
     Replay {
         forged: bool,
         datagrams: Arc<[Recorded]>,
@@ -237,6 +237,8 @@ struct Runner<'a> {
     started: Vec<bool>,
     watched: expect::Watched,
     probes: Vec<(PluginSpec, Vec<usize>, u64)>,
+    /// Who floods with the group's secret, once somebody does.
+    caller: Option<Caller>,
 }
 
 impl<'a> Runner<'a> {
@@ -251,6 +253,7 @@ impl<'a> Runner<'a> {
             started: vec![false; plan.nodes],
             watched: expect::Watched::default(),
             probes: Vec::new(),
+            caller: None,
         };
         runner.fill_agenda();
         runner
@@ -353,11 +356,12 @@ fn build(plan: &Plan, seed: Seed, options: RunOptions) -> Sim {
     for device in &plan.devices {
         builder = builder.device(device.index, |config| adjust(config, device));
     }
-    if plan
-        .steps
-        .iter()
-        .any(|step| matches!(step.action, Action::Replay(_)))
-    {
+    let records = |action: &Action| match action {
+        Action::Replay(_) => true,
+        Action::Flood(flood) => matches!(flood.kind, FloodKind::Copies | FloodKind::Insider),
+        _ => false,
+    };
+    if plan.steps.iter().any(|step| records(&step.action)) {
         builder = builder.record_last(RECORD_MAX);
     }
     if options.keep_text {

@@ -376,6 +376,12 @@ pub enum FloodKind {
     Handshake,
     /// Random bytes, half of them behind the first byte of a real packet.
     Garbage,
+    /// The first packets of handshakes that devices of the run began with the one that gets them
+    /// again, up to the last 20,000 datagrams of the group.
+    Copies,
+    /// First packets of handshakes by someone who holds the group's secret, each a fresh one, all
+    /// under one key, from eight addresses. The answers reach nobody.
+    Insider,
 }
 
 /// See [`Action::Replay`].

@@ -3,7 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 
-use consort_proto::{Address, Command};
+use consort_proto::{Address, Caller, Command};
 use rand::RngExt;
 
 use super::faults::EPOCH;
@@ -122,6 +122,21 @@ impl Sim {
             .mark(self.now, FaultKind::Hostile, "stranger", &[node]);
         self.start(node);
         node
+    }
+
+    /// Somebody who holds the secret that the group began with, and is none of its devices.
+    ///
+    /// # Panics
+    /// Never: one key of eight is acceptable.
+    #[must_use]
+    pub fn insider(&self) -> Caller {
+        let secret = super::build::secret(self.seed, 0);
+        (0..8)
+            .find_map(|attempt| {
+                let seed = self.seed.bytes("insider", attempt);
+                Caller::new(&secret, self.crypto.clone(), seed)
+            })
+            .expect("one key of eight is acceptable")
     }
 
     /// Gives a device another address, as another lease of its network does, and tells its node

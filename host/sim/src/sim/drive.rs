@@ -20,6 +20,9 @@ const OVERDUE_MAX: u32 = 100;
 const WRITE_CACHED: Duration = Duration::from_micros(50);
 /// The longest that a write may take to the disk for the node's promises to hold.
 pub(super) const SYNC_MAX: Duration = Duration::from_millis(375);
+/// A cookie reply: the low half of its first byte, and its length.
+const COOKIE: u8 = 5;
+const COOKIE_LEN: usize = 60;
 /// How long a record lies in the page cache.
 const CACHE_AGE: Duration = Duration::from_secs(5);
 
@@ -123,10 +126,16 @@ impl Sim {
         }
         self.devices[from].datagrams_sent += 1;
         self.devices[from].bytes_sent += len as u64;
+        if len == COOKIE_LEN && transmit.payload[0] & 0x0f == COOKIE {
+            self.stats.cookies += 1;
+        }
         match transmit.to {
             Destination::Address(address) => {
                 if let Some(to) = self.by_address.get(&address).copied() {
                     self.carry(from, to, &transmit);
+                } else {
+                    self.stats.astray += 1;
+                    self.stats.astray_bytes += len as u64;
                 }
             }
             Destination::Everyone => {

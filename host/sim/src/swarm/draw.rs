@@ -32,6 +32,7 @@ pub fn draw(seed: Seed) -> Plan {
     .all(seed)
 }
 
+mod lasting;
 mod segments;
 
 /// A clock without a battery, or set by hand to anything.
@@ -106,6 +107,14 @@ impl Draw {
         self.rng = seed.stream("swarm segments", 0);
         if self.plan.nodes > 2 && self.chance(15) {
             self.segments();
+        }
+        self.rng = seed.stream("swarm minutes", 0);
+        if self.chance(8) {
+            self.away_for_a_minute();
+        }
+        self.rng = seed.stream("swarm floods", 0);
+        if self.chance(12) {
+            self.floods_from_within();
         }
         self.plan.steps.sort_by_key(|step| step.at);
         self.plan
@@ -607,6 +616,8 @@ mod tests {
             "segment = 2",
             "seeds = [",
             "names = [",
+            "kind = \"copies\"",
+            "kind = \"insider\"",
         ] {
             assert!(text.contains(word), "{word} never comes up");
         }

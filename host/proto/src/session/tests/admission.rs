@@ -145,6 +145,63 @@ fn an_init_meets_the_checks_in_the_order_of_their_cost() {
     assert_eq!(cost, 3);
 }
 
+/// Steps 7 to 10, all of which cost an exchange of keys: each row fails one and all after it.
+#[test]
+fn an_init_that_opens_meets_the_rest_of_the_checks_in_order() {
+    let mut hub = Device::new(1, 11);
+    // A device that this one dials itself, so that its own attempt may be held against it.
+    let mut callers = (30..60).map(|id| Device::new(id, 1));
+    let caller = callers.find(|device| hub.public < device.public);
+    let mut caller = caller.expect("a larger key");
+    let of = |device: &mut Device, hub: &Device| {
+        device.sessions.close(&hub.public);
+        device.connect(hub);
+        device.sent_one()
+    };
+    hub.connect(&caller);
+    hub.sent();
+    let denied = Access::new(None, [caller.public.device_id()].into()).expect("one device");
+    let allowed = core::mem::take(&mut hub.sessions.access);
+    hub.sessions.access = denied;
+
+    hub.boot = BootId(12);
+    let other_boot = of(&mut caller, &hub);
+    hub.boot = BootId(11);
+    let wants = decide(&mut hub, &other_boot);
+    assert!(matches!(wants, Ok(Incoming::WantsBeacon { .. })));
+    let (first, second) = (of(&mut caller, &hub), of(&mut caller, &hub));
+    assert_eq!(decide(&mut hub, &second), Err(Refusal::Denied));
+    assert_eq!(
+        decide(&mut hub, &first),
+        Err(Refusal::Replayed),
+        "then the list"
+    );
+    hub.sessions.access = allowed;
+    let third = of(&mut caller, &hub);
+    assert_eq!(decide(&mut hub, &third), Ok(Incoming::Nothing));
+    assert_eq!(hub.sent(), [], "its own attempt has come first");
+
+    // No room: who is known already, or dialled, is not refused for that.
+    hub.sessions.drop_attempt(&caller.public);
+    for n in 0..PEERS_MAX {
+        let mut key = [9; 32];
+        key[..8].copy_from_slice(&(n as u64).to_le_bytes());
+        let key = PublicKey::new(key).expect("no point of low order");
+        hub.sessions.peers.insert(key, Box::default());
+    }
+    let fourth = of(&mut caller, &hub);
+    assert_eq!(decide(&mut hub, &fourth), Err(Refusal::Full));
+    let denied = Access::new(None, [caller.public.device_id()].into()).expect("one device");
+    hub.sessions.access = denied;
+    let fifth = of(&mut caller, &hub);
+    assert_eq!(
+        decide(&mut hub, &fifth),
+        Err(Refusal::Denied),
+        "before that"
+    );
+    assert_eq!(hub.sent(), [], "each gets silence");
+}
+
 #[test]
 fn a_copy_that_keeps_coming_stays_known() {
     let mut hub = Device::new(1, 11);

@@ -2,10 +2,17 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
 use super::*;
+use crate::id::DeviceId;
 use crate::keyring::Keyring;
 use crate::keys::GroupSecret;
 use crate::session::MAX_PLAINTEXT;
 use crate::wire::part::{CHUNK, Class, DIGEST_LEN, GroupRef, Head, part_count, part_range};
+use crate::wire::state::{
+    Class as EntryClass, GroupSummary, Held, Purpose, Stamp, StreamId, Table, Tenure, WireEntry,
+};
+
+/// The first kind above all that are known.
+const KIND_MAX: u8 = 33;
 
 fn key() -> PublicKey {
     PublicKey::new([9; 32]).expect("no point of low order")
@@ -101,6 +108,7 @@ fn samples() -> Vec<Message> {
             boot: BootId(1),
             flags: Flags::new(false),
             address,
+            heard: true,
         }),
         Message::DownNotice(DownNotice {
             incarnation: 1,
@@ -165,6 +173,115 @@ fn samples() -> Vec<Message> {
             }],
         }),
     ]
+    .into_iter()
+    .chain(state_samples())
+    .collect()
+}
+
+/// The messages of replicated state, with all that may be left out and without.
+fn state_samples() -> Vec<Message> {
+    let tenure = Tenure {
+        epoch: 1,
+        leader: NodeId(u64::MAX),
+    };
+    let table = Table {
+        tenure,
+        n: 2,
+        cuts: vec![(tenure, 3)],
+        lineage: vec![4, u32::MAX],
+        stamped: u64::MAX,
+    };
+    let (writer, stamp) = (NodeId(5), Stamp(6));
+    let streams = [
+        StreamId::Leader(tenure),
+        StreamId::Device { writer, stamp },
+        StreamId::Shared { writer, stamp },
+    ];
+    let mut samples = vec![
+        Message::StateSummary(StateSummary {
+            groups: vec![GroupSummary {
+                group: GroupKey(7),
+                digest: 8,
+                tenure: Some(tenure),
+            }],
+            missing: true,
+        }),
+        Message::TableRequest(TableRequest {
+            group: GroupKey(7),
+            epoch: 8,
+        }),
+    ];
+    for (number, stream) in streams.into_iter().enumerate() {
+        let some = number == 1;
+        let device = some.then(|| key().device_id());
+        samples.extend([
+            Message::StateVector(StateVector {
+                group: GroupKey(7),
+                purpose: Purpose::Exchange,
+                table: some.then(|| table.clone()),
+                after: some.then_some(stream),
+                upto: some.then_some(stream),
+                held: vec![Held {
+                    stream,
+                    mark: 1,
+                    extras: 2,
+                    top: 3,
+                    pending: 4,
+                }],
+            }),
+            Message::StateDelta(StateDelta {
+                tenure: some.then_some(tenure),
+                ..delta(stream, device)
+            }),
+            Message::StateChunk(StateChunk {
+                group: GroupKey(7),
+                stream,
+                device,
+                direct: some,
+                from: 1,
+                n: 2,
+                total: 3000,
+                offset: 1000,
+                bytes: Bytes::from_static(&[0xc1; 1000]),
+            }),
+            Message::StateAck(StateAck {
+                group: GroupKey(7),
+                stream,
+                mark: u64::MAX,
+            }),
+        ]);
+    }
+    samples
+}
+
+/// One with an entry of each class.
+fn delta(stream: StreamId, device: Option<DeviceId>) -> StateDelta {
+    let classes = [
+        EntryClass::Value,
+        EntryClass::Tombstone,
+        EntryClass::Counter,
+        EntryClass::Table,
+    ];
+    let entries = classes.into_iter().zip(2..).map(|(class, n)| WireEntry {
+        n,
+        class,
+        key: String::from("clé"),
+        at: 3,
+        expires_at: 4,
+        value: Bytes::from_static(b"value"),
+    });
+    StateDelta {
+        group: GroupKey(7),
+        stream,
+        device,
+        direct: true,
+        more: false,
+        from: 1,
+        to: 5,
+        tenure: None,
+        relied: 9,
+        entries: entries.collect(),
+    }
 }
 
 /// One with four secrets.
@@ -200,6 +317,21 @@ fn every_message_survives_its_bytes_alone_and_in_company() {
 }
 
 #[test]
+fn there_is_a_sample_of_every_kind() {
+    let mut kinds: Vec<u8> = samples()
+        .iter()
+        .map(|one| encode(&[one.clone()])[0])
+        .collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let known = (0..=u8::MAX >> 1).filter(|kind| {
+        let read = decode(&[*kind, 0, 0]);
+        !matches!(read, Err(DecodeError::UnknownKind(_)))
+    });
+    assert_eq!(kinds, known.collect::<Vec<_>>());
+}
+
+#[test]
 fn no_cut_and_no_flipped_bit_panics() {
     let bytes = encode(&samples());
     for cut in 0..bytes.len() {
@@ -217,7 +349,7 @@ fn random_bodies_of_every_kind_do_not_panic() {
     let mut rng = ChaCha12Rng::seed_from_u64(3);
     for _ in 0..200_000 {
         let length = rng.random_range(0..64u16);
-        let mut frame = vec![rng.random_range(0..30u8)];
+        let mut frame = vec![rng.random_range(0..=KIND_MAX)];
         frame.extend_from_slice(&length.to_be_bytes());
         frame.resize(FRAME_HEADER + usize::from(length), 0);
         rng.fill_bytes(&mut frame[FRAME_HEADER..]);
@@ -227,16 +359,71 @@ fn random_bodies_of_every_kind_do_not_panic() {
 
 #[test]
 fn nested_bodies_are_refused_before_they_exhaust_the_stack() {
-    for kind in 1..=14 {
+    for kind in 0..=KIND_MAX {
         let mut frame = vec![kind, 4, 0];
         frame.resize(FRAME_HEADER + 1024, 0x91);
-        if !matches!(kind, 5..=7) {
-            assert!(
-                matches!(decode(&frame), Err(DecodeError::Malformed(..))),
-                "kind {kind}"
-            );
+        let read = decode(&frame);
+        match kind {
+            5 => assert_eq!(read.map(|read| read.len()), Ok(1), "foca's own packet"),
+            0 | 6 | 7 | 19 | KIND_MAX => {
+                assert_eq!(read, Err(DecodeError::UnknownKind(kind)));
+            }
+            15 | 16 | 20..=23 => assert!(read.is_err(), "kind {kind}: packed by hand"),
+            _ => assert!(
+                matches!(read, Err(DecodeError::Malformed(..))),
+                "kind {kind}: {read:?}"
+            ),
         }
     }
+}
+
+/// What stands deep within a list is refused with its frame, wherever it is, and what is behind is
+/// read.
+#[test]
+fn a_mistake_deep_within_a_batch_is_one_refusal() {
+    let after = Message::WhoIs(WhoIs { device: NodeId(1) });
+    for sample in state_samples() {
+        let mut bytes = encode(core::slice::from_ref(&sample));
+        let end = bytes.len();
+        let (kind, mut refused) = (bytes[0], 0);
+        for at in FRAME_HEADER..end.min(120) {
+            let mut batch = encode(core::slice::from_ref(&after));
+            // Stands for nothing in MessagePack; within a number or a text any byte may stand.
+            let kept = core::mem::replace(&mut bytes[at], 0xc1);
+            batch.extend_from_slice(&bytes);
+            bytes[at] = kept;
+            batch.extend(encode(core::slice::from_ref(&after)));
+            let read: Vec<_> = Frames::new(batch.into()).collect();
+            let [before, mistaken, behind] = &read[..] else {
+                panic!("kind {kind} at {at}: {read:?}");
+            };
+            assert_eq!((before, behind), (&Ok(after.clone()), &Ok(after.clone())));
+            match mistaken {
+                Ok(_) => {}
+                Err(DecodeError::Malformed(of, _) | DecodeError::TooLong(of)) if *of == kind => {
+                    refused += 1;
+                }
+                Err(other) => panic!("kind {kind} at {at}: {other:?}"),
+            }
+        }
+        assert!(refused > 2, "kind {kind}: {refused} of {end} bytes");
+    }
+}
+
+#[test]
+fn a_key_that_is_no_text_is_malformed() {
+    let stream = StreamId::Shared {
+        writer: NodeId(5),
+        stamp: Stamp(6),
+    };
+    let mut bytes = encode(&[Message::StateDelta(delta(stream, None))]);
+    let at = bytes
+        .windows(4)
+        .position(|window| window == "clé".as_bytes());
+    let at = at.expect("the key is in it");
+    assert!(decode(&bytes).is_ok());
+    bytes[at + 2] = 0xff;
+    assert!(matches!(decode(&bytes), Err(DecodeError::Malformed(29, _))));
 }
 
 #[test]

@@ -1,16 +1,12 @@
 //! What steps do to the simulator.
 
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use consort_proto::{Address, PluginSpec, Time};
-use rand::{Rng, RngExt};
+use consort_proto::{PluginSpec, Time};
 
-use super::super::{
-    Action, Flap, FloodKind, LinkChange, LoseState, Pair, PluginUp, Replay, SendOne, Who,
-};
+use super::super::{Action, Flap, LinkChange, LoseState, Pair, PluginUp, Replay, SendOne, Who};
+use super::flood::ADDRESSES as STRANGERS;
 use super::{Act, Runner, calm_link};
 use crate::app::AppState;
 use crate::network::Link;
@@ -19,8 +15,8 @@ use crate::timeline::FaultKind;
 
 /// The time between two datagrams of a replay.
 const REPLAY_EVERY: Duration = Duration::from_micros(200);
-/// Datagrams of a flood come in bunches of this length.
-const FLOOD_EVERY: Duration = Duration::from_millis(5);
+/// When to look again for an instance whose process stands still.
+const BACK_AGAIN: Duration = Duration::from_millis(5);
 
 impl Runner<'_> {
     pub(super) fn act(&mut self, act: Act) {
@@ -32,7 +28,7 @@ impl Runner<'_> {
             Act::Start(node) => self.start(node),
             // An instance comes back within its process: not while that stands still.
             Act::PluginBack(node, spec) if self.sim.is_paused(node) => {
-                let later = self.sim.now() + FLOOD_EVERY;
+                let later = self.sim.now() + BACK_AGAIN;
                 self.plan_time(later, Act::PluginBack(node, spec));
             }
             Act::PluginBack(node, spec) => {
@@ -41,7 +37,7 @@ impl Runner<'_> {
                 }
             }
             Act::Flap { flap, down, until } => self.flap(flap, down, until),
-            Act::Flood { step, until } => self.flood(step, until),
+            Act::Flood(flooding) => self.flood(flooding),
             Act::Replay {
                 forged,
                 datagrams,
@@ -97,7 +93,7 @@ impl Runner<'_> {
             | Action::ClockJump(_)
             | Action::ClockDrift(_) => self.machine(action),
             Action::Clone(_) | Action::Stranger(_) | Action::Flood(_) | Action::Replay(_) => {
-                self.hostile(index, action)
+                self.hostile(action);
             }
             Action::PluginFault(_)
             | Action::PluginDown(_)
@@ -150,7 +146,7 @@ impl Runner<'_> {
     }
 
     /// Others on the network.
-    fn hostile(&mut self, index: usize, action: Action) {
+    fn hostile(&mut self, action: Action) {
         match action {
             Action::Clone(clone) if clone.node < self.sim.device_count() => {
                 self.sim.clone_device(clone.node);
@@ -161,10 +157,7 @@ impl Runner<'_> {
                 }
             }
             Action::Flood(flood) => {
-                let until = self.sim.now() + flood.lasting;
-                self.sim
-                    .mark_flood(&format!("{:?} flood", flood.kind), flood.lasting);
-                self.flood(index, until);
+                self.begin_flood(&flood);
             }
             Action::Replay(replay) => self.begin_replay(&replay),
             _ => {}
@@ -328,56 +321,6 @@ impl Runner<'_> {
         }
     }
 
-    fn flood(&mut self, step: usize, until: Time) {
-        let Action::Flood(flood) = &self.plan.steps[step].action else {
-            return;
-        };
-        let now = self.sim.now();
-        if now >= until {
-            return;
-        }
-        let bunches = 1.0 / FLOOD_EVERY.as_secs_f64();
-        let bunch = (f64::from(flood.rate) / bunches).ceil() as u32;
-        let every = Duration::from_secs(1) * bunch / flood.rate;
-        let kind = flood.kind;
-        for node in self.nodes(&flood.to.clone()) {
-            for _ in 0..bunch {
-                let from = self.strange_address();
-                let payload = self.flood_payload(kind);
-                if self.sim.is_up(node) {
-                    self.sim.inject(node, from, payload);
-                }
-            }
-        }
-        self.plan_time(now + every, Act::Flood { step, until });
-    }
-
-    /// An address of nobody, one of 64.
-    fn strange_address(&mut self) -> Address {
-        let host = self.rng.random_range(1..=64);
-        let ip = IpAddr::V4(Ipv4Addr::new(172, 16, 0, host));
-        Address::Udp(SocketAddr::new(ip, 40_000))
-    }
-
-    fn flood_payload(&mut self, kind: FloodKind) -> Bytes {
-        let (len, first) = match kind {
-            FloodKind::Handshake => (160, Some(0x12 + self.rng.random_range(0..2u8))),
-            FloodKind::Garbage => {
-                let first = self
-                    .rng
-                    .random_bool(0.5)
-                    .then(|| self.rng.random_range(0x11..=0x16));
-                (self.rng.random_range(1..=1200), first)
-            }
-        };
-        let mut payload = vec![0; len];
-        self.rng.fill_bytes(&mut payload);
-        if let Some(first) = first {
-            payload[0] = first;
-        }
-        payload.into()
-    }
-
     fn begin_replay(&mut self, replay: &Replay) {
         let nodes = self.nodes(&replay.to);
         let since = self.sim.now() - replay.last;
@@ -399,7 +342,7 @@ impl Runner<'_> {
             return;
         };
         let from = if forged {
-            self.strange_address()
+            self.strange_address(STRANGERS)
         } else {
             self.sim.address(datagram.from)
         };
@@ -462,12 +405,8 @@ impl Runner<'_> {
 
     /// All faults end.
     fn calm(&mut self) {
-        self.agenda.retain(|_, act| {
-            !matches!(
-                act,
-                Act::Flap { .. } | Act::Flood { .. } | Act::Replay { .. }
-            )
-        });
+        self.agenda
+            .retain(|_, act| !matches!(act, Act::Flap { .. } | Act::Flood(_) | Act::Replay { .. }));
         self.sim.calm_disks();
         self.sim.heal();
         self.sim.level_links(calm_link(self.plan));
