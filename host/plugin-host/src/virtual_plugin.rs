@@ -223,6 +223,7 @@ impl VirtualPlugin {
             callback: "scenario",
             cause: cause.to_owned(),
             backtrace: None,
+            core: None,
         });
         self.take_said()
     }

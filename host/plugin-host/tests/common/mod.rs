@@ -212,6 +212,8 @@ pub(crate) struct World {
     pub(crate) clock: Arc<TestClock>,
     events: Arc<Mutex<Vec<(Instant, HostEvent)>>>,
     overlays: BTreeMap<PluginId, Overlay>,
+    /// Where cores are to be kept, if anywhere.
+    pub(crate) cores_dir: Option<PathBuf>,
     host: Option<PluginHost>,
 }
 
@@ -227,6 +229,7 @@ impl World {
             clock: Arc::new(clock),
             events: Arc::default(),
             overlays: BTreeMap::new(),
+            cores_dir: None,
             host: None,
         }
     }
@@ -267,6 +270,7 @@ impl World {
             plugins_dir: self.plugins_dir(),
             cache_dir: cache_dir(),
             compiler: Compiler::InProcess,
+            cores_dir: self.cores_dir.clone(),
             this_device: this_device(),
             overlays: self.overlays.clone(),
             seed: [7; 32],
