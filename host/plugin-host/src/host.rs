@@ -125,6 +125,7 @@ impl PluginHost {
             switched: BTreeMap::new(),
             hashes: BTreeMap::new(),
             said: BTreeSet::new(),
+            lines_written: 0,
         };
         let keeper = thread::Builder::new()
             .name("plugins-folder".into())
