@@ -373,3 +373,90 @@ fn what_cannot_be_run_is_refused_with_its_place() {
         assert!(all, "{words:?}: {errors}");
     }
 }
+
+#[test]
+fn calls_to_the_host_count_against_the_budget() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |how: &str, cpu_ms: u32| {
+        let manifest = format!("[config]\nalways = \"{how}\"\n[limits]\ncpu_ms = {cpu_ms}\n");
+        let plugin = hostile(folder.path(), &manifest);
+        let arguments = ["--nodes", "1", "--seed", "5", "--for", "20s", "--json"];
+        let output = twice(&[[path(&plugin)].as_slice(), &arguments].concat());
+        let out = text(&output.stdout);
+        assert!(output.status.success(), "{out}{}", text(&output.stderr));
+        let over = format!("it used more than {cpu_ms} ms of CPU");
+        let seen = figures(&output);
+        (out.matches(&over).count(), seen["plugin"].clone())
+    };
+    // Nothing but two calls in an endless loop, so that they end it.
+    let (over, seen) = run("timer-flood", 100);
+    assert_eq!((over, &seen["cpu_ms"]), (5, &500.into()), "{seen}");
+    // A hundred thousand calls stand for 100 ms, besides the instructions around them.
+    let (over, seen) = run("message-flood", 100);
+    assert_eq!(over, 5, "{seen}");
+    let (over, seen) = run("message-flood", 1_000);
+    assert_eq!((over, &seen["faults"]), (0, &0.into()), "{seen}");
+    let cpu = seen["cpu_ms"].as_u64();
+    assert!(
+        cpu >= Some(200) && cpu < Some(1_000),
+        "two callbacks or three: {seen}"
+    );
+}
+
+#[test]
+fn a_trap_leaves_a_core_where_it_is_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plugin = hostile(folder.path(), "[config]\nalways = \"trap\"\n");
+    let cores = folder.path().join("deep/cores");
+    let run = |nodes: &str| {
+        let arguments = ["--nodes", nodes, "--seed", "5", "--for", "20s"];
+        let arguments = [[path(&plugin)].as_slice(), &arguments].concat();
+        let asked = [arguments.as_slice(), &["--coredump", path(&cores)]].concat();
+        (consort(&arguments), twice(&asked))
+    };
+    let (plain, asked) = run("3");
+    let out = text(&asked.stdout);
+    assert!(!text(&plain.stdout).contains("core"), "nobody asked");
+    let told: Vec<&str> = out
+        .lines()
+        .filter_map(|line| {
+            line.split_once("host: its core is in ")
+                .map(|(_, path)| path)
+        })
+        .collect();
+    assert_eq!(told.len(), 15, "{out}");
+    for path in &told {
+        let name = path.rsplit('/').next().expect("a name");
+        let parts: Vec<&str> = name.split('.').collect();
+        assert_eq!((parts[0], parts[3]), ("hostile", "core"), "{name}");
+        assert!(["n0", "n1", "n2"].contains(&parts[1]), "{name}");
+        let time = parts[2].parse::<u64>().expect("group time");
+        assert!(time > 1_000_000_000_000_000, "{name}");
+        let core = std::fs::read(path).expect("where it says");
+        assert!(core.starts_with(b"\0asm"), "{name}");
+    }
+    let kept = || std::fs::read_dir(&cores).expect("made").count();
+    assert_eq!(kept(), 15, "the second run replaces the files of the first");
+    // Beyond the bound the log says why there is none.
+    std::fs::remove_dir_all(&cores).expect("removed");
+    let (_, asked) = run("5");
+    let out = text(&asked.stdout);
+    assert_eq!(kept(), 16);
+    let refused = out.matches("its core is not kept: 16 cores are kept already");
+    assert_eq!(refused.count(), 9, "{out}");
+}
+
+#[test]
+fn folders_are_refused_and_the_plugin_runs_without() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let manifest = "[capabilities.files]\nmusic = \"read-write\"\n";
+    let plugin = with_manifest(folder.path(), "explorer", manifest);
+    let output = twice(&[path(&plugin), "--nodes", "2", "--seed", "5", "--json"]);
+    let errors = text(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    assert!(
+        errors.contains("capability files.music: not granted"),
+        "{errors}"
+    );
+    assert_eq!(figures(&output)["plugin"]["running"], 2);
+}
