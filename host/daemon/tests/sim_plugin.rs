@@ -460,3 +460,76 @@ fn folders_are_refused_and_the_plugin_runs_without() {
     );
     assert_eq!(figures(&output)["plugin"]["running"], 2);
 }
+
+#[test]
+fn a_device_whose_group_time_is_set_back_gets_a_new_instance() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plan = write(
+        folder.path(),
+        "back.toml",
+        r#"
+v = 1
+nodes = 5
+for = "40s"
+
+[[device]]
+index = 4
+wall_offset = "1h"
+
+[[step]]
+at = "0s"
+partition = [[0, 1, 2, 3], [4]]
+
+[[step]]
+at = "12s"
+heal = true
+
+[[expect]]
+at = "12s"
+within = "15s"
+one_leader = "all"
+
+[[expect]]
+no_faults = true
+"#,
+    );
+    let plugin = with_manifest(folder.path(), "recorder", "[config]\nevery_us = 1000000\n");
+    let output = twice(&[path(&plugin), "--scenario", &plan, "--seed", "3"]);
+    let out = text(&output.stdout);
+    assert!(output.status.success(), "{out}{}", text(&output.stderr));
+    let of = |device: &str| -> Vec<&str> {
+        let said = out.lines().filter_map(|line| line.split_once(" info "));
+        said.filter(|(head, _)| head.ends_with(device))
+            .map(|(_, text)| text)
+            .collect()
+    };
+    let lines = of(" n4");
+    let place = |text: &str, from: usize| {
+        let found = lines[from..].iter().position(|line| line.starts_with(text));
+        from + found.unwrap_or_else(|| panic!("no {text:?} in {lines:#?}"))
+    };
+    // As in a reload: the new one is set up, the old one saves, the new one restores.
+    let second = place("setup ", place("setup ", 0) + 1);
+    let restored = place("restore saved", place("save", second));
+    let due = |line: &&str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        words.get(3).and_then(|due| due.parse::<u64>().ok())
+    };
+    let timers = |lines: &[&str]| -> Vec<u64> {
+        let fired = lines.iter().filter(|line| line.starts_with("on-timer 7 "));
+        fired.filter_map(due).collect()
+    };
+    let (before, after) = (timers(&lines[..second]), timers(&lines[restored..]));
+    assert!(before.len() > 5 && before.is_sorted(), "{before:?}");
+    assert!(after.len() > 5 && after.is_sorted(), "{after:?}");
+    assert!(
+        after[0] + 3_000_000_000 < before[0],
+        "an hour, but for some time"
+    );
+    for steady in [" n0", " n1", " n2", " n3"] {
+        let setups = of(steady)
+            .into_iter()
+            .filter(|line| line.starts_with("setup "));
+        assert_eq!(setups.count(), 1, "{steady}");
+    }
+}
