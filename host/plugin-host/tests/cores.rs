@@ -8,7 +8,7 @@ mod common;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use common::{World, assert_no_errors, device, message, this_device, wait_for, warnings};
+use common::{World, assert_no_errors, device, message, this_device, warnings};
 use consort_proto::PluginEvent;
 use wasmparser::{KnownCustom, Parser, Payload};
 
@@ -74,19 +74,17 @@ fn a_trap_leaves_a_core_that_a_debugger_can_read() {
     let folder = tempfile::tempdir().unwrap();
     let cores = folder.path().join("cores");
     let world = world(&cores, &["core"], "");
-    for how in ["trap", "recurse", "loop"] {
-        let before = files(&cores).len();
+    let told = || {
+        let said = warnings("core").into_iter();
+        said.filter(|line| line.contains("its core"))
+            .collect::<Vec<_>>()
+    };
+    for (number, how) in ["trap", "recurse", "loop"].into_iter().enumerate() {
         world.wait_state("core", "running");
         world.deliver("core", message(device(2), how));
-        wait_for("another core", || files(&cores).len() > before);
-        let told = || {
-            warnings("core")
-                .into_iter()
-                .rev()
-                .find(|line| line.contains("its core"))
-        };
-        wait_for("the log says where", || told().is_some());
-        let told = told().unwrap();
+        world.wait_state("core", "back-off");
+        assert_eq!(told().len(), number + 1, "{how}: {:?}", told());
+        let told = told().pop().unwrap();
         let (_, path) = told.split_once("its core is in ").expect("it is kept");
         let path = Path::new(path.trim_end());
         let name = path.file_name().unwrap().to_str().unwrap();
