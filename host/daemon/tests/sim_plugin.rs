@@ -377,10 +377,10 @@ fn what_cannot_be_run_is_refused_with_its_place() {
 #[test]
 fn calls_to_the_host_count_against_the_budget() {
     let folder = tempfile::tempdir().expect("a folder");
-    let run = |how: &str, cpu_ms: u32| {
+    let run = |how: &str, cpu_ms: u32, lasting: &str| {
         let manifest = format!("[config]\nalways = \"{how}\"\n[limits]\ncpu_ms = {cpu_ms}\n");
         let plugin = hostile(folder.path(), &manifest);
-        let arguments = ["--nodes", "1", "--seed", "5", "--for", "20s", "--json"];
+        let arguments = ["--nodes", "1", "--seed", "5", "--for", lasting, "--json"];
         let output = twice(&[[path(&plugin)].as_slice(), &arguments].concat());
         let out = text(&output.stdout);
         assert!(output.status.success(), "{out}{}", text(&output.stderr));
@@ -389,12 +389,12 @@ fn calls_to_the_host_count_against_the_budget() {
         (out.matches(&over).count(), seen["plugin"].clone())
     };
     // Nothing but two calls in an endless loop, so that they end it.
-    let (over, seen) = run("timer-flood", 100);
+    let (over, seen) = run("timer-flood", 100, "20s");
     assert_eq!((over, &seen["cpu_ms"]), (5, &500.into()), "{seen}");
     // A hundred thousand calls stand for 100 ms, besides the instructions around them.
-    let (over, seen) = run("message-flood", 100);
+    let (over, seen) = run("message-flood", 100, "20s");
     assert_eq!(over, 5, "{seen}");
-    let (over, seen) = run("message-flood", 1_000);
+    let (over, seen) = run("message-flood", 1_000, "1s");
     assert_eq!((over, &seen["faults"]), (0, &0.into()), "{seen}");
     let cpu = seen["cpu_ms"].as_u64();
     assert!(
