@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use consort_e2e::hostile::{ALL, PROBE, install_probe, round_trips as trips};
+use consort_e2e::hostile::{ALL, PROBE, compile, install_probe, round_trips as trips};
 use consort_e2e::{Group, wait};
 
 use crate::Hostile;
 use crate::samples::Samples;
 
-/// What the group gets to come to rest, and the bad plugins to be compiled.
+/// What the group gets to come to rest.
 const SETTLE: Duration = Duration::from_secs(10);
 
 pub(crate) fn round_trips(setting: &Hostile) -> Option<()> {
@@ -17,6 +17,7 @@ pub(crate) fn round_trips(setting: &Hostile) -> Option<()> {
     group.install_heartbeat();
     install_probe(&group);
     group.start();
+    compile(&group);
     let all = group.all_but(&[]);
     group.wait_settled(&all);
     std::thread::sleep(SETTLE);

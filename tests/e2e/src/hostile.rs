@@ -59,6 +59,22 @@ impl Hostile {
     }
 }
 
+/// Has every device compile their code, by one that does nothing: a compiler yields to all that runs,
+/// and beside floods it would take its time.
+///
+/// # Panics
+/// It does not run.
+#[track_caller]
+pub fn compile(group: &Group) {
+    let idle = hostile("nothing", None, 4);
+    for device in &group.devices {
+        idle.install(device);
+    }
+    for device in &group.devices {
+        device.wait_plugin(&idle.id(), 1, "running");
+    }
+}
+
 /// What they may all take of a device's memory, in MiB.
 #[must_use]
 pub fn memory_mib() -> u32 {

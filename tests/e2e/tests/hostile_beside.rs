@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use consort_e2e::hostile::{ALL, PROBE, install_probe, memory_mib, round_trips};
+use consort_e2e::hostile::{ALL, PROBE, compile, install_probe, memory_mib, round_trips};
 use consort_e2e::{Device, Group};
 
 /// How long it goes on after the last fault: floods do not end.
@@ -18,6 +18,7 @@ fn the_group_and_a_good_plugin_do_not_notice_bad_ones() {
     group.install_heartbeat();
     install_probe(&group);
     group.start();
+    compile(&group);
     let all = [0, 1, 2];
     let leader = group.wait_settled(&all);
     for device in &group.devices {
