@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use common::told::{change, counted, own, put, update, whole};
 use common::{
     EPOCH_US, World, assert_no_errors, cache_dir, device, message, plugin_id, plugin_lines, tenure,
     this_device, warnings,
@@ -17,8 +18,8 @@ use consort_plugin_host::{
     ClockReading, Code, Instance, InstanceSettings, Level, Limits, LogSink, Runtime,
 };
 use consort_proto::{
-    GroupKey, Origin, PluginCommand, PluginEvent, Scope, StateChange, StateConfig, StateOutcome,
-    StateUpdate, StateView, StateWrite,
+    GroupKey, Origin, PluginCommand, PluginEvent, Scope, StateConfig, StateOutcome, StateView,
+    StateWrite,
 };
 
 fn code() -> &'static Code {
@@ -114,54 +115,6 @@ impl Plugin {
 
 fn view() -> StateView {
     StateView::new(this_device().device, StateConfig::default())
-}
-
-fn put(origin: Origin, key: &str, value: &str) -> StateChange {
-    let value = value.as_bytes().to_vec().into();
-    change(
-        origin,
-        key,
-        StateOutcome::Put {
-            value,
-            expires_at: None,
-        },
-    )
-}
-
-fn counted(name: &str, sum: i64) -> StateChange {
-    change(Origin::Counter, name, StateOutcome::Counted(sum))
-}
-
-fn change(origin: Origin, key: &str, outcome: StateOutcome) -> StateChange {
-    StateChange {
-        origin,
-        key: key.into(),
-        outcome,
-        own: false,
-    }
-}
-
-fn own(change: StateChange) -> StateChange {
-    StateChange {
-        own: true,
-        ..change
-    }
-}
-
-fn update(changes: impl Into<Vec<StateChange>>, handled: u32) -> PluginEvent {
-    PluginEvent::State(StateUpdate {
-        changes: changes.into(),
-        handled,
-        whole: false,
-    })
-}
-
-fn whole(changes: impl Into<Vec<StateChange>>) -> PluginEvent {
-    PluginEvent::State(StateUpdate {
-        changes: changes.into(),
-        handled: 0,
-        whole: true,
-    })
 }
 
 fn write_put(scope: Scope, key: &str, value: &str, ttl_ms: Option<u64>) -> StateWrite {

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses a part of this one")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+pub(crate) mod told;
 pub(crate) mod tour;
 
 use std::collections::BTreeMap;
