@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use consort_e2e::hostile::{ALL, PROBE, compile, install_probe, round_trips as trips};
+use consort_e2e::hostile::{
+    ALL, Hostile as Bad, PROBE, compile, install_probe, round_trips as trips,
+};
 use consort_e2e::{Group, wait};
 
 use crate::Hostile;
@@ -28,15 +30,18 @@ pub(crate) fn round_trips(setting: &Hostile) -> Option<()> {
     quiet.print(&title("alone"));
 
     let marks = group.marks();
+    let chosen =
+        |bad: &&Bad| setting.only.is_empty() || setting.only.iter().any(|how| how == bad.how);
+    let bad: Vec<&Bad> = ALL.iter().filter(chosen).collect();
     for device in &group.devices {
-        ALL.iter().for_each(|hostile| hostile.install(device));
+        bad.iter().for_each(|bad| bad.install(device));
     }
     wait::until("all of them run", || {
         let mut devices = group.devices.iter().zip(&marks);
         let run = devices.all(|(device, mark)| {
-            ALL.iter().all(|hostile| {
+            bad.iter().all(|bad| {
                 let said = |line: &consort_e2e::log::Line| {
-                    line.message == "plugin running" && line.field("plugin") == hostile.id()
+                    line.message == "plugin running" && line.field("plugin") == bad.id()
                 };
                 device.log().find(*mark, said).is_some()
             })
@@ -45,7 +50,7 @@ pub(crate) fn round_trips(setting: &Hostile) -> Option<()> {
     });
     let mut beside = collect(&group, lasting);
     let after = beside.percentile(99);
-    let what = format!("beside {} bad plugins on each", ALL.len());
+    let what = format!("beside {} bad plugins on each", bad.len());
     beside.print(&title(&what));
     let changes = group.role_change(&all, &marks);
     println!(

@@ -102,6 +102,9 @@ struct Hostile {
     /// For how many seconds each.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=600))]
     seconds: u16,
+    /// Only those that misbehave in this way, as `loop`; may be given several times.
+    #[arg(long, value_name = "HOW")]
+    only: Vec<String>,
 }
 
 #[derive(Clone, Debug, clap::Args)]
