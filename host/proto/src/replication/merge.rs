@@ -68,7 +68,13 @@ impl Replica {
         let listed: Vec<u64> = delta.entries.iter().map(|entry| entry.n).collect();
         for entry in checked.entries {
             if entry.n <= limit && !self.has(&entry) {
-                new |= self.admit(now, entry, false);
+                new |= if self.was_deleted(&entry) {
+                    let at = entry.at;
+                    self.author(now, entry.slot, Content::Tombstone, now.max(at), 0, true);
+                    true
+                } else {
+                    self.admit(now, entry, false)
+                };
             }
         }
         new |= self.believe(now, delta, limit, &listed);
@@ -90,6 +96,18 @@ impl Replica {
     fn has(&self, entry: &Entry) -> bool {
         let held = self.streams.get(entry.stream);
         held.is_some_and(|held| held.covers(entry.n) || held.index().contains_key(&entry.n))
+    }
+
+    /// Whether it is device state that this run wrote under a former stamp, and deleted since: what
+    /// stood when the stamp changed was written again.
+    fn was_deleted(&self, entry: &Entry) -> bool {
+        let former = match entry.stream {
+            StreamId::Device { writer, stamp } => {
+                writer == self.node && self.former.contains(&stamp)
+            }
+            StreamId::Leader(_) | StreamId::Shared { .. } => false,
+        };
+        former && entry.value().is_some() && !self.store.single.contains_key(&entry.slot)
     }
 
     /// Takes over that a range is complete. Whether that was new.

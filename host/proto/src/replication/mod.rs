@@ -124,6 +124,8 @@ pub(crate) struct Replica {
     leading: Option<Tenure>,
     /// Under whose table this replica last started over.
     reset_under: Option<Tenure>,
+    /// Under which stamps this run has written before.
+    former: BTreeSet<Stamp>,
     /// The largest hybrid logical clock that counts.
     hlc: u64,
     /// Who the writers of device state are.
@@ -159,6 +161,7 @@ impl Replica {
             followed: None,
             leading: None,
             reset_under: None,
+            former: BTreeSet::new(),
             hlc: 0,
             devices: BTreeMap::from([(node, setup.me)]),
             presence: Presence::default(),

@@ -7,9 +7,10 @@
 //! remembered. They keep their clock, so that what was written over them since still wins. What
 //! others of the losing side hold says nothing: they start over, too.
 //!
-//! This device writes into streams of a stamp of their own from then on. What it has written before
+//! This device writes into streams of a stamp of their own from then on, its device state again. What it has written before
 //! may be held by others and not here, and comes back like anybody's: in a stream of its own, it
-//! would take every such entry for superseded.
+//! would take every such entry for superseded. Of what comes back of its device state, only the keys
+//! that it has since deleted are news to it: it deletes them once more.
 
 use super::Replica;
 use super::entries::{Entry, Slot};
@@ -47,12 +48,11 @@ impl Replica {
         let unsynced = self.drop_shared(now, leader);
         let in_place = mutant::is(Mutant::ResetInPlace);
         if !in_place && self.setup.stamp.0 >> 32 < u64::from(u32::MAX) {
-            self.take_stamp_above(self.setup.stamp);
+            self.begin_above(now, self.setup.stamp);
         }
         let streams: Vec<StreamId> = self.streams.iter().map(|(id, _)| id).collect();
         for stream in streams {
-            let mine = matches!(stream, StreamId::Device { writer, .. } if writer == node);
-            if !mine && !self.is_own(stream) {
+            if !self.is_own(stream) {
                 self.streams.change(stream).forget();
                 self.soil(Record::Stream(stream));
             }

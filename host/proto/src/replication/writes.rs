@@ -235,6 +235,7 @@ impl Replica {
 
     /// From here on this device writes into streams of its own above those of `stamp`.
     pub(super) fn take_stamp_above(&mut self, stamp: Stamp) {
+        self.former.insert(self.setup.stamp);
         let low = self.setup.stamp.0 & u64::from(u32::MAX);
         self.setup.stamp = Stamp((((stamp.0 >> 32) + 1) << 32) | low);
         self.acked.clear();

@@ -206,7 +206,10 @@ impl Case<'_> {
                 new.term > old.term || (same && number > older)
             }
             Origin::Shared => {
-                let same = new.session == old.session && number > older;
+                // A device whose disk kept the older one alone, and that comes back with an earlier
+                // group time, writes it again: over what others have in quarantine.
+                let again = !self.ledger.is_settled(new.at) && !self.here.contains(&new.session);
+                let same = new.session == old.session && number > older && !again;
                 let by_time = new.physical > old.highest || new.before == Some(older);
                 let settled = self.ledger.is_settled(old.at.min(new.at));
                 same || (by_time && settled && !self.aged)

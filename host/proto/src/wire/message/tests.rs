@@ -240,6 +240,8 @@ fn state_samples() -> Vec<Message> {
                 direct: some,
                 from: 1,
                 n: 2,
+                tenure: some.then_some(tenure),
+                relied: 5,
                 total: 3000,
                 offset: 1000,
                 bytes: Bytes::from_static(&[0xc1; 1000]),
