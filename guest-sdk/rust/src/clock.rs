@@ -79,6 +79,16 @@ pub fn at(time: GroupTime, timer: impl Into<Timer>) -> Timer {
 ///
 /// The period counts in whole microseconds; shorter than a millisecond it ends the callback.
 /// Multiples that were missed are told once, as the latest of them. For the rest see [`at`].
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use consort_plugin::clock::{self, Timer};
+///
+/// const TICK: Timer = Timer::new(1);
+///
+/// // In `setup`: at 0 and 30 seconds of each minute, on all devices.
+/// clock::every(Duration::from_secs(30), TICK);
+/// ```
 pub fn every(period: Duration, timer: impl Into<Timer>) -> Timer {
     let timer = timer.into();
     host::wake_every(micros(period).max(1), timer.0);

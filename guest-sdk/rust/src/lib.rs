@@ -77,3 +77,8 @@ pub type BoxError = Box<dyn std::error::Error>;
 pub mod __private {
     pub use crate::export::{Exports, Slot};
 }
+
+/// The examples of the page on state and time, to be compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/state.md")]
+struct StateExamples;

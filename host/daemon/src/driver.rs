@@ -522,6 +522,7 @@ fn log_role(group: &PluginId, event: &PluginEvent) {
         PluginEvent::PeerUpdated(_)
         | PluginEvent::LeaderMessage { .. }
         | PluginEvent::PeerMessage { .. }
+        | PluginEvent::Joined(_)
         | PluginEvent::State(_) => {}
         PluginEvent::WritesSuperseded(keys) => {
             tracing::warn!(%group, ?keys, "another leader's state holds: writes of this device were not adopted");

@@ -93,6 +93,7 @@ pub fn start(
         plugins_dir: config.plugins_dir.clone(),
         cache_dir: config.data_dir.join("cache"),
         compiler: compiler(),
+        cores_dir: config.cores_dir.clone(),
         this_device,
         overlays: overlays.collect(),
         seed,

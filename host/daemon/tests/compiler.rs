@@ -43,7 +43,7 @@ impl Bench {
     }
 
     fn compile(&self, compiler: Compiler, wasm: &[u8]) -> Result<Code, CodeError> {
-        let runtime = Runtime::with_compiler(&self.cache(), compiler).unwrap();
+        let runtime = Runtime::with_compiler(&self.cache(), compiler, None).unwrap();
         Code::new(&runtime, wasm)
     }
 

@@ -1,5 +1,6 @@
 //! `consort sim FILE` as an author runs it: real plugins on every device, in virtual time.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -104,7 +105,95 @@ fn the_documented_scenarios_hold() {
         }
         run += 1;
     }
-    assert!(run >= 1, "{run} examples");
+    assert_eq!(run, 4, "one for each plugin with state");
+}
+
+/// The documented scenario of a plugin, with settings; what the devices logged.
+fn documented(name: &str, seed: &str, settings: &[&str]) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/scenarios/plugins");
+    let plan = folder.join(format!("{name}.toml"));
+    let file = plugin(name);
+    let mut arguments = vec![path(&file), "--scenario", path(&plan), "--seed", seed];
+    for setting in settings {
+        arguments.extend(["--config", setting]);
+    }
+    let output = consort(&arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// The value of `key=` in a line.
+fn field(line: &str, key: &str) -> u64 {
+    let mut words = line.split(' ');
+    let value = words.find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    let value = value.and_then(|value| value.parse().ok());
+    value.unwrap_or_else(|| panic!("{key} in {line}"))
+}
+
+/// The device that logged a line.
+fn device(line: &str) -> &str {
+    line.split(' ').nth(1).expect("a device")
+}
+
+/// The time of day at the beginning of a line, in microseconds.
+fn time_of_day(line: &str) -> u64 {
+    let (_, time) = line.split_once('T').expect("a time");
+    let (time, _) = time.split_once('Z').expect("in UTC");
+    let (whole, micros) = time.split_once('.').expect("a fraction");
+    let seconds = whole.split(':').fold(0, |sum, part| {
+        sum * 60 + part.parse::<u64>().expect("a number")
+    });
+    seconds * 1_000_000 + micros.parse::<u64>().expect("a number")
+}
+
+#[test]
+fn all_lights_change_to_one_colour_at_one_time() {
+    for seed in ["7", "8"] {
+        let out = documented("lights", seed, &["measure=true"]);
+        let mut beats: BTreeMap<u64, (&str, u64)> = BTreeMap::new();
+        let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+        let (mut on_time, mut gaps) = (0, BTreeSet::new());
+        for line in out.lines().filter(|line| line.contains(" light ")) {
+            let beat = field(line, "beat");
+            let (_, shown) = line.split_once(" light ").expect("a colour");
+            let (colour, _) = shown.split_once(' ').expect("more");
+            let shows = (colour, field(line, "due"));
+            assert_eq!(*beats.entry(beat).or_insert(shows), shows, "{line}");
+            match last.insert(device(line), beat) {
+                Some(before) if before + 1 == beat => {
+                    let late = field(line, "at").checked_sub(shows.1);
+                    assert!(late.is_some_and(|late| late < 1_000), "{line}");
+                    on_time += 1;
+                }
+                Some(_) => assert!(gaps.insert(device(line)), "{line}: not for the first time"),
+                None => {}
+            }
+        }
+        // Only the leader that lost its power, and the one that came late with a time of its own.
+        gaps.remove("n5");
+        assert!(gaps.len() <= 1, "seed {seed}: {gaps:?} missed beats");
+        assert!(on_time > 100, "seed {seed}: {on_time} changes");
+        assert_eq!(last.len(), 6, "seed {seed}: the late one too");
+    }
+}
+
+#[test]
+fn a_player_that_comes_in_the_middle_of_an_item_joins_in_at_its_place() {
+    for seed in ["7", "8"] {
+        let out = documented("playlist", seed, &[]);
+        let playing = |of: &str| {
+            let mut lines = out.lines().filter(|line| line.contains(" playing clip "));
+            let line = lines.find(|line| device(line) == of);
+            line.unwrap_or_else(|| panic!("{of} plays the clip: {out}"))
+        };
+        let (first, late) = (playing("n1"), playing("n5"));
+        assert_eq!(field(first, "start"), field(late, "start"), "seed {seed}");
+        assert!(field(first, "position_ms") < 5, "{first}");
+        let elapsed = time_of_day(late) - field(late, "start") % 86_400_000_000;
+        let place = field(late, "position_ms") * 1_000;
+        assert!(place > 3_000_000, "in the middle: {late}");
+        assert!(elapsed.abs_diff(place) < 5_000, "{elapsed} µs, {late}");
+    }
 }
 
 #[test]
@@ -371,5 +460,161 @@ fn what_cannot_be_run_is_refused_with_its_place() {
         assert_eq!(output.status.code(), Some(code), "{file}: {errors}");
         let all = words.iter().all(|word| errors.contains(word));
         assert!(all, "{words:?}: {errors}");
+    }
+}
+
+#[test]
+fn calls_to_the_host_count_against_the_budget() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |how: &str, cpu_ms: u32, lasting: &str| {
+        let manifest = format!("[config]\nalways = \"{how}\"\n[limits]\ncpu_ms = {cpu_ms}\n");
+        let plugin = hostile(folder.path(), &manifest);
+        let arguments = ["--nodes", "1", "--seed", "5", "--for", lasting, "--json"];
+        let output = twice(&[[path(&plugin)].as_slice(), &arguments].concat());
+        let out = text(&output.stdout);
+        assert!(output.status.success(), "{out}{}", text(&output.stderr));
+        let over = format!("it used more than {cpu_ms} ms of CPU");
+        let seen = figures(&output);
+        (out.matches(&over).count(), seen["plugin"].clone())
+    };
+    // Nothing but two calls in an endless loop, so that they end it.
+    let (over, seen) = run("timer-flood", 100, "20s");
+    assert_eq!((over, &seen["cpu_ms"]), (5, &500.into()), "{seen}");
+    // A hundred thousand calls stand for 100 ms, besides the instructions around them.
+    let (over, seen) = run("message-flood", 100, "20s");
+    assert_eq!(over, 5, "{seen}");
+    let (over, seen) = run("message-flood", 1_000, "1s");
+    assert_eq!((over, &seen["faults"]), (0, &0.into()), "{seen}");
+    assert!(seen["cpu_ms"].as_u64() >= Some(100), "{seen}");
+}
+
+#[test]
+fn a_trap_leaves_a_core_where_it_is_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plugin = hostile(folder.path(), "[config]\nalways = \"trap\"\n");
+    let cores = folder.path().join("deep/cores");
+    let run = |nodes: &str| {
+        let arguments = ["--nodes", nodes, "--seed", "5", "--for", "20s"];
+        let arguments = [[path(&plugin)].as_slice(), &arguments].concat();
+        let asked = [arguments.as_slice(), &["--coredump", path(&cores)]].concat();
+        (consort(&arguments), twice(&asked))
+    };
+    let (plain, asked) = run("3");
+    let out = text(&asked.stdout);
+    assert!(!text(&plain.stdout).contains("core"), "nobody asked");
+    let told: Vec<&str> = out
+        .lines()
+        .filter_map(|line| {
+            line.split_once("host: its core is in ")
+                .map(|(_, path)| path)
+        })
+        .collect();
+    assert_eq!(told.len(), 15, "{out}");
+    for path in &told {
+        let name = path.rsplit('/').next().expect("a name");
+        let parts: Vec<&str> = name.split('.').collect();
+        assert_eq!((parts[0], parts[3]), ("hostile", "core"), "{name}");
+        assert!(["n0", "n1", "n2"].contains(&parts[1]), "{name}");
+        let time = parts[2].parse::<u64>().expect("group time");
+        assert!(time > 1_000_000_000_000_000, "{name}");
+        let core = std::fs::read(path).expect("where it says");
+        assert!(core.starts_with(b"\0asm"), "{name}");
+    }
+    let kept = || std::fs::read_dir(&cores).expect("made").count();
+    assert_eq!(kept(), 15, "the second run replaces the files of the first");
+    // Beyond the bound the log says why there is none.
+    std::fs::remove_dir_all(&cores).expect("removed");
+    let (_, asked) = run("5");
+    let out = text(&asked.stdout);
+    assert_eq!(kept(), 16);
+    let refused = out.matches("its core is not kept: 16 cores are kept already");
+    assert_eq!(refused.count(), 9, "{out}");
+}
+
+#[test]
+fn folders_are_refused_and_the_plugin_runs_without() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let manifest = "[capabilities.files]\nmusic = \"read-write\"\n";
+    let plugin = with_manifest(folder.path(), "explorer", manifest);
+    let output = twice(&[path(&plugin), "--nodes", "2", "--seed", "5", "--json"]);
+    let errors = text(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    assert!(
+        errors.contains("capability files.music: not granted"),
+        "{errors}"
+    );
+    assert_eq!(figures(&output)["plugin"]["running"], 2);
+}
+
+#[test]
+fn a_device_whose_group_time_is_set_back_gets_a_new_instance() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plan = write(
+        folder.path(),
+        "back.toml",
+        r#"
+v = 1
+nodes = 5
+for = "40s"
+
+[[device]]
+index = 4
+wall_offset = "1h"
+
+[[step]]
+at = "0s"
+partition = [[0, 1, 2, 3], [4]]
+
+[[step]]
+at = "12s"
+heal = true
+
+[[expect]]
+at = "12s"
+within = "15s"
+one_leader = "all"
+
+[[expect]]
+no_faults = true
+"#,
+    );
+    let plugin = with_manifest(folder.path(), "recorder", "[config]\nevery_us = 1000000\n");
+    let output = twice(&[path(&plugin), "--scenario", &plan, "--seed", "3"]);
+    let out = text(&output.stdout);
+    assert!(output.status.success(), "{out}{}", text(&output.stderr));
+    let of = |device: &str| -> Vec<&str> {
+        let said = out.lines().filter_map(|line| line.split_once(" info "));
+        said.filter(|(head, _)| head.ends_with(device))
+            .map(|(_, text)| text)
+            .collect()
+    };
+    let lines = of(" n4");
+    let place = |text: &str, from: usize| {
+        let found = lines[from..].iter().position(|line| line.starts_with(text));
+        from + found.unwrap_or_else(|| panic!("no {text:?} in {lines:#?}"))
+    };
+    // As in a reload: the new one is set up, the old one saves, the new one restores.
+    let second = place("setup ", place("setup ", 0) + 1);
+    let restored = place("restore saved", place("save", second));
+    let due = |line: &&str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        words.get(3).and_then(|due| due.parse::<u64>().ok())
+    };
+    let timers = |lines: &[&str]| -> Vec<u64> {
+        let fired = lines.iter().filter(|line| line.starts_with("on-timer 7 "));
+        fired.filter_map(due).collect()
+    };
+    let (before, after) = (timers(&lines[..second]), timers(&lines[restored..]));
+    assert!(before.len() > 5 && before.is_sorted(), "{before:?}");
+    assert!(after.len() > 5 && after.is_sorted(), "{after:?}");
+    assert!(
+        after[0] + 3_000_000_000 < before[0],
+        "an hour, but for some time"
+    );
+    for steady in [" n0", " n1", " n2", " n3"] {
+        let setups = of(steady)
+            .into_iter()
+            .filter(|line| line.starts_with("setup "));
+        assert_eq!(setups.count(), 1, "{steady}");
     }
 }

@@ -15,6 +15,7 @@ use crate::bindings::exports::consort::plugin::{
     handover, lifecycle, local_events, message_events, peer_events, role, state_events, timers,
 };
 use crate::compile::{CompileError, innermost};
+use crate::cores::Cores;
 use crate::engine::Runtime;
 use crate::guest::Guest;
 use crate::metering::{Metering, Work};
@@ -34,6 +35,7 @@ pub struct Code {
     local_events: Option<local_events::GuestIndices>,
     handover: Option<handover::GuestIndices>,
     metering: Metering,
+    cores: Option<Cores>,
 }
 
 impl std::fmt::Debug for Code {
@@ -92,14 +94,14 @@ impl Code {
             .linker
             .instantiate_pre(&component)
             .map_err(|error| CodeError::Imports(innermost(&error)))?;
-        Self::find_exports(&component, pre, runtime.metering.clone())
+        Self::find_exports(&component, pre, runtime)
             .map_err(|error| CodeError::Exports(innermost(&error)))
     }
 
     fn find_exports(
         component: &Component,
         pre: InstancePre<Guest>,
-        metering: Metering,
+        runtime: &Runtime,
     ) -> wasmtime::Result<Self> {
         let has = |interface: &str| {
             component
@@ -130,7 +132,8 @@ impl Code {
                 .then(|| handover::GuestIndices::new(&pre))
                 .transpose()?,
             pre,
-            metering,
+            metering: runtime.metering.clone(),
+            cores: runtime.cores.clone(),
         })
     }
 
@@ -211,6 +214,11 @@ impl Code {
 
     pub(crate) fn metering(&self) -> &Metering {
         &self.metering
+    }
+
+    /// Where the cores of its instances are kept, if anywhere.
+    pub(crate) fn cores(&self) -> Option<&Cores> {
+        self.cores.as_ref()
     }
 
     pub(crate) fn engine(&self) -> &wasmtime::Engine {

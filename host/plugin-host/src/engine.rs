@@ -15,6 +15,7 @@ use crate::bindings::Plugin;
 use crate::code_cache::CodeCache;
 use crate::compile::{CompileError, innermost, look_at};
 use crate::compiler::{Compiler, Slots};
+use crate::cores::Cores;
 use crate::guest::Guest;
 use crate::metering::{Metering, Work};
 use crate::wasi;
@@ -34,6 +35,7 @@ pub struct Runtime {
     compiler: Compiler,
     slots: Arc<Slots>,
     pub(crate) metering: Metering,
+    pub(crate) cores: Option<Cores>,
 }
 
 impl std::fmt::Debug for Runtime {
@@ -71,36 +73,46 @@ impl Runtime {
     /// # Errors
     /// The folder cannot be made private, or the machine lacks what the engine needs.
     pub fn new(cache_dir: &Path) -> Result<Self, RuntimeError> {
-        Self::with_compiler(cache_dir, Compiler::InProcess)
+        Self::with_compiler(cache_dir, Compiler::InProcess, None)
     }
 
-    /// Makes a runtime that compiles with `compiler` and keeps compiled code in `cache_dir`.
+    /// Makes a runtime that compiles with `compiler` and keeps compiled code in `cache_dir`, and in
+    /// `cores`, if given, the cores of plugins that trap.
     ///
     /// # Errors
     /// The folder cannot be made private, or the machine lacks what the engine needs.
-    pub fn with_compiler(cache_dir: &Path, compiler: Compiler) -> Result<Self, RuntimeError> {
-        let runtime = Self::metered(cache_dir, compiler, Metering::CpuClock)?;
+    pub fn with_compiler(
+        cache_dir: &Path,
+        compiler: Compiler,
+        cores: Option<Cores>,
+    ) -> Result<Self, RuntimeError> {
+        let runtime = Self::metered(cache_dir, compiler, Metering::CpuClock, cores)?;
         start_ticker(&runtime.engine).map_err(RuntimeError::Thread)?;
         Ok(runtime)
     }
 
     /// Makes a runtime whose instances behave the same in every run, for [`crate::VirtualPlugin`]:
-    /// CPU budgets are counted in executed instructions. It compiles in this process.
+    /// CPU budgets are counted in executed instructions. It compiles in this process, and keeps the
+    /// cores of plugins that trap in `cores`, if given.
     ///
     /// # Errors
     /// The folder cannot be made private, or the machine lacks what the engine needs.
-    pub fn deterministic(cache_dir: &Path) -> Result<Self, RuntimeError> {
+    pub fn deterministic(cache_dir: &Path, cores: Option<Cores>) -> Result<Self, RuntimeError> {
         let metering = Metering::Fuel(Work::default());
-        Self::metered(cache_dir, Compiler::InProcess, metering)
+        Self::metered(cache_dir, Compiler::InProcess, metering, cores)
     }
 
     fn metered(
         cache_dir: &Path,
         compiler: Compiler,
         metering: Metering,
+        cores: Option<Cores>,
     ) -> Result<Self, RuntimeError> {
         let unusable = |error: wasmtime::Error| RuntimeError::Engine(format!("{error:#}"));
-        let engine = Engine::new(&config(&metering)).map_err(unusable)?;
+        let mut config = config(&metering);
+        // It changes what a trap carries, not the code.
+        config.coredump_on_trap(cores.is_some());
+        let engine = Engine::new(&config).map_err(unusable)?;
         let cache =
             CodeCache::open(cache_dir, &engine).map_err(|source| RuntimeError::CacheFolder {
                 path: cache_dir.to_owned(),
@@ -116,6 +128,7 @@ impl Runtime {
             compiler,
             slots: Arc::new(Slots::new()),
             metering,
+            cores,
         })
     }
 

@@ -17,6 +17,8 @@ pub struct Fault {
     pub cause: String,
     /// Where in the guest, if known.
     pub backtrace: Option<String>,
+    /// Where its core is, or why it was not kept; none if nobody asked for cores.
+    pub core: Option<String>,
 }
 
 impl fmt::Display for Fault {
@@ -55,6 +57,17 @@ impl Fault {
             callback,
             cause: explain(error, memory_refused),
             backtrace,
+            core: None,
+        }
+    }
+
+    /// The host ends an instance whose callback had returned.
+    pub(crate) fn by_host(callback: &'static str, why: HostFault) -> Self {
+        Self {
+            callback,
+            cause: why.to_string(),
+            backtrace: None,
+            core: None,
         }
     }
 }

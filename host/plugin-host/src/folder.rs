@@ -302,6 +302,11 @@ mod tests {
         assert_eq!(one.manifest, Some(at("one/plugin.toml")));
         let ignored: Vec<_> = scan.ignored.iter().map(|(path, _)| path.clone()).collect();
         assert_eq!(ignored, [at("Bad Name.wasm"), at("one.wasm")]);
+        let why = &scan.ignored[1].1;
+        assert_eq!(
+            why,
+            "the folder one holds the plugin already; remove one of the two"
+        );
     }
 
     #[test]

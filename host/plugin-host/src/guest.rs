@@ -11,6 +11,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::Outcome;
 use crate::allowance::Limits;
 use crate::clock::GuestClock;
+use crate::fault::HostFault;
 use crate::limits::{CpuBudget, HANDLES_MAX, MemoryBudget};
 use crate::local::LocalMessage;
 use crate::plugin_log::{Level, SharedLog};
@@ -79,6 +80,11 @@ impl Guest {
         }
     }
 
+    /// Every function that the contract offers begins with it.
+    pub(crate) fn host_call(&mut self) -> Result<(), HostFault> {
+        self.cpu.host_call()
+    }
+
     /// Counts a message that local programs do not get. The log says why the first time.
     pub(crate) fn refuse_publish(&mut self, why: &str) {
         self.local.refused += 1;
@@ -90,6 +96,7 @@ impl Guest {
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.cpu.note_host_call();
         WasiCtxView {
             ctx: &mut self.wasi,
             table: &mut self.table,

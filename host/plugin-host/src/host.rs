@@ -13,6 +13,7 @@ use thiserror::Error;
 use tracing::warn;
 
 use crate::compiler::Compiler;
+use crate::cores::Cores;
 use crate::engine::{Runtime, RuntimeError};
 use crate::jobs::Jobs;
 use crate::keeper::{Actor, Keeper, Plugins};
@@ -39,6 +40,8 @@ pub struct HostConfig {
     pub cache_dir: PathBuf,
     /// What compiles the plugins' files.
     pub compiler: Compiler,
+    /// Where the cores of plugins that trap are kept; made if it is missing.
+    pub cores_dir: Option<PathBuf>,
     /// This device, as plugins see it.
     pub this_device: Peer,
     /// What the operator says about plugins, by id.
@@ -53,6 +56,14 @@ pub enum StartHostError {
     /// The machine lacks what plugins need.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// The folder for cores cannot be made.
+    #[error("the folder for cores {} cannot be made: {source}", .path.display())]
+    Cores {
+        /// Which folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The operating system gives no thread.
     #[error("no thread can be started for the plugins folder: {0}")]
     Thread(io::Error),
@@ -87,8 +98,9 @@ impl PluginHost {
         clock: Arc<dyn GroupClock>,
         out: Arc<dyn Fn(HostEvent) + Send + Sync>,
     ) -> Result<Self, StartHostError> {
+        let cores = config.cores_dir.map(open_cores).transpose()?;
         let surroundings = Arc::new(Surroundings {
-            runtime: Runtime::with_compiler(&config.cache_dir, config.compiler)?,
+            runtime: Runtime::with_compiler(&config.cache_dir, config.compiler, cores)?,
             clock,
             out,
             this_device: config.this_device,
@@ -113,6 +125,7 @@ impl PluginHost {
             switched: BTreeMap::new(),
             hashes: BTreeMap::new(),
             said: BTreeSet::new(),
+            lines_written: 0,
         };
         let keeper = thread::Builder::new()
             .name("plugins-folder".into())
@@ -240,4 +253,8 @@ impl PluginHost {
             .filter_map(|entry| entry.actor.as_ref())
             .for_each(act);
     }
+}
+
+fn open_cores(path: PathBuf) -> Result<Cores, StartHostError> {
+    Cores::open(&path).map_err(|source| StartHostError::Cores { path, source })
 }

@@ -73,6 +73,9 @@ pub(crate) struct Keeper {
     pub(crate) hashes: BTreeMap<PluginId, ContentHash>,
     /// What the log has said already.
     pub(crate) said: BTreeSet<String>,
+    /// The highest number of a line that an unloaded plugin has logged: the numbers of one that comes
+    /// back are larger, so that whoever follows its log misses nothing.
+    pub(crate) lines_written: u64,
 }
 
 impl Keeper {
@@ -196,6 +199,7 @@ impl Keeper {
                 error!(plugin = %id, "a plugin's thread ended by a panic");
             }
         }
+        self.lines_written = self.lines_written.max(entry.board.log().written());
     }
 
     fn take_orders(&mut self) {
@@ -245,7 +249,7 @@ impl Keeper {
         plugins.entry(id.clone()).or_insert_with(|| {
             info!(plugin = %id, "plugin disabled");
             Entry {
-                board: Board::new(id.clone(), "disabled"),
+                board: Board::new(id.clone(), "disabled", self.lines_written),
                 actor: None,
             }
         });
@@ -261,7 +265,7 @@ impl Keeper {
         if self.stopping.load(Ordering::Acquire) {
             return false;
         }
-        match start_actor(id, &self.surroundings) {
+        match start_actor(id, &self.surroundings, self.lines_written) {
             Ok(entry) => {
                 plugins.insert(id.clone(), entry);
                 true
@@ -310,9 +314,13 @@ fn prepare(
     }
 }
 
-fn start_actor(id: &PluginId, surroundings: &Arc<Surroundings>) -> io::Result<Entry> {
+fn start_actor(
+    id: &PluginId,
+    surroundings: &Arc<Surroundings>,
+    lines_written: u64,
+) -> io::Result<Entry> {
     let mailbox = Arc::new(Mailbox::new(Limits::default().mailbox));
-    let board = Board::new(id.clone(), "discovered");
+    let board = Board::new(id.clone(), "discovered", lines_written);
     let surroundings = Arc::clone(surroundings);
     let out = Arc::clone(&surroundings.out);
     let supervisor = Supervisor::new(

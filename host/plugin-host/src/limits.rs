@@ -39,6 +39,10 @@ pub(crate) fn install(store: &mut Store<Guest>) {
 pub(crate) struct CpuBudget {
     started_at: Duration,
     budget: Duration,
+    host_calls: u64,
+    /// Calls to the host that use up the budget by themselves; none where they take CPU time like
+    /// everything else.
+    host_calls_max: Option<u64>,
 }
 
 impl CpuBudget {
@@ -46,6 +50,34 @@ impl CpuBudget {
     pub(crate) fn start(&mut self, budget: Duration) {
         self.started_at = thread_cpu_time();
         self.budget = budget;
+    }
+
+    /// Begins to count calls to the host, of which `host_calls_max` use up the budget.
+    pub(crate) fn start_counted(&mut self, budget: Duration, host_calls_max: u64) {
+        self.budget = budget;
+        self.host_calls = 0;
+        self.host_calls_max = Some(host_calls_max);
+    }
+
+    /// Calls to the host since the count began.
+    pub(crate) const fn host_calls(&self) -> u64 {
+        self.host_calls
+    }
+
+    /// A call to the host that cannot be refused.
+    pub(crate) fn note_host_call(&mut self) {
+        self.host_calls = self.host_calls.saturating_add(1);
+    }
+
+    /// A call to the host; refused where the calls alone exceed the budget.
+    pub(crate) fn host_call(&mut self) -> Result<(), HostFault> {
+        self.note_host_call();
+        if self.host_calls_max.is_some_and(|max| self.host_calls > max) {
+            return Err(HostFault::OverCpu {
+                budget: self.budget,
+            });
+        }
+        Ok(())
     }
 
     fn check(&self) -> Result<(), HostFault> {

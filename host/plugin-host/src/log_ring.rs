@@ -15,7 +15,7 @@ const BYTES_MAX: usize = 256 << 10;
 /// A line of a plugin's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {
-    /// Counts a plugin's lines, from 1.
+    /// Grows by one from line to line, and by more where the plugin was unloaded in between.
     pub number: u64,
     /// When, by this device's wall clock.
     pub at: SystemTime,
@@ -43,6 +43,20 @@ struct Lines {
 }
 
 impl LogRing {
+    /// Without a line. The first one gets the number after `written`.
+    pub(crate) fn after_others(written: u64) -> Self {
+        Self(Arc::new(Mutex::new(Lines {
+            written,
+            ..Lines::default()
+        })))
+    }
+
+    /// The last line's number.
+    pub(crate) fn written(&self) -> u64 {
+        let ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.written
+    }
+
     /// Adds a line; the oldest ones make room.
     pub(crate) fn push(&self, level: Level, by_host: bool, text: &str) {
         let text = printable(text);
@@ -83,6 +97,16 @@ impl LogRing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ring_goes_on_where_another_one_ended() {
+        let first = LogRing::default();
+        first.push(Level::Info, false, "one");
+        let second = LogRing::after_others(first.written());
+        second.push(Level::Info, false, "two");
+        assert_eq!(second.after(1).len(), 1, "who heard the first hears it");
+        assert_eq!(second.after(0)[0].number, 2);
+    }
 
     #[test]
     fn the_oldest_lines_make_room() {

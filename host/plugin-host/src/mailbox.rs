@@ -217,6 +217,7 @@ impl<C, R> Waiting<C, R> {
                     | PluginEvent::LeaderMessage { .. }
                     | PluginEvent::PeerMessage { .. }
                     | PluginEvent::State(_)
+                    | PluginEvent::Joined(_)
                     | PluginEvent::WritesSuperseded(_) => false,
                 });
                 if let Some(PluginEvent::PeerUpdated(queued)) = last {
@@ -233,6 +234,7 @@ impl<C, R> Waiting<C, R> {
             | PluginEvent::TermChanged { .. }
             | PluginEvent::BroadcastsHeld(_)
             | PluginEvent::State(_)
+            | PluginEvent::Joined(_)
             | PluginEvent::WritesSuperseded(_) => {}
         }
         self.events.push_back(event);
@@ -255,6 +257,7 @@ impl<C, R> Waiting<C, R> {
             | PluginEvent::DemoteLeader
             | PluginEvent::PromoteFollower(_)
             | PluginEvent::DemoteFollower
+            | PluginEvent::Joined(_)
             | PluginEvent::WritesSuperseded(_) => Some(None),
         });
         match waiting.flatten() {
@@ -292,6 +295,7 @@ fn payload_len(event: &PluginEvent) -> usize {
         | PluginEvent::TermChanged { .. }
         | PluginEvent::BroadcastsHeld(_)
         | PluginEvent::State(_)
+        | PluginEvent::Joined(_)
         | PluginEvent::WritesSuperseded(_) => 0,
     }
 }

@@ -16,9 +16,13 @@ use crate::fault::HostFault;
 use crate::guest::Guest;
 
 /// Fuel that stands for a microsecond of CPU time: a billion instructions a second, which a small
-/// single-board computer reaches with compiled WebAssembly and a desktop machine exceeds. Host
-/// calls cost no fuel of their own, only the instructions around them.
+/// single-board computer reaches with compiled WebAssembly and a desktop machine exceeds.
 const FUEL_PER_MICROSECOND: u64 = 1_000;
+
+/// Fuel that a call to the host stands for, besides the instructions around it: a microsecond. It
+/// is counted apart, since the host's functions do not reach the store's fuel: a callback ends when
+/// its instructions, its calls, or at its end both together, exceed the budget.
+const FUEL_PER_HOST_CALL: u64 = 1_000;
 
 /// What measures the CPU time of callbacks.
 #[derive(Clone)]
@@ -63,19 +67,30 @@ impl Metering {
                 store.data_mut().cpu.start(budget);
                 store.set_epoch_deadline(1);
             }
-            Self::Fuel(_) => store
-                .set_fuel(fuel_of(budget))
-                .expect("an engine that meters by fuel is configured for it"),
+            Self::Fuel(_) => {
+                let fuel = fuel_of(budget);
+                let calls_max = fuel / FUEL_PER_HOST_CALL;
+                store.data_mut().cpu.start_counted(budget, calls_max);
+                store
+                    .set_fuel(fuel)
+                    .expect("an engine that meters by fuel is configured for it");
+            }
         }
     }
 
-    /// Adds up what a call used that had `budget`.
-    pub(crate) fn settle(&self, store: &Store<Guest>, budget: Duration) {
-        if let Self::Fuel(work) = self {
-            let rest = store.get_fuel().unwrap_or(0);
-            let used = fuel_of(budget).saturating_sub(rest);
-            work.0.fetch_add(used, Ordering::Relaxed);
-        }
+    /// Adds up what a call used that had `budget`. Where instructions and host calls together exceed
+    /// it, gives the fault that this is.
+    pub(crate) fn settle(&self, store: &Store<Guest>, budget: Duration) -> Option<HostFault> {
+        let Self::Fuel(work) = self else {
+            return None;
+        };
+        let (rest, allowed) = (store.get_fuel().unwrap_or(0), fuel_of(budget));
+        let calls = store.data().cpu.host_calls();
+        let used = allowed
+            .saturating_sub(rest)
+            .saturating_add(calls.saturating_mul(FUEL_PER_HOST_CALL));
+        work.0.fetch_add(used.min(allowed), Ordering::Relaxed);
+        (used > allowed).then_some(HostFault::OverCpu { budget })
     }
 
     /// The fault that an error stands for, where the call ended for want of fuel.

@@ -150,7 +150,8 @@ struct Shared {
 }
 
 impl Board {
-    pub(crate) fn new(id: PluginId, state: &'static str) -> Self {
+    /// A plugin's board; its log's numbers go on after `lines_written`.
+    pub(crate) fn new(id: PluginId, state: &'static str, lines_written: u64) -> Self {
         let status = PluginHostStatus {
             id,
             state,
@@ -165,7 +166,7 @@ impl Board {
         Self(Arc::new(Shared {
             status: Mutex::new(status),
             details: Mutex::new(None),
-            log: LogRing::default(),
+            log: LogRing::after_others(lines_written),
         }))
     }
 

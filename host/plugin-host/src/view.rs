@@ -155,6 +155,7 @@ impl View {
                 self.broadcasts_held = *held;
                 Effect::Silent
             }
+            PluginEvent::Joined(_) => Effect::Silent,
             PluginEvent::LeaderMessage { .. } | PluginEvent::PeerMessage { .. } => Effect::Callback,
             PluginEvent::State(update) => {
                 self.state.apply(update);

@@ -127,7 +127,7 @@ impl VirtualPlugin {
         let clock = Arc::new(VirtualClock::new());
         let said = Spoken::default();
         let mailbox = Arc::new(PluginMailbox::new(settings.limits.mailbox));
-        let board = Board::new(id.clone(), "discovered");
+        let board = Board::new(id.clone(), "discovered", 0);
         board.log().listen(said.listener(Arc::clone(&clock)));
         let out = said.clone();
         let surroundings = Arc::new(Surroundings {
@@ -223,6 +223,7 @@ impl VirtualPlugin {
             callback: "scenario",
             cause: cause.to_owned(),
             backtrace: None,
+            core: None,
         });
         self.take_said()
     }

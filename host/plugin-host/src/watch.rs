@@ -45,9 +45,13 @@ impl Bell {
     }
 }
 
+/// Asks the operating system for notices, which ring the bell.
+type Connect = fn(&Path, Bell) -> notify::Result<RecommendedWatcher>;
+
 /// Watches the folder.
 pub(crate) struct FolderWatch {
     folder: PathBuf,
+    connect: Connect,
     bell: Bell,
     rings: Receiver<()>,
     watcher: Option<RecommendedWatcher>,
@@ -56,9 +60,14 @@ pub(crate) struct FolderWatch {
 
 impl FolderWatch {
     pub(crate) fn new(folder: PathBuf) -> Self {
+        Self::by(watch, folder)
+    }
+
+    fn by(connect: Connect, folder: PathBuf) -> Self {
         let (sender, rings) = sync_channel(1);
         Self {
             folder,
+            connect,
             bell: Bell(sender),
             rings,
             watcher: None,
@@ -79,7 +88,7 @@ impl FolderWatch {
         if self.watcher.is_some() {
             return;
         }
-        match watch(&self.folder, self.bell()) {
+        match (self.connect)(&self.folder, self.bell()) {
             Ok(watcher) => self.watcher = Some(watcher),
             Err(error) if !self.warned => {
                 self.warned = true;
@@ -310,5 +319,26 @@ mod tests {
         assert_eq!(folder.look(2_000), Some("removed"));
         assert_eq!(folder.look(9_000), None);
         assert!(folder.settler.seen.is_empty());
+    }
+
+    #[test]
+    fn without_notices_the_folder_is_looked_at_more_often() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let refuse: Connect = |_, _| Err(notify::Error::generic("no watch is left"));
+        for (connect, rhythm) in [(refuse, POLL_EVERY), (watch, LOOK_EVERY)] {
+            let mut watch = FolderWatch::by(connect, folder.path().to_owned());
+            watch.set_present(true);
+            assert_eq!(watch.watcher.is_none(), rhythm == POLL_EVERY);
+            assert_eq!(watch.warned, rhythm == POLL_EVERY);
+            let start = Instant::now();
+            watch.wait(None);
+            let waited = start.elapsed();
+            assert!(waited >= rhythm && waited < 2 * rhythm, "{waited:?}");
+            // Whoever rings is heard all the same.
+            watch.bell().ring();
+            let start = Instant::now();
+            watch.wait(None);
+            assert!(start.elapsed() < POLL_EVERY, "{:?}", start.elapsed());
+        }
     }
 }

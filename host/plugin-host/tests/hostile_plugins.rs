@@ -492,3 +492,83 @@ fn a_flood_of_writes_is_refused_and_harms_no_other_plugin_s_state() {
     assert_eq!(world.status("writes-flood").unwrap().state, "running");
     assert_no_errors();
 }
+
+#[test]
+fn handles_that_nobody_gave_cost_the_plugin() {
+    let cases = [
+        "ready 12345",
+        "ready 0",
+        "ready 4294967295",
+        "drop 77777",
+        "drop-twice",
+        "drop-as-another",
+    ];
+    let world = beside("forged-good", |world| {
+        for number in 0..cases.len() {
+            world.install(&format!("forged-{number}"), "explorer", "");
+        }
+        world.install("forged-none", "explorer", "");
+    });
+    for (number, order) in cases.into_iter().enumerate() {
+        let id = format!("forged-{number}");
+        world.wait_state(&id, "running");
+        world.deliver(&id, message(device(2), order));
+        world.wait_warning(&id, "on-peer-message: ");
+        let fault = world.status(&id).unwrap().last_fault.unwrap();
+        println!("{order}: {fault}");
+        assert!(fault.contains("handle"), "{order}: {fault}");
+        answers(&world, "forged-good", order);
+    }
+    // A handle of its own, used as it should be, is none of that.
+    assert_eq!(explore(&world, "forged-none", "drop-once"), "done");
+    assert_no_errors();
+}
+
+#[test]
+fn every_way_to_save_is_taken_and_an_unchanged_content_is_not() {
+    let world = beside("ways-good", |world| {
+        world.install("ways", "counter_v1", "");
+    });
+    world.wait_state("ways", "running");
+    let file = world.plugins_dir().join("ways/plugin.wasm");
+    let versions = ["counter_v1", "counter_v2"].map(|name| std::fs::read(fixture(name)).unwrap());
+    let aside = world.plugins_dir().with_extension("aside");
+    let save: [&dyn Fn(&[u8]); 4] = [
+        // Truncate and write.
+        &|bytes| std::fs::write(&file, bytes).unwrap(),
+        // Write beside and rename over.
+        &|bytes| {
+            std::fs::write(&aside, bytes).unwrap();
+            std::fs::rename(&aside, &file).unwrap();
+        },
+        // `cp`.
+        &|bytes| {
+            std::fs::write(&aside, bytes).unwrap();
+            let copied = std::process::Command::new("cp")
+                .arg(&aside)
+                .arg(&file)
+                .status();
+            assert!(copied.unwrap().success());
+        },
+        // Remove, and write a little later.
+        &|bytes| {
+            std::fs::remove_file(&file).unwrap();
+            std::thread::sleep(Duration::from_millis(300));
+            std::fs::write(&file, bytes).unwrap();
+        },
+    ];
+    for (round, save) in save.into_iter().enumerate() {
+        save(&versions[(round + 1) % 2]);
+        world.wait_generation("ways", round as u64 + 2);
+        world.wait_state("ways", "running");
+        // The same content once more is no change.
+        save(&versions[(round + 1) % 2]);
+        std::thread::sleep(Duration::from_millis(600));
+        assert_eq!(world.status("ways").unwrap().generation, round as u64 + 2);
+    }
+    let told = world.told("ways");
+    assert!(!told.iter().any(|what| what == "down"), "{told:?}");
+    assert!(warnings("ways").is_empty(), "{:?}", warnings("ways"));
+    answers(&world, "ways-good", "hello");
+    assert_no_errors();
+}

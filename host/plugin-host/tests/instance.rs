@@ -12,7 +12,9 @@ use consort_plugin_host::{
     ClockReading, Code, Fault, Instance, InstanceSettings, Level, Limits, LogSink, Outcome,
     Runtime, ShutdownReason, StartError,
 };
-use consort_proto::{PluginCommand, PluginEvent, Version};
+use consort_proto::{
+    Origin, PluginCommand, PluginEvent, StateChange, StateOutcome, StateUpdate, Version,
+};
 use consort_test_guests::{fixture, fixture_module};
 
 fn runtime() -> &'static Runtime {
@@ -485,39 +487,65 @@ fn leb128(bytes: &[u8]) -> (usize, &[u8]) {
 fn an_endless_loop_in_any_callback_is_ended_and_named() {
     let hostile = code("hostile");
     let followed = || tenure(device(2), 1);
+    let follow = PluginEvent::PromoteFollower(followed());
+    let lead = PluginEvent::PromoteLeader(tenure(this_device(), 1));
+    let change = StateUpdate {
+        changes: vec![StateChange {
+            origin: Origin::Shared,
+            key: "k".into(),
+            outcome: StateOutcome::Deleted,
+            own: false,
+        }],
+        handled: 0,
+        whole: false,
+    };
+    let leader_message = PluginEvent::LeaderMessage {
+        sender: followed(),
+        payload: b"x".to_vec().into(),
+    };
+    let added = PluginEvent::PeerAdded(device(2));
+    let removed = PluginEvent::PeerRemoved(device(2));
+    // Each callback, and what comes before it.
     let events = [
-        ("on-peer-added", PluginEvent::PeerAdded(device(2))),
+        ("on-peer-added", vec![added.clone()]),
+        ("on-peer-removed", vec![added, removed]),
+        ("promote-leader", vec![lead.clone()]),
+        ("demote-leader", vec![lead, PluginEvent::DemoteLeader]),
+        ("promote-follower", vec![follow.clone()]),
+        ("demote-follower", vec![follow, PluginEvent::DemoteFollower]),
+        ("on-peer-message", vec![message(device(2), "")]),
+        ("on-leader-message", vec![leader_message]),
+        ("on-state-changed", vec![PluginEvent::State(change)]),
         (
-            "promote-leader",
-            PluginEvent::PromoteLeader(tenure(this_device(), 1)),
-        ),
-        ("promote-follower", PluginEvent::PromoteFollower(followed())),
-        ("on-peer-message", message(device(2), "")),
-        (
-            "on-leader-message",
-            PluginEvent::LeaderMessage {
-                sender: followed(),
-                payload: b"x".to_vec().into(),
-            },
+            "on-writes-superseded",
+            vec![PluginEvent::WritesSuperseded(vec!["k".into()])],
         ),
     ];
-    for (callback, event) in events {
-        let (mut plugin, setup) = Plugin::make(&hostile, &[("always", "loop")], 7);
-        setup.unwrap();
-        let fault = plugin
-            .instance
-            .deliver(&event, at(1_000))
-            .expect_err(callback);
-        assert_eq!(fault.callback, callback);
-        assert!(fault.cause.contains("more than 100 ms of CPU"), "{fault}");
-    }
-    let looping = |when: &'static str| {
-        let (plugin, setup) = Plugin::make(&hostile, &[(when, "loop")], 7);
+    let looping = |callback: &'static str| {
+        let (plugin, setup) = Plugin::make(&hostile, &[(callback, "loop")], 7);
         setup.unwrap();
         plugin.instance
     };
-    let saved = looping("save").save(at(0)).expect_err("it loops");
-    assert_eq!(saved.callback, "save");
-    let ended = looping("shutdown").shutdown(ShutdownReason::Stop, at(0));
-    assert_eq!(ended.expect_err("it loops").callback, "shutdown");
+    let ended = |callback: &'static str, fault: Fault| {
+        assert_eq!(fault.callback, callback);
+        let over = fault.cause.contains("more than 100 ms of CPU");
+        assert!(over, "{callback}: {fault}");
+    };
+    for (callback, mut events) in events {
+        let mut instance = looping(callback);
+        let last = events.pop().unwrap();
+        for event in events {
+            instance.deliver(&event, at(1_000)).unwrap();
+        }
+        let fault = instance.deliver(&last, at(1_000));
+        ended(callback, fault.expect_err(callback));
+    }
+    let (_, fired) = looping("on-timer").fire_timers(at(1_000));
+    ended("on-timer", fired.expect_err("it loops"));
+    let asked = looping("on-local-request").local_request("topic", b"", at(0));
+    ended("on-local-request", asked.expect_err("it loops"));
+    let saved = looping("save").save(at(0));
+    ended("save", saved.expect_err("it loops"));
+    let stopped = looping("shutdown").shutdown(ShutdownReason::Stop, at(0));
+    ended("shutdown", stopped.expect_err("it loops"));
 }

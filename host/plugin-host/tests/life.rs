@@ -312,3 +312,91 @@ fn a_disabled_plugin_stays_off_and_a_removed_one_is_unloaded() {
     world.wait_state("removed", "running");
     assert_eq!(world.told("removed"), ["up 0.1.0", "down", "up 0.1.0"]);
 }
+
+#[test]
+fn what_is_queued_behind_a_trap_is_folded_in_or_counted() {
+    let mut world = World::new();
+    // Long enough for all to be queued: it is handed over at once.
+    world.install("queued", "recorder", "[config]\nspin_ms = 1000\n");
+    world.start();
+    world.wait_state("queued", "setup");
+    world.lead("queued", 3);
+    // Not a number: the recorder panics, with all this behind it.
+    world.deliver("queued", message(device(2), "wake x 1"));
+    world.deliver("queued", PluginEvent::PeerAdded(device(2)));
+    world.deliver("queued", message(device(2), "lost"));
+    world.deliver("queued", message(device(2), "lost too"));
+    world.deliver("queued", PluginEvent::DemoteLeader);
+    world.deliver("queued", PluginEvent::PromoteFollower(tenure(device(2), 4)));
+    world.wait_line("queued", "promote-follower 4 of device-2");
+    let lines = plugin_lines("queued");
+    let trap = lines.iter().position(|line| line.contains("wake x 1"));
+    let setups: Vec<usize> = (0..lines.len())
+        .filter(|place| lines[*place].starts_with("setup "))
+        .collect();
+    assert_eq!(setups.len(), 2, "{lines:?}");
+    assert!(
+        trap > Some(setups[0]) && trap < Some(setups[1]),
+        "{lines:?}"
+    );
+    let after = lines[setups[1]..].join("|");
+    assert!(after.contains("on-peer-added device-2"), "{after}");
+    assert!(
+        !after.contains("lost") && !after.contains("demote"),
+        "{after}"
+    );
+    let status = world.status("queued").unwrap();
+    assert_eq!((status.state, status.dropped_messages), ("running", 2));
+    world.deliver("queued", message(device(2), "back"));
+    world.wait_line("queued", "on-peer-message back");
+    assert_no_errors();
+}
+
+#[test]
+fn timers_end_when_group_time_is_set_back_and_when_the_file_goes() {
+    let mut world = World::new();
+    let every = "[config]\nevery_us = 50000\n";
+    world.install("wakes", "recorder", every);
+    world.start();
+    world.wait_line("wakes", "on-timer 7");
+    let fired = |since: usize, token: u32| {
+        let lines = plugin_lines("wakes").split_off(since);
+        let beginning = format!("on-timer {token} ");
+        lines.iter().any(|line| line.starts_with(&beginning))
+    };
+    // Due in a minute; an hour back it would be due in an hour and a minute.
+    world.deliver("wakes", message(device(2), "wake 8 60000000"));
+    world.wait_line("wakes", "wake 8");
+    world.clock.shift(-3_600_000_000);
+    world.host().clock_set_back();
+    wait_for("a new instance", || {
+        let lines = plugin_lines("wakes");
+        lines
+            .iter()
+            .filter(|line| line.starts_with("setup "))
+            .count()
+            == 2
+    });
+    let since = plugin_lines("wakes").len();
+    wait_for("what setup sets again fires", || fired(since, 7));
+    // Two hours on, the timer of the former instance is long due.
+    world.clock.shift(7_200_000_000);
+    world.host().clock_changed();
+    let since = plugin_lines("wakes").len();
+    wait_for("the periodic one goes on", || fired(since, 7));
+    assert!(!fired(0, 8));
+
+    // Removed and installed again: nothing of what the removed one had set.
+    world.deliver("wakes", message(device(2), "wake 9 2000000"));
+    world.wait_line("wakes", "wake 9");
+    std::fs::remove_dir_all(world.plugins_dir().join("wakes")).unwrap();
+    wait_for("it is gone", || world.status("wakes").is_none());
+    world.install("wakes", "recorder", every);
+    world.wait_state("wakes", "running");
+    world.clock.shift(10_000_000);
+    world.host().clock_changed();
+    let since = plugin_lines("wakes").len();
+    wait_for("the new one's own timer fires", || fired(since, 7));
+    assert!(!fired(0, 9));
+    assert_no_errors();
+}

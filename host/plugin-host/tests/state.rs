@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use common::told::{change, counted, own, put, update, whole};
 use common::{
     EPOCH_US, World, assert_no_errors, cache_dir, device, message, plugin_id, plugin_lines, tenure,
     this_device, warnings,
@@ -17,8 +18,8 @@ use consort_plugin_host::{
     ClockReading, Code, Instance, InstanceSettings, Level, Limits, LogSink, Runtime,
 };
 use consort_proto::{
-    Origin, PluginCommand, PluginEvent, Scope, StateChange, StateConfig, StateOutcome, StateUpdate,
-    StateView, StateWrite,
+    GroupKey, Origin, PluginCommand, PluginEvent, Scope, StateConfig, StateOutcome, StateView,
+    StateWrite,
 };
 
 fn code() -> &'static Code {
@@ -114,54 +115,6 @@ impl Plugin {
 
 fn view() -> StateView {
     StateView::new(this_device().device, StateConfig::default())
-}
-
-fn put(origin: Origin, key: &str, value: &str) -> StateChange {
-    let value = value.as_bytes().to_vec().into();
-    change(
-        origin,
-        key,
-        StateOutcome::Put {
-            value,
-            expires_at: None,
-        },
-    )
-}
-
-fn counted(name: &str, sum: i64) -> StateChange {
-    change(Origin::Counter, name, StateOutcome::Counted(sum))
-}
-
-fn change(origin: Origin, key: &str, outcome: StateOutcome) -> StateChange {
-    StateChange {
-        origin,
-        key: key.into(),
-        outcome,
-        own: false,
-    }
-}
-
-fn own(change: StateChange) -> StateChange {
-    StateChange {
-        own: true,
-        ..change
-    }
-}
-
-fn update(changes: impl Into<Vec<StateChange>>, handled: u32) -> PluginEvent {
-    PluginEvent::State(StateUpdate {
-        changes: changes.into(),
-        handled,
-        whole: false,
-    })
-}
-
-fn whole(changes: impl Into<Vec<StateChange>>) -> PluginEvent {
-    PluginEvent::State(StateUpdate {
-        changes: changes.into(),
-        handled: 0,
-        whole: true,
-    })
 }
 
 fn write_put(scope: Scope, key: &str, value: &str, ttl_ms: Option<u64>) -> StateWrite {
@@ -525,4 +478,96 @@ fn superseded_writes_are_in_the_host_s_log_too() {
         warnings[0].contains("not adopted") && warnings[0].contains("plan"),
         "{warnings:?}"
     );
+}
+
+#[test]
+fn writes_superseded_in_a_back_off_are_told_to_the_next_instance() {
+    let world = running("state-late", "");
+    act(&world, "state-late", "trap");
+    world.wait_state("state-late", "back-off");
+    let superseded = |keys: &[&str]| {
+        let keys = keys.iter().map(|key| (*key).into()).collect();
+        world.deliver("state-late", PluginEvent::WritesSuperseded(keys));
+    };
+    superseded(&["plan", "next"]);
+    superseded(&["plan"]);
+    world.wait_line("state-late", "superseded next plan");
+    let lines = plugin_lines("state-late");
+    let setups = lines.iter().filter(|line| line.starts_with("setup "));
+    assert_eq!(setups.count(), 2, "the instance after the fault: {lines:?}");
+    // Once: the instance after the next fault is told nothing.
+    act(&world, "state-late", "trap");
+    world.wait_state("state-late", "back-off");
+    world.wait_state("state-late", "running");
+    act(&world, "state-late", "sum n");
+    world.wait_line("state-late", "sum 0");
+    let told = plugin_lines("state-late");
+    let told = told.iter().filter(|line| line.starts_with("superseded"));
+    assert_eq!(told.count(), 1);
+    assert_no_errors();
+}
+
+/// The group of a plugin at a version.
+fn group(id: &str, version: &str) -> GroupKey {
+    GroupKey::new(&plugin_id(id), version.parse().unwrap())
+}
+
+#[test]
+fn an_incompatible_version_begins_with_nothing_of_the_former_group() {
+    let id = "state-apart";
+    let world = running(id, "shutdown = \"add n 100\"");
+    act(&world, id, "add n 1;shared put s kept");
+    world.wait_line(id, "result Ok");
+    let next = "version = \"0.2.0\"\n[config]\nsetup = \"sum n;add n 1000\"\n";
+    world.install(id, "stateful", next);
+    world.wait_generation(id, 2);
+    world.wait_state(id, "running");
+    let lines = plugin_lines(id);
+    let expected = [
+        "setup n=0 s=nothing",
+        "sum 0",
+        "add Ok(1000)",
+        "restore n=1000",
+        "add Ok(101)",
+    ];
+    assert_eq!(lines[lines.len() - 5..], expected);
+    let told = world.told(id).concat();
+    let place = |what: &str| {
+        told.find(what)
+            .unwrap_or_else(|| panic!("{what} in {told}"))
+    };
+    // The daemon hears of the old version's last writes first, then of the new version, then of what
+    // that one writes: each goes to its own group.
+    assert!(place("delta: 100 ") < place("up 0.2.0"), "{told}");
+    assert!(place("up 0.2.0") < place("delta: 1000 "), "{told}");
+    assert!(
+        !told.contains("down") && !told.contains("faulted"),
+        "{told}"
+    );
+
+    // What the node said before it knew of the new version is of the former group.
+    world.deliver(
+        id,
+        update([counted("n", 7), put(Origin::Shared, "s", "old")], 2),
+    );
+    world.deliver(id, PluginEvent::WritesSuperseded(vec!["plan".into()]));
+    act(&world, id, "sum n");
+    world.deliver(id, PluginEvent::Joined(group(id, "0.1.7")));
+    act(&world, id, "sum n");
+    world.deliver(id, PluginEvent::Joined(group(id, "0.2.9")));
+    world.deliver(id, whole([counted("n", 30)]));
+    world.deliver(id, PluginEvent::PeerAdded(this_device()));
+    act(&world, id, "sum n;shared get s");
+    world.wait_line(id, "shared s=");
+    let lines = plugin_lines(id);
+    assert_eq!(lines[lines.len() - 2..], ["sum 1030", "shared s=nothing"]);
+    assert!(!lines.iter().any(|line| line.starts_with("superseded")));
+    assert_eq!(world.status(id).unwrap().dropped_messages, 2);
+
+    // A compatible version keeps what there is.
+    world.install(id, "stateful", "version = \"0.2.1\"\n");
+    world.wait_generation(id, 3);
+    act(&world, id, "sum n;shared get s");
+    world.wait_line(id, "setup n=1030 s=nothing");
+    assert_no_errors();
 }

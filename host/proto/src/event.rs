@@ -84,6 +84,9 @@ pub enum PluginEvent {
     PeerUpdated(Peer),
     /// A device left the plugin's group.
     PeerRemoved(Peer),
+    /// The plugin takes part in this group from here on: what was told before is of an earlier
+    /// stay, perhaps in the group of another version. No callback.
+    Joined(GroupKey),
     /// This device leads from here on.
     PromoteLeader(Leadership),
     /// This device leads no longer.

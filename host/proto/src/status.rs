@@ -157,7 +157,7 @@ pub struct PluginStatus {
 }
 
 /// One group's replicated state on this device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StateStatus {
     /// Keys that have a value.
     pub keys: u64,
@@ -165,8 +165,11 @@ pub struct StateStatus {
     pub bytes: u64,
     /// Whether other members are known to hold much that this device lacks.
     pub catching_up: bool,
-    /// What other devices sent and was refused, in messages.
+    /// What other devices sent and was refused, in messages: as a whole, or entries of it that lie
+    /// beyond their cut.
     pub refused: u64,
+    /// Why the disk has not taken what the plugin asked to keep; none while it takes it.
+    pub not_kept: Option<String>,
 }
 
 /// A device's role in a plugin's group.
@@ -206,6 +209,7 @@ pub struct Counters {
     /// Handshakes that members began and that were put off or asked for a cookie, because too many
     /// came at once.
     pub handshakes_put_off: u64,
-    /// State of other devices that was malformed, forged, or of a plugin that does not run here.
+    /// State of other devices that was malformed, forged, of a plugin that does not run here, or
+    /// beyond the cut of its leader's tenure.
     pub state_refused: u64,
 }

@@ -77,6 +77,7 @@ impl View {
             PluginEvent::LeaderMessage { .. }
             | PluginEvent::PeerMessage { .. }
             | PluginEvent::State(_)
+            | PluginEvent::Joined(_)
             | PluginEvent::WritesSuperseded(_) => {}
         }
     }
@@ -222,7 +223,7 @@ impl App {
             PluginEvent::LeaderMessage { .. } | PluginEvent::PeerMessage { .. } => {
                 self.messages += 1;
             }
-            PluginEvent::PeerUpdated(_) => return,
+            PluginEvent::PeerUpdated(_) | PluginEvent::Joined(_) => return,
             PluginEvent::State(update) => return self.take(update),
             PluginEvent::PeerAdded(_)
             | PluginEvent::PeerRemoved(_)

@@ -115,7 +115,7 @@ pub(crate) mod testing {
     pub(crate) fn place(byte: u8) -> Place<'static> {
         let (node, device) = (usize::from(byte), device(byte));
         Place {
-            now: Time::ZERO,
+            now: Time::from_micros(1_000_000),
             node,
             device,
             group: Some(&[1; 16]),

@@ -251,6 +251,8 @@ pub(crate) struct Device {
     pub(crate) paced: Time,
     /// The era of its group time.
     pub(crate) era: u64,
+    /// When its process last stopped for a while, and when it last went on.
+    pub(crate) stood: (Time, Time),
     /// How often its group time was set back.
     pub(crate) set_backs: u64,
     /// What came of the last step of a rotation taken here.

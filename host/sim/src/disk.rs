@@ -11,6 +11,9 @@ use consort_proto::{
     Address, GroupKey, Keyring, StaticSecret, StoreRecord, Stored, StoredState, Time,
 };
 
+/// What a good disk takes for a write that is to be safe, at least.
+const SYNC_TAKES: Duration = Duration::from_millis(4);
+
 #[derive(Clone, Debug, Default)]
 struct Content {
     ceilings: BTreeMap<GroupKey, u64>,
@@ -32,6 +35,8 @@ pub(crate) struct Disk {
     under_way: u32,
     /// When the last write asked for is done.
     busy_until: Time,
+    /// How long a write that is to be safe from a crash takes; up to twice that, by chance.
+    pub(crate) sync_takes: Duration,
     /// Whether every write fails.
     pub(crate) full: bool,
     /// Whether a write failed since the last start.
@@ -66,6 +71,7 @@ impl Disk {
             cached: Vec::new(),
             under_way: 0,
             busy_until: Time::ZERO,
+            sync_takes: SYNC_TAKES,
             full: false,
             failed: false,
             fuse: None,

@@ -31,6 +31,10 @@ mod tests;
 
 pub(crate) use judge::{Member, differ};
 
+/// How far a shared write may lie ahead of group time and count, in milliseconds, and some more for
+/// what clocks differ by.
+const AHEAD_MAX_MS: u64 = 6 * 60 * 1000;
+
 /// A group under one secret.
 pub(crate) type Group = (Option<[u8; 16]>, GroupKey);
 
@@ -125,8 +129,8 @@ pub(crate) struct Ledger {
     unsecured: BTreeSet<u64>,
     shown: BTreeMap<(u64, Origin, Arc<str>), BTreeMap<DeviceId, Shown>>,
     highest: u64,
-    /// Clocks were set: what was written when is no longer a matter of group time.
-    loose: bool,
+    /// Clocks were set: until here, what was written when is no matter of group time.
+    settled: Option<Time>,
     /// For how long deletions are remembered, at least.
     horizon: Duration,
     doubted: BTreeSet<DeviceId>,
@@ -141,7 +145,7 @@ impl Default for Ledger {
             unsecured: BTreeSet::new(),
             shown: BTreeMap::new(),
             highest: 0,
-            loose: false,
+            settled: None,
             horizon: StateConfig::default().keep_absent,
             doubted: BTreeSet::new(),
         }
@@ -157,6 +161,19 @@ impl Ledger {
     /// A write was handed to its node; `highest` is filled in.
     pub(crate) fn record(&mut self, mut written: Written) {
         let number = self.next();
+        if self
+            .writes
+            .last()
+            .is_some_and(|last| !self.is_settled(last.at))
+        {
+            // What lies further ahead than this is in quarantine, and moves nobody's clock.
+            let ahead = written.physical.saturating_add(AHEAD_MAX_MS);
+            let clocks = self.writes.iter().map(|written| written.physical);
+            self.highest = clocks
+                .filter(|physical| *physical <= ahead)
+                .max()
+                .unwrap_or(0);
+        }
         self.highest = self.highest.max(written.physical);
         written.highest = self.highest;
         let spot = (written.group, written.origin, Arc::clone(&written.key));
@@ -188,9 +205,16 @@ impl Ledger {
         self.horizon = self.horizon.min(keep_absent);
     }
 
-    /// A clock was set by more than a replica tolerates.
-    pub(crate) const fn loosen(&mut self) {
-        self.loose = true;
+    /// A clock was set by more than a replica tolerates. Until all have heard of that and of each
+    /// other's state, an older value may take the place of one that is in quarantine.
+    pub(crate) fn loosen(&mut self, until: Time) {
+        self.settled = self.settled.max(Some(until));
+        self.shown.clear();
+    }
+
+    /// Whether group time is the same line from `at` on, as far as is known.
+    fn is_settled(&self, at: Time) -> bool {
+        self.settled.is_none_or(|settled| at > settled)
     }
 
     /// There are two devices with one key, or one whose disk is not its own.
@@ -374,7 +398,8 @@ impl Ledger {
         number: u64,
     ) -> Result<(), String> {
         let lasting = place.now.since(Time::ZERO) < self.horizon * 4 / 5;
-        let strict = lasting && !self.loose && change.origin != Origin::Leader;
+        let settled = self.is_settled(place.now);
+        let strict = lasting && settled && change.origin != Origin::Leader;
         let Some(written) = self.get_mut(number) else {
             return Ok(());
         };
@@ -388,6 +413,9 @@ impl Ledger {
             number,
             gone: false,
         };
+        if !settled {
+            return Ok(());
+        }
         let before = self.shown.entry(key).or_default().insert(device, fresh);
         match before.filter(|_| strict) {
             Some(before) if before.number > number => Err(format!(

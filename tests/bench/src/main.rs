@@ -8,6 +8,7 @@
 
 mod clock;
 mod daemons;
+mod hostile;
 mod lights;
 mod plugins;
 mod samples;
@@ -58,6 +59,8 @@ enum What {
     PluginStart(Plugins),
     /// Resident memory of a daemon with 1 and with 20 plugins.
     Memory(Plugins),
+    /// Round trips of a good plugin, without and with plugins beside it that do their worst.
+    Hostile(Hostile),
     /// Simulated seconds per second of `consort sim` with a plugin's own code on every device.
     SimPlugin(SimPlugin),
     /// Two halves that come together → one leader, in virtual time.
@@ -89,6 +92,19 @@ struct Plugins {
     /// How many samples.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=100))]
     times: u8,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Hostile {
+    /// How many devices, all on the loopback.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(2..=20))]
+    nodes: u16,
+    /// For how many seconds each.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=600))]
+    seconds: u16,
+    /// Only those that misbehave in this way, as `loop`; may be given several times.
+    #[arg(long, value_name = "HOW")]
+    only: Vec<String>,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -136,6 +152,7 @@ fn main() -> ExitCode {
         What::Reload(setting) => plugins::reload(&setting),
         What::PluginStart(setting) => plugins::start(&setting),
         What::Memory(setting) => plugins::memory(&setting),
+        What::Hostile(setting) => hostile::round_trips(&setting),
         What::SimPlugin(setting) => sim_plugin::speed(&setting),
         What::Heal(setting) => simulated::heal(&setting),
         What::False(setting) => simulated::false_alarms(&setting),

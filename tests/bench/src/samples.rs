@@ -11,20 +11,25 @@ impl Samples {
         self.0.push(sample);
     }
 
+    /// The least that is not exceeded by so many percent of the samples.
+    pub(crate) fn percentile(&mut self, percent: usize) -> Duration {
+        self.0.sort_unstable();
+        match (self.0.len() * percent).div_ceil(100) {
+            0 => Duration::ZERO,
+            rank => self.0[rank - 1],
+        }
+    }
+
     /// Prints one line: the name, the number of samples, and how they are spread.
     pub(crate) fn print(mut self, name: &str) {
-        self.0.sort_unstable();
-        let at = |percent: usize| match (self.0.len() * percent).div_ceil(100) {
-            0 => shown(Duration::ZERO),
-            rank => shown(self.0[rank - 1]),
-        };
+        let [p50, p90, p99, most] = [50, 90, 99, 100].map(|percent| self.percentile(percent));
         println!(
             "{name}: {} samples, p50 {}, p90 {}, p99 {}, most {}",
             self.0.len(),
-            at(50),
-            at(90),
-            at(99),
-            at(100)
+            shown(p50),
+            shown(p90),
+            shown(p99),
+            shown(most)
         );
     }
 }

@@ -15,6 +15,7 @@
 pub mod device;
 pub mod firewall;
 pub mod group;
+pub mod hostile;
 pub mod leadership;
 pub mod log;
 pub mod network;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use consort_e2e::log::Line;
 use consort_e2e::{Device, Group, programs, wait};
 
 const ID: &str = "stateful";
@@ -42,6 +43,47 @@ fn a_rolling_update_keeps_one_leader_and_all_state() {
     // Each setup reads what the group has by then: 5 of the first version, 50 of the second.
     wait_setup(&group.devices[follower(leader)], "1.1.1", 55);
     assert_eq!(one_leader(&group), Some(leader));
+    an_incompatible_version_stays_apart(&group, follower(leader));
+}
+
+/// An incompatible version is a group of its own, with state of its own: it neither leads nor
+/// follows the others, and nobody else notices.
+fn an_incompatible_version_stays_apart(group: &Group, place: usize) {
+    let before = group.marks();
+    let apart = &group.devices[place];
+    let unnoticed = || {
+        let others = group.devices.iter().zip(&before).enumerate();
+        for (_, (device, mark)) in others.filter(|(other, _)| *other != place) {
+            let changes = roles(device, *mark);
+            assert!(changes.is_empty(), "{}: {changes:?}", device.name());
+        }
+    };
+    install(apart, "2.0.0", "add n 1000");
+    let leads = |line: &Line| line.message == "this device leads" && line.field("group") == ID;
+    apart
+        .log()
+        .wait(before[place], "it leads its own group", leads);
+    unnoticed();
+    let first = said_by_setup(apart, before[place]);
+    assert!(first.starts_with("setup n=0 "), "{first}");
+    wait_setup(apart, "2.0.1", 1000);
+    // Back at a compatible version it is a member again and has what the group has.
+    let back = apart.log().mark();
+    install(apart, "1.2.0", "sum n");
+    apart.log().wait(back, "it follows the leader", |line| {
+        line.message == "another device leads" && line.field("group") == ID
+    });
+    unnoticed();
+    let first = said_by_setup(apart, back);
+    assert!(first.starts_with("setup n=0 "), "{first}");
+    wait_setup(apart, "1.2.1", 55);
+    unnoticed();
+}
+
+/// The first that a setup logs from a mark on.
+fn said_by_setup(device: &Device, mark: usize) -> String {
+    let setup = |line: &Line| line.is_by_plugin(ID) && line.message.starts_with("setup ");
+    device.log().wait(mark, "a setup", setup).message
 }
 
 /// The place of a device that does not lead.
@@ -67,10 +109,9 @@ fn wait_setup(device: &Device, version: &str, sum: u64) {
             version,
             "sum n;".repeat(reads).trim_end_matches(';'),
         );
-        let setup = device.log().wait(mark, "a setup", |line| {
-            line.is_by_plugin(ID) && line.message.starts_with("setup ")
-        });
-        setup.message.starts_with(&start).then_some(())
+        said_by_setup(device, mark)
+            .starts_with(&start)
+            .then_some(())
     });
 }
 

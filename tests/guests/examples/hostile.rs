@@ -1,4 +1,4 @@
-//! Misbehaves as its configuration (`setup`, `always`, `save`, `restore`) or a message tells it.
+//! Misbehaves as its configuration (`setup`, `always`, or a callback's name) or a message tells it.
 
 #![allow(
     unsafe_code,
@@ -190,6 +190,12 @@ fn recurse(depth: u64) -> u64 {
     }
 }
 
+/// What it does in this callback and in all others.
+fn behave_in(callback: &str) {
+    behave_as("always");
+    behave_as(callback);
+}
+
 fn behave_as(key: &str) {
     if let Some(how) = config::get(key) {
         behave(&how);
@@ -205,6 +211,9 @@ impl lifecycle::Guest for Hostile {
             None => {}
         }
         log::write(log::Level::Info, "hostile is set up");
+        if config::get("on-timer").is_some() {
+            clock::wake_at(0, 1);
+        }
         Ok(())
     }
 
@@ -215,39 +224,39 @@ impl lifecycle::Guest for Hostile {
 
 impl role::Guest for Hostile {
     fn promote_leader(_: Leadership) {
-        behave_as("always");
+        behave_in("promote-leader");
     }
 
     fn demote_leader() {
-        behave_as("always");
+        behave_in("demote-leader");
     }
 
     fn promote_follower(_: Leadership) {
-        behave_as("always");
+        behave_in("promote-follower");
     }
 
     fn demote_follower() {
-        behave_as("always");
+        behave_in("demote-follower");
     }
 }
 
 impl peer_events::Guest for Hostile {
     fn on_peer_added(_: Peer) {
-        behave_as("always");
+        behave_in("on-peer-added");
     }
 
     fn on_peer_removed(_: Peer) {
-        behave_as("always");
+        behave_in("on-peer-removed");
     }
 }
 
 impl message_events::Guest for Hostile {
     fn on_leader_message(_: Vec<u8>, _: Leadership) {
-        behave_as("always");
+        behave_in("on-leader-message");
     }
 
     fn on_peer_message(payload: Vec<u8>, _: Peer) {
-        behave_as("always");
+        behave_in("on-peer-message");
         behave(&String::from_utf8_lossy(&payload));
         log::write(log::Level::Info, "still here");
     }
@@ -255,23 +264,23 @@ impl message_events::Guest for Hostile {
 
 impl state_events::Guest for Hostile {
     fn on_state_changed(_: Vec<state_events::Change>) {
-        behave_as("always");
+        behave_in("on-state-changed");
     }
 
     fn on_writes_superseded(_: Vec<String>) {
-        behave_as("always");
+        behave_in("on-writes-superseded");
     }
 }
 
 impl timers::Guest for Hostile {
     fn on_timer(_: u64, _: u64) {
-        behave_as("always");
+        behave_in("on-timer");
     }
 }
 
 impl local_events::Guest for Hostile {
     fn on_local_request(_: String, payload: Vec<u8>) -> Result<Vec<u8>, String> {
-        behave_as("always");
+        behave_in("on-local-request");
         behave(&String::from_utf8_lossy(&payload));
         Err("\u{1b}[31mno\u{7}\n".repeat(1000))
     }

@@ -44,6 +44,12 @@ fn pace(sim: &Sim, node: usize) -> i64 {
     i64::from(DRIFTS[node]) * 1_000 + i64::from(view.rate_ppb)
 }
 
+/// How far a device's group time may be from its reference's by its own word.
+fn stated(sim: &Sim, node: usize) -> u64 {
+    let (view, local) = sim.clock_view(node).expect("it is up");
+    view.error_bound_at(local)
+}
+
 /// How often group time was set back on any device, forming included.
 fn set_backs(sim: &Sim) -> u64 {
     all(5).iter().map(|node| sim.set_backs(*node)).sum()
@@ -178,6 +184,59 @@ fn group_time_goes_on_when_its_reference_dies() {
             let off = pace(&sim, next) - ran;
             assert!(off.abs() <= 30_000, "the pace changed by {off} ppb");
         }
+    });
+}
+
+/// Each device is within the bound that it states: of the dead reference's line until it knows of
+/// another reference, of that one's from then on. And its time goes on at its pace, give or take the
+/// slew: it neither jumps nor stands still.
+#[test]
+fn stated_bounds_hold_over_changes_of_reference() {
+    let name = "stated_bounds_hold_over_changes_of_reference";
+    scenario(name, 6, |seed| {
+        let mut sim = drifting(name, seed);
+        form(&mut sim);
+        // From soon after the start, when the rates are hardly known, to where they are.
+        sim.run_for(secs(5 + 20 * (seed.0 % 4)));
+        let mut left = all(5);
+        let (mut by_old, mut by_new) = (0, 0);
+        for _ in 0..3 {
+            let dies = reference(&sim, &left);
+            let (began, showed, ran) = (sim.now(), shows(&sim, dies), pace(&sim, dies));
+            let line = |now: Time| {
+                let passed = i64::try_from(now.since(began).as_micros()).expect("short");
+                showed.saturating_add_signed(passed + passed * ran / 1_000_000_000)
+            };
+            sim.crash(dies);
+            left.retain(|node| *node != dies);
+            let mut before: Vec<u64> = left.iter().map(|node| shows(&sim, *node)).collect();
+            for look in 1..=50 {
+                sim.run_for(ms(100));
+                for (node, before) in left.iter().zip(&mut before) {
+                    let now = shows(&sim, *node);
+                    let passed = now.checked_sub(*before).expect("it does not run back");
+                    // 1000 ppm of slew and 450 ppm of drift, of 100 ms.
+                    assert!(passed.abs_diff(100_000) <= 150, "n{node}: {passed} µs");
+                    *before = now;
+                    // Nobody claims so soon.
+                    if look <= 4 {
+                        let (off, bound) = (now.abs_diff(line(sim.now())), stated(&sim, *node));
+                        assert!(off <= bound + 3, "n{node} is off by {off} of {bound} µs");
+                        by_old += 1;
+                    } else if let Some((error, bound)) = sim.clock_error(*node) {
+                        assert!(
+                            error <= bound + 3,
+                            "n{node} is off by {error} of {bound} µs"
+                        );
+                        by_new += 1;
+                    }
+                }
+            }
+            settle(&mut sim, &left, secs(10));
+        }
+        assert_eq!(by_old, 4 * (4 + 3 + 2), "all stated a bound");
+        // All but the reference, from a second or two after the death on.
+        assert!(by_new >= 25 * (3 + 2 + 1), "{by_new} bounds were looked at");
     });
 }
 

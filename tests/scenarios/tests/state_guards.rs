@@ -181,6 +181,70 @@ fn a_tenure_from_nowhere_is_not_served() {
     still_works(&mut wire);
 }
 
+/// What a leader wrote that the others had not heard before they followed another one, passed on by
+/// somebody else.
+#[test]
+fn entries_beyond_their_cut_are_left_out_and_counted() {
+    let (mut wire, old) = written();
+    let epoch = wire.status(old).plugins[0].term;
+    wire.stop(old);
+    wire.run_for(secs(10));
+    let (one, other) = ((old + 1) % 3, (old + 2) % 3);
+    let later = wire.status(one).plugins[0].term;
+    assert!(later > epoch, "another leads");
+    assert_eq!(wire.status(other).plugins[0].term, later);
+    let before = refused(&wire, other);
+    let group = wire.status(other).plugins[0].state.refused;
+    let lie = entry(&wire, old, FalseKind::Leader(epoch), false, "scene");
+    wire.lie(one, other, Lie::Entry(lie));
+    wire.run_for(ms(5));
+    assert_eq!(refused(&wire, other), before + 1);
+    assert_eq!(wire.status(other).plugins[0].state.refused, group + 1);
+    assert_eq!(told(&wire, other, Origin::Leader, "scene"), Some(VALUE));
+    wire.resume(old);
+    wire.run_for(secs(15));
+    still_works(&mut wire);
+}
+
+/// A StateDelta with one entry of shared state, of a device that nobody knows, in MessagePack:
+/// docs of the fields in host/proto/PROTOCOL.md, "State".
+fn delta_with_key(key: [u8; 4]) -> Vec<u8> {
+    let mut body = vec![0x9a, 0xcf];
+    body.extend_from_slice(&app().group().0.to_be_bytes());
+    // Stream, device, direct, more, from, to, tenure, relied.
+    body.extend_from_slice(&[0x93, 2, 77, 1, 0xc0, 0xc2, 0xc2, 0, 1, 0xc0, 0]);
+    // One entry: n, class, key, at, expires_at, value.
+    body.extend_from_slice(&[0x91, 0x96, 1, 0, 0xa4]);
+    body.extend_from_slice(&key);
+    body.extend_from_slice(&[1, 0, 0xc4, 4]);
+    body.extend_from_slice(&VALUE);
+    let length = u8::try_from(body.len()).expect("short");
+    [&[29, 0, length], &body[..]].concat()
+}
+
+#[test]
+fn a_key_that_is_no_utf8_is_refused() {
+    let (mut wire, leader) = written();
+    let (liar, hearer) = ((leader + 1) % 3, (leader + 2) % 3);
+    let malformed = |wire: &Wire| wire.status(hearer).counters.datagrams_refused;
+    let before = malformed(&wire);
+    wire.say(liar, hearer, &delta_with_key(*b"good"));
+    wire.run_for(ms(5));
+    assert_eq!(told(&wire, hearer, Origin::Shared, "good"), Some(VALUE));
+    assert_eq!(malformed(&wire), before, "the form is right");
+    // A byte that never occurs, a character cut short, a surrogate.
+    for key in [*b"bad\xff", *b"bad\xc3", [b'b', 0xed, 0xa0, 0x80]] {
+        wire.say(liar, hearer, &delta_with_key(key));
+    }
+    wire.run_for(ms(5));
+    assert_eq!(malformed(&wire), before + 3);
+    assert_eq!(
+        wire.status(hearer).plugins[0].state.keys,
+        wire.status(leader).plugins[0].state.keys + 1
+    );
+    still_works(&mut wire);
+}
+
 /// A member that led by itself has a table in which nothing of the group's leader state counts.
 #[test]
 fn a_table_of_a_tenure_that_nobody_follows_cuts_nothing() {

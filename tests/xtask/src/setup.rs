@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::shell;
+use crate::steps::Skip;
 use crate::workspace::Workspace;
 
 const TARGETS: [&str; 2] = ["wasm32-wasip2", "wasm32-unknown-unknown"];
@@ -83,6 +84,50 @@ pub(crate) fn network_tools() {
     );
 }
 
+/// Whether tests that need network namespaces had them.
+///
+/// # Errors
+/// A [`Skip`]: there can be none here.
+pub(crate) fn network_namespaces() -> Result<()> {
+    let probe = format!("consort-xtask-{}", std::process::id());
+    possible("network namespaces", "ip", &["netns", "add", &probe])?;
+    shell::run(Command::new("ip").args(["netns", "delete", &probe]))
+}
+
+/// Whether tests that need user namespaces had them.
+///
+/// # Errors
+/// A [`Skip`]: there can be none here.
+pub(crate) fn user_namespaces() -> Result<()> {
+    let probe = ["--user", "--map-root-user", "true"];
+    possible("user namespaces", "unshare", &probe)
+}
+
+/// Whether tests that drop packets on purpose could.
+///
+/// # Errors
+/// A [`Skip`]: there is no nftables here, or it may not be used.
+pub(crate) fn packet_filters() -> Result<()> {
+    possible("packet filters", "nft", &["list", "tables"])
+}
+
+/// What tests need is there if this command succeeds, which they try themselves.
+fn possible(what: &str, program: &str, probe: &[&str]) -> Result<()> {
+    let line = format!("`{program} {}`", probe.join(" "));
+    let why = match Command::new(program).args(probe).output() {
+        Ok(output) if output.status.success() => return Ok(()),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            anyhow!("{line} says: {}", said.trim())
+        }
+        Err(error) => anyhow!("{line}: {error}"),
+    };
+    let reason = why.context(format!(
+        "there are no {what}, so the tests that need them passed without doing anything"
+    ));
+    Err(Skip::because(&reason))
+}
+
 fn has(tool: &str) -> bool {
     // Old versions know no --version.
     let answers = |tool: &str| shell::answers(Command::new(tool).arg("-V"));
@@ -121,4 +166,23 @@ pub(crate) fn debian_packages(packages: &[&str]) -> Result<()> {
 
 fn is_root() -> bool {
     shell::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_possible_is_skipped_with_its_reason() {
+        assert!(possible("shells", "sh", &["-c", "exit 0"]).is_ok());
+        for (program, probe, word) in [
+            ("sh", ["-c", "echo not allowed >&2; exit 1"], "not allowed"),
+            ("no-such-program", ["a", "b"], "`no-such-program a b`"),
+        ] {
+            let error = possible("shells", program, &probe).expect_err("it is not possible");
+            assert!(error.is::<Skip>(), "{error:#}");
+            let said = error.to_string();
+            assert!(said.contains("no shells") && said.contains(word), "{said}");
+        }
+    }
 }

@@ -28,6 +28,10 @@ pub(crate) fn run(workspace: &Workspace, guests_for: Duration) -> Result<ExitCod
     steps.step("tests", || {
         cargo(&["test", "--workspace", "--no-fail-fast"])
     });
+    // They run among the tests, and pass where there is nothing for them to run in.
+    steps.step("tests in network namespaces", setup::network_namespaces);
+    steps.step("tests in user namespaces", setup::user_namespaces);
+    steps.step("tests behind packet filters", setup::packet_filters);
     steps.step("mutants", || mutants::check(workspace, None));
     steps.step("clippy", || check::clippy(workspace));
     if !guests_for.is_zero() {

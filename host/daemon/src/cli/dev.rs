@@ -3,7 +3,9 @@
 //! itself, so a build into it is a reload on all of them; what their plugins log, and what the host
 //! says of them, is shown as it comes.
 
+use std::fs::DirBuilder;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,10 @@ pub(super) struct Args {
     /// How many devices, all on this machine.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=50))]
     nodes: u16,
+    /// Keep a core file of each plugin that traps in this folder, for debuggers; of each device at
+    /// most 16 and 512 MiB.
+    #[arg(long, value_name = "FOLDER")]
+    coredump: Option<PathBuf>,
     /// For how long, as 30s or 1m30s. Default: until Ctrl-C.
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     duration: Option<Duration>,
@@ -54,6 +60,16 @@ fn plugins_folder(given: &Path) -> Result<PathBuf, DemoError> {
     Ok(folder)
 }
 
+/// The folder for cores, whole, as the devices need it; made if it is missing.
+fn cores_folder(given: &Path) -> Result<PathBuf, DemoError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(given);
+    let folder = made.and_then(|()| given.canonicalize());
+    folder.map_err(|source| DemoError::Prepare {
+        what: "use the folder for cores",
+        source,
+    })
+}
+
 async fn show(args: &Args, program: &Path, folder: &Path) -> Result<(), DemoError> {
     // From here on a signal is an orderly end, so that it can leave no file behind.
     let mut stop = Stop::new()?;
@@ -68,7 +84,8 @@ async fn show(args: &Args, program: &Path, folder: &Path) -> Result<(), DemoErro
         },
         folder.display()
     ));
-    let heard = fleet.start(program)?;
+    let cores = args.coredump.as_deref().map(cores_folder).transpose()?;
+    let heard = fleet.start(program, cores.as_deref())?;
     let watched = watch(args, &names, &mut fleet, heard, &mut stop).await;
     fleet.stop().await?;
     watched

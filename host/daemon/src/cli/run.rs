@@ -1,6 +1,7 @@
 //! `consort run`: the daemon itself.
 
 use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -16,13 +17,18 @@ use crate::{run, secrets, telemetry};
 pub(super) struct Args {
     #[command(flatten)]
     settings: DaemonFlags,
+    /// Keep a core file of each plugin that traps in this folder, for debuggers; at most 16 and
+    /// 512 MiB. A core holds all that the plugin had in its memory.
+    #[arg(long, value_name = "FOLDER")]
+    coredump: Option<PathBuf>,
     /// Stop in order when standard input ends, which is when the parent process does.
     #[arg(long, hide = true)]
     exit_with_parent: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let resolved = args.settings.resolve()?;
+    let mut resolved = args.settings.resolve()?;
+    resolved.config.cores_dir.clone_from(&args.coredump);
     let ansi = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     telemetry::init(resolved.log_format, ansi);
     warn_of_unknown_variables(&resolved);

@@ -276,8 +276,8 @@ fn plugin_row(plugin: &PluginStatus) -> Vec<String> {
         or_dash(leader),
         or_dash(plugin.term.map(|t| t.to_string())),
         or_dash(plugin.members.map(|m| m.to_string())),
-        or_dash(plugin.replica.map(|r| r.keys.to_string())),
-        or_dash(plugin.replica.map(|replica| bytes(&replica))),
+        or_dash(plugin.replica.as_ref().map(|r| r.keys.to_string())),
+        or_dash(plugin.replica.as_ref().map(bytes)),
         plugin
             .last_fault
             .as_deref()
@@ -295,6 +295,9 @@ fn bytes(replica: &ReplicaStatus) -> String {
     }
     if replica.refused > 0 {
         let _ = write!(text, ", {} refused", replica.refused);
+    }
+    if replica.not_kept.is_some() {
+        text.push_str(", not kept");
     }
     text
 }

@@ -51,6 +51,9 @@ pub struct Config {
     pub local: LocalConfig,
     /// `[plugins.<id>]`, the operator's overlay.
     pub plugins: BTreeMap<PluginId, PluginOverlay>,
+    /// Where the cores of plugins that trap are kept: the flag `--coredump` of `consort run`, and no
+    /// setting.
+    pub cores_dir: Option<PathBuf>,
 }
 
 /// `[local]`: the sockets for programs on this device.

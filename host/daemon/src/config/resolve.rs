@@ -516,6 +516,7 @@ fn assemble(settings: Settings) -> Config {
             .into_iter()
             .map(|(id, plugin)| (id, overlay(plugin)))
             .collect(),
+        cores_dir: None,
     }
 }
 

@@ -165,7 +165,7 @@ pub struct PluginLog {
 /// A line of a plugin's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginLogLine {
-    /// Counts the plugin's lines, from 1.
+    /// Grows by one from line to line, and by more where the plugin was unloaded in between.
     pub number: u64,
     /// Since the Unix epoch, by this device's wall clock.
     pub at_us: u64,

@@ -330,7 +330,7 @@ pub struct PluginStatus {
 }
 
 /// The replicated state of a plugin's group on this device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaStatus {
     /// Keys that have a value.
     pub keys: u64,
@@ -338,8 +338,11 @@ pub struct ReplicaStatus {
     pub bytes: u64,
     /// Whether other members are known to hold much that this device lacks.
     pub catching_up: bool,
-    /// What other devices sent of it and was refused, in messages.
+    /// What other devices sent of it and was refused, in messages: as a whole, or entries of it
+    /// beyond the cut of their leader's tenure.
     pub refused: u64,
+    /// Why the disk has not taken what the plugin asked to keep; null while it takes it.
+    pub not_kept: Option<String>,
 }
 
 /// This device's role in a plugin's group.

@@ -19,6 +19,8 @@ use crate::storage::Storage;
 struct Recorder {
     events: Mutex<Vec<PluginEvent>>,
     stopped: Mutex<Option<Duration>>,
+    /// How often group time was set back, and how often it was otherwise moved.
+    clock: Mutex<(u32, u32)>,
 }
 
 impl Plugins for Recorder {
@@ -26,9 +28,13 @@ impl Plugins for Recorder {
         self.events.lock().expect("unpoisoned").push(event);
     }
 
-    fn clock_set_back(&self) {}
+    fn clock_set_back(&self) {
+        self.clock.lock().expect("unpoisoned").0 += 1;
+    }
 
-    fn clock_changed(&self) {}
+    fn clock_changed(&self) {
+        self.clock.lock().expect("unpoisoned").1 += 1;
+    }
 
     fn status(&self) -> Vec<PluginHostStatus> {
         vec![]
@@ -62,8 +68,16 @@ fn plugin() -> PluginSpec {
     }
 }
 
-impl Daemon {
-    fn start(key: u8, listen: SocketAddr, seed: SocketAddr) -> Self {
+/// A driver with a device's parts, and what stays outside.
+struct Assembled {
+    driver: Driver,
+    plugins: Arc<Recorder>,
+    stored: mpsc::Receiver<StoreOutcome>,
+    dir: tempfile::TempDir,
+}
+
+impl Assembled {
+    fn new(key: u8, listen: SocketAddr, seed: SocketAddr) -> Self {
         let settings = Network {
             listen: vec![listen],
             discovery_port: 1,
@@ -101,21 +115,37 @@ impl Daemon {
         let (stored_out, stored) = mpsc::channel(4);
         let done = Arc::new(move |outcome| drop(stored_out.blocking_send(outcome)));
         let plugins = Arc::new(Recorder::default());
-        let publisher = Publisher::new();
-        let latest = publisher.subscribe();
         let parts = Parts {
             node,
             net,
             plugins: Arc::clone(&plugins) as Arc<dyn Plugins>,
             store: storage.start(done).expect("a thread"),
             clock: Arc::new(SharedClock::new(now, wall_us)),
-            publisher,
+            publisher: Publisher::new(),
             origin: Origin {
                 started: now,
                 boot_counter: 1,
             },
             wall: WallWatch::new(now, wall_us),
         };
+        Self {
+            driver: Driver::new(parts),
+            plugins,
+            stored,
+            dir,
+        }
+    }
+}
+
+impl Daemon {
+    fn start(key: u8, listen: SocketAddr, seed: SocketAddr) -> Self {
+        let Assembled {
+            driver,
+            plugins,
+            stored,
+            dir,
+        } = Assembled::new(key, listen, seed);
+        let latest = driver.parts.publisher.subscribe();
         let (host, host_events) = mpsc::channel(16);
         let (stop, stopped) = oneshot::channel();
         let (_, seeds) = watch::channel(vec![]);
@@ -128,7 +158,7 @@ impl Daemon {
             control: mpsc::channel(1).1,
             stop: stop_input,
         };
-        let task = tokio::spawn(Driver::new(parts).run(inputs));
+        let task = tokio::spawn(driver.run(inputs));
         Self {
             plugins,
             host,
@@ -258,4 +288,24 @@ async fn a_daemon_whose_seed_is_silent_leads_itself() {
     .await;
     let took = daemon.stop().await;
     assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[tokio::test]
+async fn the_plugins_hear_that_group_time_was_set_back_or_runs_differently() {
+    let [a, b] = two_ports();
+    let mut assembled = Assembled::new(4, a, b);
+    let heard = |assembled: &Assembled| *assembled.plugins.clock.lock().expect("unpoisoned");
+    let by = Duration::from_secs(3_600);
+    assembled.driver.apply(Event::ClockSetBack { by });
+    assert_eq!(heard(&assembled), (1, 0), "they start anew");
+    // Of another line they compute their alarms anew; of the same one they hear nothing.
+    let view = assembled.driver.parts.clock.view();
+    let shifted = consort_proto::ClockView {
+        group_at: view.group_at + 5_000_000,
+        ..view
+    };
+    assembled.driver.apply(Event::Clock(shifted));
+    assert_eq!(heard(&assembled), (1, 1));
+    assembled.driver.apply(Event::Clock(shifted));
+    assert_eq!(heard(&assembled), (1, 1));
 }

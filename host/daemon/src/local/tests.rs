@@ -29,8 +29,14 @@ fn echo(_: &PluginId, request: LocalRequest) -> Result<(), LocalRequestError> {
 
 impl World {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let places = Places::new(folder.path(), &LocalConfig::default());
+        Self::with(
+            tempfile::tempdir().expect("a folder"),
+            &LocalConfig::default(),
+        )
+    }
+
+    fn with(folder: tempfile::TempDir, config: &LocalConfig) -> Self {
+        let places = Places::new(folder.path(), config);
         let world = Self {
             bridge: Bridge::new(places, Arc::new(echo), Handle::current()),
             id: PluginId::new("app").expect("valid"),
@@ -305,4 +311,74 @@ async fn places_are_private_short_and_no_other_daemon_s() {
         .listen(&short)
         .expect_err("no group");
     assert!(none.to_string().contains("no-such-group"), "{none}");
+}
+
+/// A group whose members' sockets this process may make: for root one that is not its own.
+fn some_group() -> nix::unistd::Group {
+    let own = nix::unistd::getegid();
+    let other = nix::unistd::Gid::from_raw(1);
+    let gid = if nix::unistd::geteuid().is_root() {
+        other
+    } else {
+        own
+    };
+    let found = nix::unistd::Group::from_gid(gid).expect("readable");
+    found.expect("a group with a name")
+}
+
+#[tokio::test]
+async fn the_members_of_a_group_may_open_the_sockets_where_it_is_set() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let (dir, group) = (folder.path().join("run"), some_group());
+    let config = LocalConfig {
+        dir: Some(dir.clone()),
+        group: Some(group.name.clone()),
+    };
+    let world = World::with(folder, &config);
+    assert_eq!(world.path(), dir.join("app.sock"));
+    for (path, mode) in [(world.path(), 0o660), (dir, 0o750)] {
+        let found = std::fs::metadata(&path).expect("there");
+        assert_eq!(
+            found.permissions().mode() & 0o777,
+            mode,
+            "{}",
+            path.display()
+        );
+        assert_eq!(found.gid(), group.gid.as_raw(), "{}", path.display());
+    }
+    let mut program = world.connect().await;
+    let said = program.ask(r#"{"op":"subscribe","topic":"volume"}"#).await;
+    assert_eq!(said["event"], "subscribed");
+}
+
+#[tokio::test]
+async fn a_group_that_is_none_or_a_folder_of_others_opens_no_socket() {
+    let listen = |folder: &Path, config: &LocalConfig| {
+        let id = PluginId::new("app").expect("valid");
+        let refused = Places::new(folder, config).listen(&id);
+        refused.expect_err("it is refused").to_string()
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let unknown = LocalConfig {
+        dir: Some(folder.path().join("run")),
+        group: Some("no-such-group".to_owned()),
+    };
+    let said = listen(folder.path(), &unknown);
+    assert!(
+        said.contains("no-such-group") && said.contains("local.group"),
+        "{said}"
+    );
+    let open = folder.path().join("open");
+    std::fs::create_dir(&open).expect("made");
+    let everyone = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(&open, everyone).expect("set");
+    let config = LocalConfig {
+        dir: Some(open.clone()),
+        group: None,
+    };
+    let said = listen(folder.path(), &config);
+    assert!(said.contains("others can write to it"), "{said}");
+    assert!(std::fs::read_dir(&open).expect("there").next().is_none());
 }

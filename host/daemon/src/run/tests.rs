@@ -29,6 +29,7 @@ fn config(dir: &std::path::Path, listen: &str) -> Config {
         access: consort_proto::Access::default(),
         local: crate::config::LocalConfig::default(),
         plugins: std::collections::BTreeMap::new(),
+        cores_dir: None,
     }
 }
 

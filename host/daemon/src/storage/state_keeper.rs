@@ -6,6 +6,11 @@
 //! with the next attempt, and a group whose requests cannot be carried is not written again until
 //! the next start, which then finds it as it was.
 //!
+//! A full disk is waited for. The file is whole then, as it was when the disk had room: putting it
+//! aside would lose what no peer may have, and gain nothing, for what a start finds in it is of this
+//! device's past and gives way to whatever is newer at its peers. What can be read no longer is put
+//! aside, whatever brought that about.
+//!
 //! Nothing here stops the device: without its file it goes on, and takes its state from its peers
 //! after a restart.
 
@@ -20,8 +25,10 @@ use ring::rand::SecureRandom as _;
 use super::changes::Changes;
 use super::state_file::{Aside, CommitError, Opener, StateFile, StateFileError, caught};
 
-/// How often a file that could not be written is tried again.
-pub(super) const RETRY_EVERY: Duration = Duration::from_secs(5);
+/// After how long a file that could not be written is tried again; twice as long after each further
+/// failure, up to the other. An attempt reads the whole file.
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
+pub(super) const RETRY_MAX: Duration = Duration::from_secs(60);
 /// What is carried for a disk that takes nothing, in bytes.
 pub(super) const CARRIED_MAX: usize = 64 << 20;
 
@@ -34,8 +41,8 @@ pub(super) struct StateKeeper {
     file: File,
     /// What the file lacks.
     carried: Changes,
-    /// Whether the log says that nothing is kept for now.
-    failing: bool,
+    /// After the last failure: for how long nothing is tried. The log says so then, once.
+    pause: Option<Duration>,
     /// Groups that are not written until the next start, and why.
     refused: BTreeMap<u64, String>,
 }
@@ -81,7 +88,7 @@ impl StateKeeper {
             opener,
             file: File::Absent,
             carried: Changes::default(),
-            failing: false,
+            pause: None,
             refused: BTreeMap::new(),
         };
         if matches!(path.try_exists(), Ok(false)) {
@@ -114,17 +121,20 @@ impl StateKeeper {
     }
 
     fn closed(&mut self, error: &StateFileError, last: Last, now: Instant) -> File {
-        if !self.failing {
-            self.failing = true;
+        if self.pause.is_none() {
             tracing::warn!(
                 %error,
                 "the plugins' state is not kept for now; the device goes on, and tries again"
             );
         }
+        let pause = self
+            .pause
+            .map_or(RETRY_AFTER, |pause| RETRY_MAX.min(pause * 2));
+        self.pause = Some(pause);
         File::Closed {
             last,
             why: error.to_string(),
-            retry: now + RETRY_EVERY,
+            retry: now + pause,
         }
     }
 
@@ -220,7 +230,7 @@ impl StateKeeper {
             match file.commit(&self.carried) {
                 Ok(()) => {
                     self.carried = Changes::default();
-                    if std::mem::take(&mut self.failing) {
+                    if self.pause.take().is_some() {
                         tracing::info!(file = %self.path.display(), "the plugins' state is kept again");
                     }
                     return;

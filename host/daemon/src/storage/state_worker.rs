@@ -8,7 +8,7 @@
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use consort_proto::GroupKey;
@@ -17,6 +17,9 @@ use super::changes::Changes;
 use super::state_keeper::{CARRIED_MAX, StateKeeper};
 use super::worker::{Done, StoreOutcome};
 
+/// The longest that a transaction may take so that what was written a second ago is on the disk: the
+/// node hands changes over after a quarter of a second, and they may wait for the one under way.
+const SLOW: Duration = Duration::from_millis(375);
 /// Requests whose outcome is open at most.
 const OPEN_MAX: usize = 4096;
 
@@ -124,6 +127,7 @@ impl Shared {
 
 /// Writes what waits, all in one transaction, again and again until the queue is closed and empty.
 fn work(mut keeper: StateKeeper, shared: &Shared, done: &Done) {
+    let mut slow_said = false;
     loop {
         let retry = keeper.retry_at();
         let taken = shared.take(retry);
@@ -135,7 +139,16 @@ fn work(mut keeper: StateKeeper, shared: &Shared, done: &Done) {
             Some(retry) if taken.closing => retry,
             _ => Instant::now(),
         };
+        let began = Instant::now();
         keeper.keep(taken.changes, now);
+        let took = began.elapsed();
+        if took > SLOW && !std::mem::replace(&mut slow_said, true) {
+            tracing::warn!(
+                took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                "the disk is slow: more than the last second of the plugins' state may be lost if \
+                 the power goes"
+            );
+        }
         for (token, group) in taken.open {
             let result = keeper.outcome(group);
             done(StoreOutcome { token, result });

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::net::UdpSocket;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Home;
+
+const RUN: [&str; 4] = ["run", "--config", "run.toml", "--exit-with-parent"];
 
 /// A daemon that ends with the test.
 pub(super) struct Daemon(pub(super) Child);
@@ -22,13 +24,39 @@ impl Daemon {
             "[network]\nlisten = [\"127.0.0.1\"]\nport = {port}\nmulticast = false\n{more}\n"
         );
         home.write("run.toml", &config);
+        let mut command = home.command(&RUN);
+        command.stderr(Stdio::null());
+        Self::answering(home, command)
+    }
+
+    /// Starts one as the arguments of another program, with its log in `daemon.log`.
+    pub(super) fn start_in(home: &Home, port: u16, program: &str, arguments: &[&str]) -> Self {
+        let config =
+            format!("[network]\nlisten = [\"127.0.0.1\"]\nport = {port}\nmulticast = false\n");
+        home.write("run.toml", &config);
+        let log = fs::File::create(home.path("daemon.log")).expect("made");
+        let plain = home.command(&RUN);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .arg(plain.get_program())
+            .args(plain.get_args())
+            .env_clear()
+            .envs(
+                plain
+                    .get_envs()
+                    .filter_map(|(key, value)| Some((key, value?))),
+            )
+            .env("PATH", path)
+            .current_dir(home.path(""))
+            .stderr(log);
+        Self::answering(home, command)
+    }
+
+    fn answering(home: &Home, mut command: Command) -> Self {
         fs::create_dir_all(home.path("plugins")).expect("made");
-        let mut command = home.command(&["run", "--config", "run.toml", "--exit-with-parent"]);
-        let child = command
-            .stdin(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("runs");
+        let child = command.stdin(Stdio::piped()).spawn().expect("runs");
         let mut daemon = Self(child);
         let deadline = Instant::now() + Duration::from_secs(20);
         while home.run(&["status"]).status.code() != Some(0) {

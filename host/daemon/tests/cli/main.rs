@@ -3,6 +3,7 @@
 
 mod access;
 mod daemon;
+mod follow;
 mod plugins;
 
 use std::fs;

@@ -11,7 +11,7 @@ use super::daemon::{Daemon, free_port};
 use super::{Home, assert_ends, assert_matches, stderr, stdout};
 
 /// Puts a fixture into the home's plugins folder.
-fn install(home: &Home, id: &str, name: &str, manifest: &str) -> PathBuf {
+pub(super) fn install(home: &Home, id: &str, name: &str, manifest: &str) -> PathBuf {
     let folder = home.path("plugins").join(id);
     fs::create_dir_all(&folder).expect("made");
     fs::write(folder.join("plugin.toml"), manifest).expect("written");
@@ -24,7 +24,7 @@ fn inspect(home: &Home, id: &str) -> Value {
 }
 
 #[track_caller]
-fn wait_state(home: &Home, id: &str, state: &str) -> Value {
+pub(super) fn wait_state(home: &Home, id: &str, state: &str) -> Value {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let list = home.json("plugin-list", &["plugin", "list", "--json"]);

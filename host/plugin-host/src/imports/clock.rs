@@ -4,10 +4,12 @@ use crate::guest::Guest;
 
 impl clock::Host for Guest {
     fn now(&mut self) -> wasmtime::Result<u64> {
+        self.host_call()?;
         Ok(self.clock.read())
     }
 
     fn quality(&mut self) -> wasmtime::Result<clock::Synchronisation> {
+        self.host_call()?;
         let reading = self.clock.reading();
         Ok(clock::Synchronisation {
             synchronised: reading.synchronised,
@@ -16,10 +18,12 @@ impl clock::Host for Guest {
     }
 
     fn wake_at(&mut self, at: u64, token: u64) -> wasmtime::Result<()> {
+        self.host_call()?;
         Ok(self.timers.wake_at(at, token).map_err(HostFault::from)?)
     }
 
     fn wake_every(&mut self, period: u64, token: u64) -> wasmtime::Result<()> {
+        self.host_call()?;
         let now = self.clock.group_time();
         Ok(self
             .timers
@@ -28,6 +32,7 @@ impl clock::Host for Guest {
     }
 
     fn cancel(&mut self, token: u64) -> wasmtime::Result<()> {
+        self.host_call()?;
         self.timers.cancel(token);
         Ok(())
     }

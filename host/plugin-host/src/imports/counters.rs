@@ -8,10 +8,12 @@ use crate::guest::Guest;
 
 impl counters::Host for Guest {
     fn get(&mut self, name: String) -> wasmtime::Result<i64> {
+        self.host_call()?;
         Ok(self.view.state().counter(&name))
     }
 
     fn add(&mut self, name: String, delta: i64) -> wasmtime::Result<Result<i64, WriteError>> {
+        self.host_call()?;
         let name = Arc::from(name);
         let write = StateWrite::Add {
             name: Arc::clone(&name),

@@ -6,22 +6,27 @@ use crate::guest::Guest;
 
 impl leader_state::Host for Guest {
     fn get(&mut self, key: String) -> wasmtime::Result<Option<Vec<u8>>> {
+        self.host_call()?;
         Ok(self.state_value(Origin::Leader, &key))
     }
 
     fn keys(&mut self, prefix: String) -> wasmtime::Result<Vec<String>> {
+        self.host_call()?;
         Ok(self.state_keys(Origin::Leader, &prefix))
     }
 
     fn entries(&mut self, prefix: String) -> wasmtime::Result<Vec<(String, Vec<u8>)>> {
+        self.host_call()?;
         Ok(self.state_entries(Origin::Leader, &prefix))
     }
 
     fn put(&mut self, key: String, value: Vec<u8>, ttl: Option<u64>) -> wasmtime::Result<Written> {
+        self.host_call()?;
         Ok(self.state_put(Scope::Leader, key, value, ttl))
     }
 
     fn delete(&mut self, key: String) -> wasmtime::Result<Written> {
+        self.host_call()?;
         Ok(self.state_delete(Scope::Leader, key))
     }
 }

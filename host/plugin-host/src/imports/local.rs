@@ -6,6 +6,7 @@ impl local::Host for Guest {
     /// The contract's function has no result: what is not published is counted, and the first time
     /// the plugin's log says why.
     fn publish(&mut self, topic: String, payload: Vec<u8>, retain: bool) -> wasmtime::Result<()> {
+        self.host_call()?;
         let now = self.clock.group_time();
         let refused = match bounds::check(&topic, &payload) {
             _ if !self.local.held => Some(

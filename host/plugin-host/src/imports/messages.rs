@@ -6,6 +6,7 @@ use crate::guest::Guest;
 
 impl messages::Host for Guest {
     fn broadcast(&mut self, payload: Vec<u8>) -> wasmtime::Result<Result<(), SendError>> {
+        self.host_call()?;
         if !self.view.is_leader() {
             return Ok(Err(SendError::NotLeader));
         }
@@ -16,6 +17,7 @@ impl messages::Host for Guest {
     }
 
     fn send_to_leader(&mut self, payload: Vec<u8>) -> wasmtime::Result<Result<(), SendError>> {
+        self.host_call()?;
         if self.view.leadership().is_none() {
             return Ok(Err(SendError::NoLeader));
         }
@@ -23,6 +25,7 @@ impl messages::Host for Guest {
     }
 
     fn send(&mut self, to: String, payload: Vec<u8>) -> wasmtime::Result<Result<(), SendError>> {
+        self.host_call()?;
         let Some(to) = to
             .parse::<DeviceId>()
             .ok()
@@ -34,6 +37,7 @@ impl messages::Host for Guest {
     }
 
     fn send_to_all(&mut self, payload: Vec<u8>) -> wasmtime::Result<Result<(), SendError>> {
+        self.host_call()?;
         Ok(self.send_checked(payload, PluginCommand::SendToAll))
     }
 }

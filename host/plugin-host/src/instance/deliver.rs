@@ -47,6 +47,7 @@ fn callback_of(event: &PluginEvent) -> Option<&'static str> {
         PluginEvent::State(_) => Some("on-state-changed"),
         PluginEvent::WritesSuperseded(_) => Some("on-writes-superseded"),
         PluginEvent::PeerUpdated(_)
+        | PluginEvent::Joined(_)
         | PluginEvent::TermChanged { .. }
         | PluginEvent::BroadcastsHeld(_) => None,
     }

@@ -27,6 +27,7 @@ use crate::capabilities::FolderGrant;
 use crate::clock::GuestClock;
 use crate::code::{Code, Exports};
 use crate::compile::innermost;
+use crate::cores::Cores;
 use crate::fault::{Fault, HostFault};
 use crate::guest::Guest;
 use crate::limits;
@@ -109,6 +110,16 @@ pub enum StartError {
     Fault(Fault),
 }
 
+impl StartError {
+    /// Where the core of a trap is, or why it was not kept.
+    pub(crate) fn core(&self) -> Option<&str> {
+        match self {
+            Self::Fault(fault) => fault.core.as_deref(),
+            Self::Contract(_) | Self::Refused { .. } => None,
+        }
+    }
+}
+
 impl From<Fault> for StartError {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
@@ -131,7 +142,14 @@ pub struct Instance {
     store: Store<Guest>,
     exports: Exports,
     limits: Limits,
+    watched: Watched,
+}
+
+/// What decides and explains the end of a callback.
+struct Watched {
+    plugin: PluginId,
     metering: Metering,
+    cores: Option<Cores>,
 }
 
 impl std::fmt::Debug for Instance {
@@ -153,25 +171,31 @@ impl Instance {
         reading: ClockReading,
     ) -> Result<Self, StartError> {
         let limits = settings.limits.clone();
+        let watched = Watched {
+            plugin: settings.plugin.clone(),
+            metering: code.metering().clone(),
+            cores: code.cores().cloned(),
+        };
         let mut store = Store::new(code.engine(), guest(settings));
         limits::install(&mut store);
-        let (metering, budget) = (code.metering().clone(), limits.setup_cpu);
+        let budget = limits.setup_cpu;
         store.data_mut().start_call(reading);
-        metering.arm(&mut store, budget);
+        watched.metering.arm(&mut store, budget);
         let instantiated = code.instantiate(&mut store);
-        metering.settle(&store, budget);
-        let exports = match instantiated {
-            Ok(exports) => exports,
-            Err(error) => {
+        let over = watched.metering.settle(&store, budget);
+        let exports = match (instantiated, over) {
+            (Ok(exports), None) => exports,
+            (Ok(_), Some(over)) => return Err(Fault::by_host("start", over).into()),
+            (Err(error), _) => {
                 store.data_mut().end_call();
-                return Err(instantiation_error(&error, &store, &metering, budget));
+                return Err(watched.instantiation_error(&error, &mut store, budget));
             }
         };
         Ok(Self {
             store,
             exports,
             limits,
-            metering,
+            watched,
         })
     }
 
@@ -383,17 +407,18 @@ impl Instance {
         let Self {
             store,
             exports,
-            metering,
+            watched,
             ..
         } = self;
         store.data_mut().start_call(reading);
-        metering.arm(store, budget);
+        watched.metering.arm(store, budget);
         let result = run(exports, store);
-        metering.settle(store, budget);
+        let over = watched.metering.settle(store, budget);
         let outcome = store.data_mut().end_call();
-        match result {
-            Ok(value) => Ok((value, outcome)),
-            Err(error) => Err(fault(name, &error, store, metering, budget)),
+        match (result, over) {
+            (Ok(value), None) => Ok((value, outcome)),
+            (Ok(_), Some(over)) => Err(Fault::by_host(name, over)),
+            (Err(error), _) => Err(watched.fault(name, &error, store, budget)),
         }
     }
 }
@@ -423,36 +448,43 @@ fn guest(settings: InstanceSettings) -> Guest {
     Guest::new(config, view, clock, &limits, local, log, wasi)
 }
 
-/// A trap in the start function is a fault like any other; everything else is the file's.
-fn instantiation_error(
-    error: &wasmtime::Error,
-    store: &Store<Guest>,
-    metering: &Metering,
-    budget: Duration,
-) -> StartError {
-    let ran = error.downcast_ref::<Trap>().is_some()
-        || error.downcast_ref::<HostFault>().is_some()
-        || error.downcast_ref::<wasmtime_wasi::I32Exit>().is_some();
-    if ran {
-        return fault("start", error, store, metering, budget).into();
+impl Watched {
+    /// A trap in the start function is a fault like any other; everything else is the file's.
+    fn instantiation_error(
+        &self,
+        error: &wasmtime::Error,
+        store: &mut Store<Guest>,
+        budget: Duration,
+    ) -> StartError {
+        let ran = error.downcast_ref::<Trap>().is_some()
+            || error.downcast_ref::<HostFault>().is_some()
+            || error.downcast_ref::<wasmtime_wasi::I32Exit>().is_some();
+        if ran {
+            return self.fault("start", error, store, budget).into();
+        }
+        StartError::Contract(innermost(error))
     }
-    StartError::Contract(innermost(error))
-}
 
-/// Why a call that had `budget` ended.
-fn fault(
-    callback: &'static str,
-    error: &wasmtime::Error,
-    store: &Store<Guest>,
-    metering: &Metering,
-    budget: Duration,
-) -> Fault {
-    let fault = Fault::new(callback, error, store.data().memory.refused_beyond());
-    match metering.over_budget(error, budget) {
-        Some(over) => Fault {
-            cause: over.to_string(),
-            ..fault
-        },
-        None => fault,
+    /// Why a call that had `budget` ended.
+    fn fault(
+        &self,
+        callback: &'static str,
+        error: &wasmtime::Error,
+        store: &mut Store<Guest>,
+        budget: Duration,
+    ) -> Fault {
+        let cores = self.cores.as_ref();
+        let core = cores.and_then(|cores| cores.keep(error, &self.plugin, store));
+        let fault = Fault {
+            core,
+            ..Fault::new(callback, error, store.data().memory.refused_beyond())
+        };
+        match self.metering.over_budget(error, budget) {
+            Some(over) => Fault {
+                cause: over.to_string(),
+                ..fault
+            },
+            None => fault,
+        }
     }
 }

@@ -3,13 +3,16 @@
 //! Invariants: only this thread touches the instance; `view` is what the plugin ought to know, so
 //! it is kept up to date whether an instance runs or not, and a new instance is brought up to it
 //! by a replay; `view` holds the writes that were sent, and none of a callback that failed, so the
-//! group's state as its plugin sees it outlives any instance; what the daemon is told of one plugin comes from this thread alone, so it comes in
-//! order.
+//! group's state as its plugin sees it outlives any instance; what the daemon is told of one plugin
+//! comes from this thread alone, so it comes in order; a plugin of an incompatible version is of
+//! another group, and begins with nothing of the former one: its view is new, and what the node
+//! says is passed over until it says that the plugin joined its own group.
 
 mod life;
 mod local;
 mod reload;
 mod start;
+mod superseded;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,12 +20,13 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use consort_proto::{
-    Peer, PluginCommand, PluginEvent, PluginId, SendQuota, StateConfig, StateView,
+    GroupKey, Peer, PluginCommand, PluginEvent, PluginId, SendQuota, StateConfig, StateView,
 };
 use sha2::{Digest, Sha256};
 use tracing::{debug, info, warn};
 
 use self::life::{Announced, Life};
+use self::superseded::Superseded;
 use crate::backoff::Backoff;
 use crate::engine::Runtime;
 use crate::folder::ContentHash;
@@ -107,6 +111,11 @@ impl Candidate {
     fn state_config(&self) -> StateConfig {
         self.settings.state
     }
+
+    /// The group that it takes part in.
+    fn group(&self) -> GroupKey {
+        self.settings.spec.group()
+    }
 }
 
 /// One plugin's supervisor; [`Supervisor::run`] is the thread's body.
@@ -116,6 +125,9 @@ pub(crate) struct Supervisor {
     mailbox: Arc<PluginMailbox>,
     board: Board,
     view: View,
+    /// What the node says is of another group than the plugin's.
+    elsewhere: bool,
+    superseded: Superseded,
     life: Life,
     announced: Announced,
     /// As the daemon was told.
@@ -142,6 +154,8 @@ impl Supervisor {
             .chain_update(id.as_str());
         Self {
             view: View::new(surroundings.this_device.clone()),
+            elsewhere: false,
+            superseded: Superseded::default(),
             life: Life::Discovered,
             announced: Announced::Down,
             quota: None,
@@ -246,6 +260,13 @@ impl Supervisor {
     }
 
     fn handle_event(&mut self, event: &PluginEvent) {
+        if let (PluginEvent::Joined(group), Some(candidate)) = (event, &self.candidate) {
+            self.elsewhere = *group != candidate.group();
+        }
+        if self.elsewhere {
+            self.mailbox.count_dropped(is_message(event).into());
+            return;
+        }
         if self.view.apply(event) == Effect::Contradiction {
             debug!(plugin = %self.id, ?event, "event does not fit the plugin's view; ignored");
         }
@@ -257,9 +278,16 @@ impl Supervisor {
             );
         }
         if matches!(self.life, Life::Running(_)) {
-            self.deliver(event);
-        } else if is_message(event) {
-            self.mailbox.count_dropped(1);
+            return self.deliver(event);
+        }
+        match event {
+            PluginEvent::WritesSuperseded(keys) => {
+                let left_out = self.superseded.note(keys);
+                if left_out > 0 {
+                    warn!(plugin = %self.id, left_out, "the plugin will not be told of all of them");
+                }
+            }
+            event => self.mailbox.count_dropped(is_message(event).into()),
         }
     }
 
@@ -320,6 +348,7 @@ impl Supervisor {
             Ok(outcome) => self.send(outcome),
             Err(fault) => {
                 warn!(plugin = %self.id, file = %self.file(), cause = %fault, "plugin faulted while it was unloaded");
+                self.say_core(fault.core.as_deref());
             }
         }
     }

@@ -3,7 +3,8 @@
 //! Order: new setup → (events wait) → old save → new restore → commit → old demotion, old shutdown
 //! → new peers, new role → the events that waited. Until the commit the new one's commands are
 //! kept back and any failure leaves the old one as it was. The group notices nothing, unless the
-//! version changed.
+//! version changed. An incompatible version takes over what the old one saved, but leaves its group:
+//! it knows neither the group's state nor peers and role until it has joined its own.
 
 use tracing::{info, warn};
 
@@ -40,6 +41,7 @@ impl Supervisor {
                     "reload failed; generation {} stays running", self.generation
                 );
                 self.note_fault(error.to_string());
+                self.say_core(error.core());
                 self.enter(Life::Running(old));
             }
         }
@@ -88,6 +90,7 @@ impl Supervisor {
                         plugin = %self.id, file = %self.file(), hash = %self.hash(), cause = %fault,
                         "the old generation faulted while saving; the new one starts without its state"
                     );
+                    self.say_core(fault.core.as_deref());
                     predecessor_lost = true;
                 }
             }

@@ -7,10 +7,12 @@ use consort_proto::{PluginCommand, PluginId, StateView};
 use tracing::{debug, warn};
 
 use super::life::{Announced, Life, Running};
+use super::superseded::Superseded;
 use super::{Candidate, Supervisor, lay_over};
 use crate::log_ring::LogRing;
 use crate::plugin_log::{Level, LogSink};
 use crate::status::HostEvent;
+use crate::view::View;
 use crate::{Fault, Instance, InstanceSettings, Outcome, StartError};
 
 /// Lines of a backtrace that are kept where the plugin's own lines are.
@@ -39,6 +41,7 @@ impl Supervisor {
                 "new content of the plugin's file refused; the old one stays {}", life.name()
             );
             self.note_fault(error.to_string());
+            self.say_core(error.core());
             return self.enter(life);
         }
         match error {
@@ -94,14 +97,29 @@ impl Supervisor {
         candidate: &Candidate,
         kept_back: &[PluginCommand],
     ) -> StateView {
-        let mut state = self.view.state().clone();
+        let mut state = if self.moves(candidate) {
+            StateView::new(self.view.this_device().device, candidate.state_config())
+        } else {
+            self.view.state().clone()
+        };
         state.set_config(candidate.state_config());
         lay_over(&mut state, kept_back, self.reading());
         state
     }
 
+    /// Whether `candidate` is of another group than the content that counts.
+    fn moves(&self, candidate: &Candidate) -> bool {
+        let current = self.candidate.as_ref();
+        current.is_some_and(|current| current.group() != candidate.group())
+    }
+
     /// Makes `candidate` the content that counts.
     pub(super) fn adopt(&mut self, candidate: Candidate) {
+        if self.moves(&candidate) {
+            self.view = View::new(self.view.this_device().clone());
+            self.superseded = Superseded::default();
+            self.elsewhere = true;
+        }
         self.generation += 1;
         self.mailbox
             .set_messages_max(candidate.settings.limits.mailbox);
@@ -133,12 +151,25 @@ impl Supervisor {
         for event in self.view.replay() {
             self.deliver(&event);
         }
+        if matches!(self.life, Life::Running(_))
+            && let Some(event) = self.superseded.take()
+        {
+            self.deliver(&event);
+        }
     }
 
     /// Keeps why something failed for whoever asks.
     pub(super) fn note_fault(&self, cause: String) {
         self.board.say(&cause);
         self.board.lock().last_fault = Some(cause);
+    }
+
+    /// Tells where the core of a fault is, or why it was not kept.
+    pub(super) fn say_core(&self, core: Option<&str>) {
+        if let Some(core) = core {
+            warn!(plugin = %self.id, "{core}");
+            self.board.say(core);
+        }
     }
 
     /// The instance is lost.
@@ -160,6 +191,7 @@ impl Supervisor {
         {
             self.board.say(frame.trim_end());
         }
+        self.say_core(fault.core.as_deref());
         if matches!(self.announced, Announced::Up(_)) {
             self.announced = Announced::Faulted;
             (self.surroundings.out)(HostEvent::Faulted(self.id.clone()));
@@ -183,11 +215,13 @@ pub(super) fn as_fault(error: StartError) -> Fault {
             callback: "start",
             cause,
             backtrace: None,
+            core: None,
         },
         StartError::Refused { callback, text } => Fault {
             callback,
             cause: format!("it failed: {text}"),
             backtrace: None,
+            core: None,
         },
     }
 }

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses a part of this one")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+pub(crate) mod told;
 pub(crate) mod tour;
 
 use std::collections::BTreeMap;
@@ -212,6 +213,8 @@ pub(crate) struct World {
     pub(crate) clock: Arc<TestClock>,
     events: Arc<Mutex<Vec<(Instant, HostEvent)>>>,
     overlays: BTreeMap<PluginId, Overlay>,
+    /// Where cores are to be kept, if anywhere.
+    pub(crate) cores_dir: Option<PathBuf>,
     host: Option<PluginHost>,
 }
 
@@ -227,6 +230,7 @@ impl World {
             clock: Arc::new(clock),
             events: Arc::default(),
             overlays: BTreeMap::new(),
+            cores_dir: None,
             host: None,
         }
     }
@@ -267,6 +271,7 @@ impl World {
             plugins_dir: self.plugins_dir(),
             cache_dir: cache_dir(),
             compiler: Compiler::InProcess,
+            cores_dir: self.cores_dir.clone(),
             this_device: this_device(),
             overlays: self.overlays.clone(),
             seed: [7; 32],

@@ -136,6 +136,7 @@ impl Node {
             tracing::warn!(plugin = %id, "this device's plugins do not fit its record: this one takes no part in its group");
             return;
         }
+        self.tell(&id, PluginEvent::Joined(group));
         self.state_up(&id, group);
         let this = self.this_peer();
         self.tell(&id, PluginEvent::PeerAdded(this));

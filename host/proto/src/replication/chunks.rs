@@ -74,6 +74,14 @@ impl Assemblies {
     }
 }
 
+impl Replica {
+    /// Whether some of an entry's chunks are there and others are not.
+    pub(crate) fn awaits(&self, stream: StreamId, n: u64) -> bool {
+        let mut waiting = self.assemblies.0.iter();
+        waiting.any(|one| (one.stream, one.n) == (stream, n))
+    }
+}
+
 fn is_sound(chunk: &StateChunk) -> bool {
     let (total, offset) = (chunk.total as usize, chunk.offset as usize);
     let fits = total <= TOTAL_MAX && offset < total && offset.is_multiple_of(CHUNK);
@@ -117,8 +125,8 @@ impl Replica {
             // All that a chunk says is that its entry is there.
             from: n - 1,
             to: n,
-            tenure: None,
-            relied: 0,
+            tenure: chunk.tenure,
+            relied: chunk.relied,
             entries: vec![entry],
         };
         self.merge(now, sender, &delta)

@@ -92,14 +92,14 @@ impl Replica {
     }
 
     pub(super) fn empty(&self, stream: StreamId, from: u64, direct: bool) -> StateDelta {
-        let (tenure, relied) = match stream {
+        let tenure = self.table_tenure();
+        let relied = match stream {
             StreamId::Leader(_) => {
-                let tenure = self.table_tenure();
                 let held = tenure.and_then(|tenure| self.streams.get(StreamId::Leader(tenure)));
-                (tenure, held.map_or(0, |held| held.top))
+                held.map_or(0, |held| held.top)
             }
-            StreamId::Device { .. } => (None, 0),
-            StreamId::Shared { .. } => (None, self.hlc),
+            StreamId::Device { writer, .. } => self.presence.until(writer),
+            StreamId::Shared { .. } => self.hlc,
         };
         let device = match stream {
             StreamId::Device { writer, .. } => self.devices.get(&writer).copied(),
@@ -273,7 +273,12 @@ impl Replica {
 
     fn pack_chunks(&self, packer: &mut Packer, stream: StreamId, entry: &WireEntry) {
         let encoded = Bytes::from(rmp_serde::to_vec(entry).unwrap_or_default());
-        let device = self.empty(stream, 0, false).device;
+        let StateDelta {
+            device,
+            tenure,
+            relied,
+            ..
+        } = self.empty(stream, 0, false);
         let total = u32::try_from(encoded.len()).unwrap_or(u32::MAX);
         for offset in (0..encoded.len()).step_by(CHUNK) {
             let end = encoded.len().min(offset + CHUNK);
@@ -284,6 +289,8 @@ impl Replica {
                 direct: packer.direct,
                 from: entry.n - 1,
                 n: entry.n,
+                tenure,
+                relied,
                 total,
                 offset: u32::try_from(offset).unwrap_or(u32::MAX),
                 bytes: encoded.slice(offset..end),

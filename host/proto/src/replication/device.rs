@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::Replica;
 use super::entries::{Content, Slot};
+use super::persist::Record;
 use crate::id::NodeId;
 use crate::wire::state::{Held, Purpose, Stamp, StateDelta, StateVector, StreamId};
 
@@ -99,30 +100,20 @@ impl Replica {
 
     /// Drops what is held of devices that are no members, to make room.
     pub(crate) fn drop_absent(&mut self) {
-        let absent: Vec<NodeId> = self.presence.absent.keys().copied().collect();
-        for node in absent {
+        for node in self.presence.absent() {
             self.presence.forget(node);
-            for stream in self.streams.of_device(node) {
-                self.drop_stream(stream);
-            }
+            self.drop_device(node);
             self.devices.remove(&node);
         }
     }
 
-    fn drop_stream(&mut self, stream: StreamId) {
+    pub(super) fn drop_stream(&mut self, stream: StreamId) {
         let index = self.streams.get(stream).map(|held| held.index().clone());
         for slot in index.unwrap_or_default().into_values() {
             self.drop_single(&slot);
         }
         self.streams.remove(stream);
-    }
-
-    /// A device whose entries were dropped because it was away for long has a word of its own again.
-    pub(crate) fn welcome(&mut self, now: u64, node: NodeId) {
-        if self.presence.dropped.contains(&node) {
-            self.set_present(now, node, true);
-            self.set_present(now, node, false);
-        }
+        self.soil(Record::Stream(stream));
     }
 
     /// Another device holds this of this device's own streams, be it of later boots

@@ -1,12 +1,9 @@
 //! What is due at a time: the ends of values, tombstones and quarantine, and of absent devices.
 
+use super::Replica;
 use super::entries::{Content, Entry, Slot};
-use super::persist::Record;
 use super::shared::AHEAD_MAX;
-use super::{Presence, Replica};
-use crate::id::NodeId;
 use crate::mutant::{self, Mutant};
-use crate::time::micros;
 use crate::wire::state::StreamId;
 
 impl Replica {
@@ -19,12 +16,7 @@ impl Replica {
             self.timers.pop_first();
             self.come_due(now, stream, n);
         }
-        while let Some((at, node)) = self.presence.due.first().copied() {
-            if at > now {
-                break;
-            }
-            self.presence.due.pop_first();
-            self.presence.absent.remove(&node);
+        while let Some(node) = self.presence.take_due(now) {
             self.drop_device(node);
         }
         self.assemblies.expire(now);
@@ -33,7 +25,7 @@ impl Replica {
     /// When [`Replica::handle_timeout`] is to be called next.
     pub(crate) fn next_timeout(&self) -> Option<u64> {
         let entry = self.timers.first().map(|(at, ..)| *at);
-        let device = self.presence.due.first().map(|(at, _)| *at);
+        let device = self.presence.next_timeout();
         let piece = self.assemblies.next_timeout();
         entry.into_iter().chain(device).chain(piece).min()
     }
@@ -146,68 +138,6 @@ impl Replica {
             // A leader also writes again what earlier ones wrote, which is not its own word.
             let own = matches!(entry.slot, Slot::Device(..));
             self.author(now, entry.slot, content, now, expires_at, own);
-        }
-    }
-
-    /// A device is a member, or is one no longer.
-    pub(crate) fn set_present(&mut self, now: u64, node: NodeId, present: bool) {
-        self.presence.forget(node);
-        if !present {
-            self.presence.present.remove(&node);
-            if !self.streams.of_device(node).is_empty() {
-                self.await_return(now, node);
-            }
-            return;
-        }
-        self.presence.present.insert(node);
-        if self.presence.dropped.remove(&node) {
-            for stream in self.streams.of_device(node) {
-                self.streams.remove(stream);
-                self.soil(Record::Stream(stream));
-            }
-        }
-    }
-
-    /// From here on a device's entries are kept for a while.
-    fn await_return(&mut self, now: u64, node: NodeId) {
-        let at = now.saturating_add(micros(self.setup.config.keep_absent));
-        self.presence.absent.insert(node, at);
-        self.presence.due.insert((at, node));
-    }
-
-    /// There are entries of a device that may be no member.
-    pub(super) fn meet(&mut self, now: u64, node: NodeId) {
-        let known =
-            self.presence.present.contains(&node) || self.presence.absent.contains_key(&node);
-        if node != self.node && !known && !self.presence.dropped.contains(&node) {
-            self.await_return(now, node);
-        }
-    }
-
-    /// Drops what a device wrote into its own state. Up to where its streams went stays known, so
-    /// that others do not send them again.
-    fn drop_device(&mut self, node: NodeId) {
-        if node == self.node {
-            return;
-        }
-        let streams = self.streams.of_device(node);
-        if streams.is_empty() {
-            return;
-        }
-        self.presence.dropped.insert(node);
-        for stream in streams {
-            let index = self.streams.get(stream).map(|held| held.index().clone());
-            for slot in index.unwrap_or_default().into_values() {
-                self.drop_single(&slot);
-            }
-        }
-    }
-}
-
-impl Presence {
-    pub(super) fn forget(&mut self, node: NodeId) {
-        if let Some(at) = self.absent.remove(&node) {
-            self.due.remove(&(at, node));
         }
     }
 }

@@ -114,6 +114,12 @@ impl Replica {
         }
     }
 
+    /// Whether a tenure's entries hold up to their cut only.
+    pub(super) fn is_replaced(&self, tenure: Tenure) -> bool {
+        let table = self.table_tenure();
+        Some(tenure) < table && self.followed <= table
+    }
+
     /// The largest tenure that this replica knows of.
     pub(super) fn newest(&self) -> Option<Tenure> {
         self.table_tenure().max(self.followed)

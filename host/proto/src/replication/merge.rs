@@ -12,7 +12,7 @@ use super::persist::Record;
 use super::shared::{AHEAD_MAX, check_floor, physical};
 use super::streams::STREAMS_MAX;
 use super::{MergeError, Replica};
-use crate::id::NodeId;
+use crate::id::{DeviceId, NodeId};
 use crate::mutant::{self, Mutant};
 use crate::state::{STATE_KEY_MAX, STATE_VALUE_MAX};
 use crate::wire::state::{Class, ENTRIES_MAX, StateDelta, StreamId, Table, WireEntry};
@@ -46,27 +46,44 @@ impl Replica {
             StreamId::Leader(tenure) => self.limit(tenure),
             StreamId::Device { .. } | StreamId::Shared { .. } => u64::MAX,
         };
-        if limit == 0 || (delta.to == delta.from && checked.entries.is_empty()) {
+        let cut = matches!(delta.stream, StreamId::Leader(tenure) if self.is_replaced(tenure));
+        if cut && checked.entries.iter().any(|entry| entry.n > limit) {
+            self.left_out += 1;
+        }
+        if !self.is_abreast(delta)
+            || limit == 0
+            || (delta.to == delta.from && checked.entries.is_empty())
+        {
             return Ok(new);
         }
         self.make_room(delta.stream)?;
         if let StreamId::Device { writer, .. } = delta.stream {
-            if let Some(device) = delta.device.filter(|_| !self.knows(writer)) {
-                self.devices.insert(writer, device);
-                self.soil(Record::Device(writer));
+            if !self.meet(now, writer, delta.relied) {
+                return Ok(new);
             }
-            self.meet(now, writer);
+            if let Some(device) = delta.device.filter(|_| !self.knows(writer)) {
+                self.enter(device);
+            }
         }
-        let wanted = !self.presence.dropped.contains(&delta.stream.writer())
-            || !matches!(delta.stream, StreamId::Device { .. });
         let listed: Vec<u64> = delta.entries.iter().map(|entry| entry.n).collect();
         for entry in checked.entries {
-            if wanted && entry.n <= limit && !self.has(&entry) {
+            if entry.n <= limit && !self.has(&entry) {
                 new |= self.admit(now, entry, false);
             }
         }
         new |= self.believe(now, delta, limit, &listed);
         Ok(new)
+    }
+
+    /// Whether the sender has dropped what this replica would not take from it. Marks that were
+    /// forgotten, when something was cut off or all was dropped, no longer keep out what was deleted
+    /// so long ago that nobody remembers it; who has yet to meet the same table may hold that.
+    fn is_abreast(&self, delta: &StateDelta) -> bool {
+        let required = match delta.stream {
+            StreamId::Leader(_) => self.table_tenure(),
+            StreamId::Device { .. } | StreamId::Shared { .. } => self.reset_under,
+        };
+        delta.direct || delta.tenure >= required
     }
 
     /// Whether an entry is held, or known to be superseded.
@@ -99,6 +116,24 @@ impl Replica {
         self.streams.change(delta.stream).complete(delta.from, to);
         self.soil(Record::Stream(delta.stream));
         before != self.mark(delta.stream)
+    }
+
+    /// Learns who the writer of device state is. Those of whom nothing is held make room.
+    fn enter(&mut self, device: DeviceId) {
+        if self.devices.len() > STREAMS_MAX {
+            let (streams, changed) = (&self.streams, &self.changed);
+            let told = |node| {
+                changed
+                    .keys()
+                    .any(|slot| matches!(slot, Slot::Device(n, _) if *n == node))
+            };
+            let me = self.node;
+            self.devices.retain(|node, _| {
+                *node == me || !streams.of_device(*node).is_empty() || told(*node)
+            });
+        }
+        self.devices.insert(device.node(), device);
+        self.soil(Record::Device(device.node()));
     }
 
     /// Makes room for one more stream.
@@ -257,7 +292,7 @@ impl Replica {
                     StreamId::Shared { .. } => true,
                 };
                 if let StreamId::Device { writer, .. } = stream {
-                    self.meet(now, writer);
+                    self.meet_kept(now, writer, 0);
                 }
                 known && self.admit(now, entry, false)
             }

@@ -15,6 +15,7 @@
 //!   streams, islands, quarantined entries and chunks are bounded by number.
 //! - Nothing here depends on anything but the calls and their order.
 
+mod absence;
 mod chunks;
 mod counters;
 mod delta;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use self::absence::Presence;
 use self::chunks::Assemblies;
 pub(crate) use self::device::subject;
 use self::entries::{Slot, Store};
@@ -110,17 +112,6 @@ pub(crate) enum MergeError {
     Malformed,
 }
 
-/// Which devices are members.
-#[derive(Clone, Debug, Default)]
-struct Presence {
-    present: BTreeSet<NodeId>,
-    /// Until when the entries of devices are kept that are not.
-    absent: BTreeMap<NodeId, u64>,
-    due: BTreeSet<(u64, NodeId)>,
-    /// Whose entries were dropped, and are not taken in until they are back.
-    dropped: BTreeSet<NodeId>,
-}
-
 /// One group's state on this device. All times are group time in microseconds.
 #[derive(Clone, Debug)]
 pub(crate) struct Replica {
@@ -131,6 +122,8 @@ pub(crate) struct Replica {
     table: Option<Table>,
     followed: Option<Tenure>,
     leading: Option<Tenure>,
+    /// Under whose table this replica last started over.
+    reset_under: Option<Tenure>,
     /// The largest hybrid logical clock that counts.
     hlc: u64,
     /// Who the writers of device state are.
@@ -147,6 +140,8 @@ pub(crate) struct Replica {
     assemblies: Assemblies,
     /// Answers given to vectors.
     answers: u64,
+    /// Messages of which entries were left out, since the last time this was asked.
+    left_out: u64,
     footprint: u64,
     live_keys: usize,
     live_bytes: u64,
@@ -163,6 +158,7 @@ impl Replica {
             table: None,
             followed: None,
             leading: None,
+            reset_under: None,
             hlc: 0,
             devices: BTreeMap::from([(node, setup.me)]),
             presence: Presence::default(),
@@ -174,6 +170,7 @@ impl Replica {
             acked: BTreeMap::new(),
             assemblies: Assemblies::default(),
             answers: 0,
+            left_out: 0,
             footprint: 0,
             live_keys: 0,
             live_bytes: 0,
@@ -201,6 +198,17 @@ impl Replica {
     /// This device.
     pub(crate) const fn node(&self) -> NodeId {
         self.node
+    }
+
+    /// What this device writes under.
+    pub(crate) const fn writes_under(&self) -> Stamp {
+        self.setup.stamp
+    }
+
+    /// Of how many messages entries were left out because they lie beyond their cut, since the
+    /// last time this was asked.
+    pub(crate) fn take_left_out(&mut self) -> u64 {
+        core::mem::take(&mut self.left_out)
     }
 
     /// Keys and bytes held, tombstones left out.

@@ -56,6 +56,13 @@ impl Record {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+struct KeptDevice {
+    device: DeviceId,
+    /// Until when its entries are kept; 0 where it was a member.
+    until: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 struct KeptEntry {
     stream: StreamId,
     entry: WireEntry,
@@ -97,7 +104,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 /// What was kept, sorted by what it is.
 #[derive(Default)]
 struct Kept {
-    devices: Vec<DeviceId>,
+    devices: Vec<KeptDevice>,
     entries: Vec<KeptEntry>,
     streams: Vec<KeptStream>,
     clock: u64,
@@ -126,8 +133,9 @@ impl Replica {
     pub(crate) fn load(setup: Setup, records: &[(Bytes, Bytes)], now: u64) -> (Self, usize) {
         let kept = Kept::read(records);
         let mut replica = Self::new(setup);
-        for device in &kept.devices {
+        for KeptDevice { device, until } in &kept.devices {
             replica.devices.insert(device.node(), *device);
+            replica.meet_kept(now, device.node(), *until);
         }
         // The largest table decides which entries hold.
         let tables = kept
@@ -207,7 +215,7 @@ impl Replica {
     }
 
     /// All records are to be written, or deleted.
-    pub(super) fn soil_all(&mut self) {
+    pub(crate) fn soil_all(&mut self) {
         let mut dirty = core::mem::take(&mut self.dirty);
         dirty.extend(self.devices.keys().map(|node| Record::Device(*node)));
         for (id, held) in self.streams.iter() {
@@ -226,6 +234,15 @@ impl Replica {
         written.collect()
     }
 
+    /// All that is kept over a restart, for a replica that is opened anew within this run.
+    pub(crate) fn into_records(mut self) -> Vec<(Bytes, Bytes)> {
+        self.soil_all();
+        let records = self.take_dirty().into_iter();
+        records
+            .filter_map(|(key, value)| Some((key, value?)))
+            .collect()
+    }
+
     pub(crate) fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
@@ -235,7 +252,12 @@ impl Replica {
             return None;
         }
         match record {
-            Record::Device(node) => encode(self.devices.get(&node)?),
+            Record::Device(node) => {
+                let device = *self.devices.get(&node)?;
+                let held = node == self.node || !self.streams.of_device(node).is_empty();
+                let until = self.presence.until(node);
+                held.then(|| encode(&KeptDevice { device, until }))?
+            }
             Record::Clock => encode(&self.hlc),
             Record::Entry(stream, n) => {
                 let entry = self.wire(stream, n)?;

@@ -70,7 +70,8 @@ impl Replica {
         let streams = self
             .streams
             .iter()
-            .filter(|(id, held)| self.is_listed(*id, held));
+            // One without entries says nothing.
+            .filter(|(_, held)| !held.index().is_empty());
         for (id, held) in streams {
             if upto.is_some_and(|upto| id > upto) {
                 break;
@@ -91,17 +92,6 @@ impl Replica {
         }
         parts.push(part);
         parts
-    }
-
-    /// A stream without entries says nothing, except that those of a device that has been away for
-    /// too long are not wanted.
-    fn is_listed(&self, stream: StreamId, held: &Stream) -> bool {
-        !held.index().is_empty() || (self.is_unwanted(stream) && held.mark > 0)
-    }
-
-    fn is_unwanted(&self, stream: StreamId) -> bool {
-        let device = matches!(stream, StreamId::Device { .. });
-        device && self.presence.dropped.contains(&stream.writer())
     }
 
     /// Compares; takes over the vector's table if it counts more.
@@ -153,7 +143,7 @@ impl Replica {
         let mine = self.streams.get(theirs.stream).unwrap_or(&none);
         let extras = theirs.extras != 0 && theirs.extras != mine.extras_hash() && top > mine.mark;
         let pending = mark == mine.mark && mark > 0 && theirs.pending != mine.pending_hash();
-        mark > mine.mark || (extras && !self.is_unwanted(theirs.stream)) || pending
+        mark > mine.mark || extras || pending
     }
 
     /// What the other replica lacks, of up to about `room` bytes, the last one marked where there

@@ -27,6 +27,13 @@ pub(crate) struct Tenure {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Stamp(pub(crate) u64);
 
+impl Stamp {
+    /// For a device that begins new streams within a boot: as if it had started once more.
+    pub(crate) const fn next(self) -> Self {
+        Self(self.0.saturating_add(1 << 32))
+    }
+}
+
 /// A sequence of entries by one writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum StreamId {
@@ -230,10 +237,11 @@ pub(crate) struct StateDelta {
     pub(crate) from: u64,
     /// `from` where nothing is asserted; the entries then are any above it.
     pub(crate) to: u64,
-    /// The table by which the sender judged what is superseded, where the stream is leader state.
+    /// Of the sender's table, by which it judged what of leader state is superseded.
     pub(crate) tenure: Option<Tenure>,
     /// What it relied upon in judging: of leader state the largest number of that tenure, of
-    /// shared state the largest hybrid logical clock that counts; else 0.
+    /// shared state the largest hybrid logical clock that counts. Of device state the group time
+    /// until which the sender keeps what the device wrote, 0 for as long as that is a member.
     pub(crate) relied: u64,
     pub(crate) entries: Vec<WireEntry>,
 }
@@ -248,6 +256,9 @@ pub(crate) struct StateChunk {
     /// With the entry, all in `(from, n]` is there.
     pub(crate) from: u64,
     pub(crate) n: u64,
+    /// The same as in [`StateDelta`].
+    pub(crate) tenure: Option<Tenure>,
+    pub(crate) relied: u64,
     /// Bytes of the whole encoding.
     pub(crate) total: u32,
     pub(crate) offset: u32,

@@ -76,6 +76,7 @@ impl Brackets {
             PluginEvent::LeaderMessage { .. }
             | PluginEvent::PeerMessage { .. }
             | PluginEvent::State(_)
+            | PluginEvent::Joined(_)
             | PluginEvent::WritesSuperseded(_) => Ok(()),
         }
     }

@@ -16,6 +16,7 @@
 //! A counter is the sum of its definite additions, and of those that may have been lost any first
 //! ones of each session.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ use crate::message;
 
 /// What expires this soon may be told as expired by some and not by others, in microseconds.
 const EXPIRY_SLACK: u64 = 1_000_000;
+/// How far a shared write may lie ahead of group time and count.
+const AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
 /// More outcomes of one counter than this are not told apart.
 const OUTCOMES_MAX: usize = 20_000;
 
@@ -169,9 +172,18 @@ impl Case<'_> {
         written.fate == Fate::Superseded && told
     }
 
+    /// Whether it lies so far ahead of group time, which was set back since, that it neither shows
+    /// nor counts. A writer that is here has written it again.
+    fn is_quarantined(&self, written: &Written) -> bool {
+        let ahead = micros(AHEAD_MAX).saturating_add(self.now);
+        written.origin == Origin::Shared
+            && !self.here.contains(&written.session)
+            && written.physical.saturating_mul(1000) > ahead
+    }
+
     fn is_definite(&self, written: &Written) -> bool {
         let own = self.here.contains(&written.session);
-        if written.fate != Fate::Taken {
+        if written.fate != Fate::Taken || self.is_quarantined(written) {
             return false;
         }
         match written.origin {
@@ -196,7 +208,8 @@ impl Case<'_> {
             Origin::Shared => {
                 let same = new.session == old.session && number > older;
                 let by_time = new.physical > old.highest || new.before == Some(older);
-                same || (by_time && !self.ledger.loose && !self.aged)
+                let settled = self.ledger.is_settled(old.at.min(new.at));
+                same || (by_time && settled && !self.aged)
             }
             Origin::Counter => false,
         }

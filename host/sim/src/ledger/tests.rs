@@ -166,8 +166,11 @@ fn nothing_goes_back_at_a_replica() {
         ),
         ""
     );
-    ledger.loosen();
+    let now = place(11).now;
+    ledger.loosen(now);
     assert_eq!(shows(&mut ledger, 11, Origin::Shared, &back), "");
+    ledger.settled = Some(now - core::time::Duration::from_micros(1));
+    assert!(shows(&mut ledger, 11, Origin::Shared, &back).contains("goes back"));
 }
 
 #[test]

@@ -12,14 +12,19 @@ const UNITS: [(&str, u64); 6] = [
     ("us", 1),
 ];
 
-/// The longest duration: a hundred days.
-const MICROS_MAX: u64 = 100 * 86_400_000_000;
+/// The longest duration, and how far a clock may be off at most, in days.
+const DAYS_MAX: u64 = 100;
+const OFF_DAYS_MAX: u64 = 100 * 365;
 
 /// Reads a duration.
 ///
 /// # Errors
 /// What it should look like.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
+    parse_upto(text, DAYS_MAX)
+}
+
+fn parse_upto(text: &str, days: u64) -> Result<Duration, String> {
     let split = text.find(|c: char| c.is_ascii_alphabetic());
     let (number, unit) = text.split_at(split.unwrap_or(text.len()));
     let number = number.trim();
@@ -32,8 +37,8 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
         ));
     };
     let micros = (value * *factor as f64).round();
-    if micros > MICROS_MAX as f64 {
-        return Err(format!("{text:?} is too long: at most 100d"));
+    if micros > (days * UNITS[0].1) as f64 {
+        return Err(format!("{text:?} is too long: at most {days}d"));
     }
     Ok(Duration::from_micros(micros as u64))
 }
@@ -140,7 +145,7 @@ pub(crate) mod signed {
             Some(rest) => (-1, rest),
             None => (1, text.strip_prefix('+').unwrap_or(&text)),
         };
-        let duration = super::parse(rest).map_err(D::Error::custom)?;
+        let duration = super::parse_upto(rest, super::OFF_DAYS_MAX).map_err(D::Error::custom)?;
         let micros = i64::try_from(consort_proto::micros(duration)).map_err(D::Error::custom)?;
         Ok(sign * micros)
     }

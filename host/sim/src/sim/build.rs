@@ -302,6 +302,7 @@ impl Sim {
             clock: None,
             shown: 0,
             paced: Time::ZERO,
+            stood: (Time::ZERO, Time::ZERO),
             era: 0,
             set_backs: 0,
             rotated: None,

@@ -1,8 +1,10 @@
 //! Watches group time on every device.
 //!
-//! Within one era it does not jump, and it never runs back but where the node says so, which ends
-//! the run of its plugins. And what a device states about its error is true: the simulator knows
+//! Within one era it does not jump, is slewed and paced within bounds, and it never runs back but
+//! where the node says so, which ends the run of its plugins. And what a device states about its error is true: the simulator knows
 //! what the clock of the device shows that it goes by.
+
+use core::time::Duration;
 
 use consort_proto::{ClockView, Time};
 
@@ -10,8 +12,13 @@ use super::Sim;
 
 /// The largest difference of two clocks' pace for which a bound is promised, in parts per million.
 const APART_MAX: i64 = 999;
+/// How long the datagrams of a sample of the clock are under way at most.
+const ROUND_TRIP: Duration = Duration::from_secs(1);
 /// What two clocks of whole microseconds may seem to be apart besides.
 const ROUNDING: u64 = 3;
+/// How much faster or slower than its device's clock group time may run, and how much of that again
+/// to make an error good, in parts per billion.
+const PACE_MAX: u32 = 1_000_000;
 
 impl Sim {
     /// A node follows another line of group time from here on.
@@ -28,6 +35,14 @@ impl Sim {
             .filter(|_| device.era == era)
             .map(|old| old.group_time(local).abs_diff(view.group_time(local)));
         device.clock = Some(view);
+        if view
+            .rate_ppb
+            .unsigned_abs()
+            .max(view.slew_ppb.unsigned_abs())
+            > PACE_MAX
+        {
+            self.fail(&format!("n{node}: group time hurries: {view:?}"));
+        }
         if let Some(by) = jump.filter(|by| *by > 1) {
             self.fail(&format!("n{node}: group time jumps by {by} µs in its era"));
         }
@@ -86,8 +101,10 @@ impl Sim {
         let leads_itself = leading.node.clock_reference() == Some(other.id);
         let samples = running.clock.virtual_time(samples?);
         let throughout = leading.clock.virtual_time(leads?) <= samples;
-        // A sample older than a change of pace seems to be as old as that.
-        let steady = device.paced < samples && other.paced < samples;
+        // A sample older than a change of pace seems to be as old as that. What a sample is made of
+        // was sent a round trip before.
+        let sent = samples - ROUND_TRIP;
+        let steady = device.paced < sent && other.paced < sent;
         if era != same
             || !leads_itself
             || !throughout
@@ -122,5 +139,83 @@ impl Sim {
         let device = &self.devices[node];
         let local = device.running.as_ref()?.local(self.now);
         Some((device.clock?, local))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use crate::{Seed, Sim, spec};
+
+    /// Two devices whose clocks drift apart, and which of them follows the other's.
+    fn following() -> (Sim, usize) {
+        let mut sim = Sim::builder("following", Seed(5))
+            .devices(2)
+            .plugin(spec("app"))
+            .device(0, |config| config.drift_ppm = 200)
+            .build();
+        sim.start_all(Duration::from_millis(500));
+        sim.run_for(Duration::from_secs(10));
+        let follows = (0..2).find(|node| sim.clock_error(*node).is_some());
+        let follower = follows.expect("one goes by the other's clock");
+        (sim, follower)
+    }
+
+    /// What the checkers say of a change.
+    fn complaint(change: impl FnOnce(&mut Sim, usize)) -> String {
+        let (mut sim, node) = following();
+        sim.look_at_clocks();
+        let failed = catch_unwind(AssertUnwindSafe(|| change(&mut sim, node)));
+        let failed = failed.expect_err("it is noticed");
+        failed.downcast_ref::<String>().cloned().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_bound_that_is_too_small_is_noticed() {
+        let said = complaint(|sim, node| {
+            if let Some(view) = &mut sim.devices[node].clock {
+                view.group_at += 5_000;
+            }
+            sim.look_at_clocks();
+        });
+        assert!(said.contains("said to be within"), "{said}");
+    }
+
+    #[test]
+    fn a_jump_is_noticed() {
+        let said = complaint(|sim, node| {
+            let mut view = sim.devices[node].clock.expect("it runs");
+            view.group_at += 50;
+            sim.follow_line(node, view);
+        });
+        assert!(said.contains("group time jumps by 50"), "{said}");
+    }
+
+    #[test]
+    fn haste_is_noticed() {
+        for rate in [true, false] {
+            let said = complaint(|sim, node| {
+                let mut view = sim.devices[node].clock.expect("it runs");
+                let pace = if rate {
+                    &mut view.rate_ppb
+                } else {
+                    &mut view.slew_ppb
+                };
+                *pace = -1_000_001;
+                sim.follow_line(node, view);
+            });
+            assert!(said.contains("hurries"), "{said}");
+        }
+    }
+
+    #[test]
+    fn time_that_runs_back_is_noticed() {
+        let said = complaint(|sim, node| {
+            sim.devices[node].shown += 3_000_000;
+            sim.look_at_clocks();
+        });
+        assert!(said.contains("without a word"), "{said}");
     }
 }

@@ -17,6 +17,7 @@ impl Sim {
     /// clock goes on, as one that counts suspension does. [`Sim::resume`] ends it.
     pub fn suspend(&mut self, node: usize) {
         self.note(&format!("n{node} is suspended"));
+        self.stand_still(node);
         if let Some(running) = &mut self.devices[node].running {
             running.backlog.get_or_insert_with(Backlog::default).asleep = true;
             self.recorder

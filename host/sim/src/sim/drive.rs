@@ -16,9 +16,10 @@ use crate::device::{Input, Output};
 
 /// How often in a row a node may ask to be woken at once.
 const OVERDUE_MAX: u32 = 100;
-/// How long a write takes: to the page cache, and to the disk.
+/// How long a write takes to the page cache, at least.
 const WRITE_CACHED: Duration = Duration::from_micros(50);
-const WRITE_SYNCED: Duration = Duration::from_millis(4);
+/// The longest that a write may take to the disk for the node's promises to hold.
+pub(super) const SYNC_MAX: Duration = Duration::from_millis(375);
 /// A cookie reply: the low half of its first byte, and its length.
 const COOKIE: u8 = 5;
 const COOKIE_LEN: usize = 60;
@@ -256,7 +257,8 @@ impl Sim {
         };
         self.trace
             .detail(self.now, node, &format!("stores {what} sync={sync}"));
-        let takes = if sync { WRITE_SYNCED } else { WRITE_CACHED };
+        let synced = self.devices[node].disk.sync_takes;
+        let takes = if sync { synced } else { WRITE_CACHED };
         let jitter = self.rng.random_range(0..=consort_proto::micros(takes));
         let at = self.now + takes + Duration::from_micros(jitter);
         let at = self.devices[node].disk.begin(at);
@@ -364,6 +366,14 @@ impl Sim {
                 payload: payload.into(),
             },
         );
+    }
+
+    /// A device is to hear a datagram of another one from elsewhere. Where no link connects them it
+    /// may never have arrived, and is news from beyond what is a part by itself else.
+    pub(crate) fn relay(&mut self, from: usize, to: usize) {
+        if !self.network.connects(from, to) {
+            self.oracle.touch(self.now, to);
+        }
     }
 
     /// Every datagram sent so far, if [`crate::SimBuilder::record`] asked for it.

@@ -6,6 +6,7 @@ use consort_proto::{Access, Command, PluginSpec, StoreRecord, Time};
 use rand::RngExt;
 
 use super::Sim;
+use super::drive::SYNC_MAX;
 use crate::app::AppState;
 use crate::checker::Observation;
 use crate::device::{Backlog, Input};
@@ -142,6 +143,7 @@ impl Sim {
     /// Stops a device's process as SIGSTOP does.
     pub fn pause(&mut self, node: usize) {
         self.note(&format!("n{node} is paused"));
+        self.stand_still(node);
         if let Some(running) = &mut self.devices[node].running {
             running.backlog.get_or_insert_with(Backlog::default);
             self.recorder.state(self.now, node, Some(LaneState::Paused));
@@ -158,6 +160,7 @@ impl Sim {
             return;
         };
         let backlog = running.backlog.take().unwrap_or_default();
+        self.devices[node].stood.1 = self.now;
         self.recorder.state(self.now, node, Some(LaneState::Up));
         self.oracle.touch(self.now, node);
         let Backlog {
@@ -290,6 +293,17 @@ impl Sim {
             self.recorder
                 .begins(self.now, FaultKind::Disk, "disk full", &[node]);
         }
+    }
+
+    /// How long a device's disk takes for a write that is to be safe from a crash, from here on: at
+    /// most `most`, at least half of that.
+    ///
+    /// # Panics
+    /// It is so slow that nodes do not promise anything.
+    pub fn set_disk_speed(&mut self, node: usize, most: Duration) {
+        assert!(most <= SYNC_MAX, "{most:?} for a write");
+        self.note(&format!("n{node}'s disk takes up to {most:?} for a write"));
+        self.devices[node].disk.sync_takes = most / 2;
     }
 
     /// A device admits others from here on, also after restarts.

@@ -362,6 +362,10 @@ impl Sim {
                 let line = format!("{plugin}: {}", super::state::describe(update));
                 return self.trace.detail(self.now, node, &line);
             }
+            PluginEvent::Joined(group) => {
+                let line = format!("{plugin}: joins group {group:?}");
+                return self.trace.detail(self.now, node, &line);
+            }
             PluginEvent::PeerUpdated(peer) => {
                 let name = self.named(peer.device);
                 let line = format!("{plugin}: {name} {} {}", peer.clock_delta, peer.round_trip);

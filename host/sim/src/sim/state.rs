@@ -25,8 +25,9 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(45);
 const LARGE: usize = 900;
 /// A step of group time that state does not take for a clock's error, in microseconds.
 const STEP_LARGE: u64 = 60_000_000;
-/// How long a write may take to reach the disk.
-const KEPT_MAX: Duration = Duration::from_secs(2);
+/// How long a write may take to reach the disk: what is promised, where a disk takes at most
+/// [`SYNC_MAX`](super::drive::SYNC_MAX) for a write.
+const KEPT_MAX: Duration = Duration::from_secs(1);
 
 /// One write of a plugin; values are made by the simulator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -461,6 +462,14 @@ impl Sim {
         apps.map(App::session).collect()
     }
 
+    /// A process is about to stand still; what it has not kept by now it keeps after it goes on.
+    pub(super) fn stand_still(&mut self, node: usize) {
+        let device = &mut self.devices[node];
+        if !device.is_paused() && self.now >= device.stood.1 + KEPT_MAX {
+            device.stood.0 = self.now;
+        }
+    }
+
     /// A device is about to stop: what its disk keeps.
     pub(super) fn keep_writes(&mut self, node: usize) {
         let device = &self.devices[node];
@@ -471,7 +480,10 @@ impl Sim {
         let apps = device.apps.values().filter(persist);
         let sessions: Vec<u64> = apps.map(App::session).collect();
         if !sessions.is_empty() {
-            let settled = self.now - KEPT_MAX;
+            // A process that stands still keeps nothing.
+            let (stood, went_on) = device.stood;
+            let stands = device.is_paused() || self.now < went_on + KEPT_MAX;
+            let settled = if stands { stood } else { self.now } - KEPT_MAX;
             self.ledger.keep(node, &sessions, settled);
         }
     }
@@ -482,7 +494,7 @@ impl Sim {
         if let (Some(running), Some(old)) = (&device.running, device.clock) {
             let local = running.local(self.now);
             if old.group_time(local).abs_diff(view.group_time(local)) > STEP_LARGE {
-                self.ledger.loosen();
+                self.ledger.loosen(self.now + CATCH_UP_MAX);
             }
         }
     }

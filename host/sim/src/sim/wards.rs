@@ -133,6 +133,7 @@ impl Sim {
             | PluginEvent::LeaderMessage { .. }
             | PluginEvent::PeerMessage { .. }
             | PluginEvent::State(_)
+            | PluginEvent::Joined(_)
             | PluginEvent::WritesSuperseded(_) => Ok(()),
         }
     }

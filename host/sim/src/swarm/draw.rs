@@ -35,6 +35,9 @@ pub fn draw(seed: Seed) -> Plan {
 mod lasting;
 mod segments;
 
+/// A clock without a battery, or set by hand to anything.
+const YEARS_US: i64 = 12 * 366 * 86_400_000_000;
+
 struct Draw {
     seed: Seed,
     rng: ChaCha12Rng,
@@ -99,6 +102,8 @@ impl Draw {
                 self.device(node).later = true;
             }
         }
+        self.rng = seed.stream("swarm spans", 0);
+        self.spans();
         self.rng = seed.stream("swarm segments", 0);
         if self.plan.nodes > 2 && self.chance(15) {
             self.segments();
@@ -264,6 +269,26 @@ impl Draw {
             };
             let at = self.at();
             self.push(at, Action::LoseState(lose));
+        }
+    }
+
+    /// Clocks that are years off, and state that forgets within the plan's time.
+    fn spans(&mut self) {
+        if self.chance(20) {
+            for node in 0..self.plan.nodes {
+                if self.chance(10) {
+                    let off = self.rng.random_range(-YEARS_US..YEARS_US);
+                    self.device(node).wall_offset = Some(off);
+                }
+            }
+        }
+        if self.chance(10) {
+            let keep = ms(self.rng.random_range(10_000..20_000));
+            for plugin in &mut self.plan.plugins {
+                if let Some(state) = &mut plugin.state {
+                    state.keep_absent = Some(keep);
+                }
+            }
         }
     }
 

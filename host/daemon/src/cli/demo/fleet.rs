@@ -120,20 +120,23 @@ impl Fleet {
         Ok((Self { devices, root }, plugin_ids))
     }
 
-    /// Starts `program` as each device and hands over what they say.
+    /// Starts `program` as each device, with a folder for the cores of plugins that trap, and hands
+    /// over what they say.
     pub(in crate::cli) fn start(
         &mut self,
         program: &Path,
+        cores: Option<&Path>,
     ) -> Result<mpsc::Receiver<Heard>, DemoError> {
         let (lines, heard) = mpsc::channel(LINES_MAX);
         for (index, device) in self.devices.iter_mut().enumerate() {
-            let mut child =
-                command(program, &device.config)
-                    .spawn()
-                    .map_err(|source| DemoError::Prepare {
-                        what: "start a device",
-                        source,
-                    })?;
+            let mut command = command(program, &device.config);
+            if let Some(folder) = cores {
+                command.arg("--coredump").arg(folder);
+            }
+            let mut child = command.spawn().map_err(|source| DemoError::Prepare {
+                what: "start a device",
+                source,
+            })?;
             if let Some(pipe) = child.stdout.take() {
                 tokio::spawn(forward(pipe, index, lines.clone()));
             }

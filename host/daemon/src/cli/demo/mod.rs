@@ -184,7 +184,7 @@ async fn show(
     mut stop: Stop,
 ) -> Result<Outcome, DemoError> {
     let start = Instant::now();
-    let heard = fleet.start(program)?;
+    let heard = fleet.start(program, None)?;
     let mut stage = Stage {
         start,
         tally: Tally::new(&fleet.ids()),

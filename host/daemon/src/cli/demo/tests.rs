@@ -185,7 +185,7 @@ fn a_fleet_that_is_dropped_takes_its_processes_along() {
         Stand::new("#!/bin/sh\necho $$ > \"@PIDS@/$(basename $(dirname $3))\"\nexec sleep 60\n");
     let (mut fleet, root) = stand.fleet(2);
     block_on(async {
-        let mut heard = fleet.start(&stand.program).expect("started");
+        let mut heard = fleet.start(&stand.program, None).expect("started");
         while (1..=2).any(|device| {
             !stand
                 .folder

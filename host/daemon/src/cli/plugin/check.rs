@@ -75,7 +75,7 @@ fn check(file: &Path) -> Result<Report, PluginError> {
         Some(&Overlay::default()),
     )?;
     let cache = tempfile::tempdir().map_err(unreadable(Path::new("a temporary folder")))?;
-    let runtime = Runtime::with_compiler(&cache.path().join("compiled"), compiler())?;
+    let runtime = Runtime::with_compiler(&cache.path().join("compiled"), compiler(), None)?;
     let compiling = Instant::now();
     let code = Code::new(&runtime, &wasm).map_err(|error| PluginError::NoPlugin {
         file: wasm_file.clone(),

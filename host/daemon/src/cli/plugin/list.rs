@@ -25,5 +25,5 @@ pub(super) fn run(place: &PlaceFlags, json: bool) -> Result<(), CliError> {
             plugins,
         });
     }
-    output::text(&plugins_table(&plugins))
+    output::text(&output::shown(&plugins_table(&plugins)))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Of, PluginError, path};
 use crate::cli::{CliError, event_loop, output};
-use crate::control::client;
+use crate::control::client::{self, ClientError};
 use crate::control::plugins::{PluginLog, PluginLogLine};
 
 /// How often to ask for lines that have come.
@@ -16,13 +16,18 @@ pub(super) fn run(of: &Of, follow: bool, json: bool) -> Result<(), CliError> {
     let mut after = 0;
     loop {
         let path = format!("{}/logs?after={after}", path(&of.id));
-        let log = runtime.block_on(client::get::<PluginLog>(&data_dir, &path));
-        for line in log.map_err(PluginError::from)?.lines {
+        let lines = match runtime.block_on(client::get::<PluginLog>(&data_dir, &path)) {
+            Ok(log) => log.lines,
+            // Whoever was heard of may come back, with other numbers that are larger.
+            Err(ClientError::Refused { status: 404, .. }) if after > 0 => Vec::new(),
+            Err(error) => return Err(PluginError::from(error).into()),
+        };
+        for line in lines {
             after = line.number;
             if json {
                 output::object(&line)?;
             } else {
-                output::text(&text(&line))?;
+                output::text(&output::shown(&text(&line)))?;
             }
         }
         if !follow {

@@ -98,6 +98,14 @@ pub(crate) enum PluginError {
         /// Why.
         source: std::io::Error,
     },
+    /// The folder for cores cannot be made.
+    #[error("the folder for cores {} cannot be made: {source}", .folder.display())]
+    Cores {
+        /// Which.
+        folder: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// There is nothing to compile with.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -131,9 +139,11 @@ impl PluginError {
             Self::NoPlugin { .. } | Self::Manifest(_) | Self::DoesNotStart { .. } => {
                 ExitCode::ExpectationNotMet
             }
-            Self::New(_) | Self::Client(_) | Self::Read { .. } | Self::Runtime(_) => {
-                ExitCode::Failed
-            }
+            Self::New(_)
+            | Self::Client(_)
+            | Self::Read { .. }
+            | Self::Cores { .. }
+            | Self::Runtime(_) => ExitCode::Failed,
         }
     }
 }

@@ -66,6 +66,10 @@ pub(super) struct Args {
     /// A value for the plugin's `config`, over its plugin.toml; may be given several times.
     #[arg(long, value_name = "KEY=VALUE", requires = "file", value_parser = plugin::setting)]
     config: Vec<(String, String)>,
+    /// Keep a core file of each instance of the plugin that traps in this folder, for debuggers; at
+    /// most 16 and 512 MiB.
+    #[arg(long, value_name = "FOLDER", requires = "file")]
+    coredump: Option<PathBuf>,
     /// Run as many scenarios drawn at random, one per seed from --seed on.
     #[arg(long, value_name = "RUNS", value_parser = clap::value_parser!(u32).range(1..=10_000_000),
           conflicts_with_all = ["nodes", "loss", "delay", "duration", "plot"])]
@@ -170,7 +174,7 @@ fn simulate(args: &Args, plan: &Plan, seed: Seed) -> Result<Outcome, SimError> {
     Ok(match &args.file {
         None => run_plan(plan, seed, options),
         Some(file) => {
-            let played = Played::load(file, &args.config)?;
+            let played = Played::load(file, &args.config, args.coredump.as_deref())?;
             run_hosted(plan, seed, options, Box::new(played), plugin::audience())
         }
     })

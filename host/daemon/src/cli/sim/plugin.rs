@@ -13,8 +13,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use consort_plugin_host::{
-    ClockReading, Code, Granted, HostEvent, Level, LocalMessage, Overlay, Runtime, RuntimeError,
-    Said as Spoken, Settings, ShutdownReason, VirtualPlugin, VirtualSettings,
+    ClockReading, Code, Cores, Granted, HostEvent, Level, LocalMessage, Overlay, Runtime,
+    RuntimeError, Said as Spoken, Settings, ShutdownReason, VirtualPlugin, VirtualSettings,
 };
 use consort_proto::{PluginEvent, PluginSpec, Time};
 use consort_sim::{Actor, Entrance, Heard, LogLevel, Moment, Said, Stage, Turn};
@@ -45,8 +45,13 @@ impl std::fmt::Debug for Played {
 }
 
 impl Played {
-    /// Reads and compiles a plugin's file or folder; `config` goes over its manifest.
-    pub(super) fn load(given: &Path, config: &[(String, String)]) -> Result<Self, PluginError> {
+    /// Reads and compiles a plugin's file or folder; `config` goes over its manifest. The cores of
+    /// instances that trap go to the folder `cores`.
+    pub(super) fn load(
+        given: &Path,
+        config: &[(String, String)],
+        cores: Option<&Path>,
+    ) -> Result<Self, PluginError> {
         let (file, manifest) = files(given);
         let wasm = fs::read(&file).map_err(unreadable(&file))?;
         let text = match &manifest {
@@ -66,7 +71,8 @@ impl Played {
         for refused in settings.refused() {
             output::note(&format!("capability {refused}"));
         }
-        let (runtime, scratch) = runtime()?;
+        let opened = cores.map(|folder| open_cores(folder));
+        let (runtime, scratch) = runtime(opened.transpose()?)?;
         let code = Code::new(&runtime, &wasm).map_err(|error| PluginError::NoPlugin {
             file: file.clone(),
             error,
@@ -81,6 +87,13 @@ impl Played {
     }
 }
 
+fn open_cores(folder: &Path) -> Result<Cores, PluginError> {
+    Cores::open(folder).map_err(|source| PluginError::Cores {
+        folder: folder.to_owned(),
+        source,
+    })
+}
+
 fn unreadable(file: &Path) -> impl Fn(io::Error) -> PluginError {
     let file = file.to_owned();
     move |source| PluginError::Read {
@@ -90,8 +103,8 @@ fn unreadable(file: &Path) -> impl Fn(io::Error) -> PluginError {
 }
 
 /// A runtime that keeps compiled code for the next run, if there is a place for it.
-fn runtime() -> Result<(Runtime, Option<tempfile::TempDir>), PluginError> {
-    let kept = cache_dir().map(|folder| Runtime::deterministic(&folder));
+fn runtime(cores: Option<Cores>) -> Result<(Runtime, Option<tempfile::TempDir>), PluginError> {
+    let kept = cache_dir().map(|folder| Runtime::deterministic(&folder, cores.clone()));
     match kept {
         Some(Ok(runtime)) => return Ok((runtime, None)),
         Some(Err(error @ (RuntimeError::Engine(_) | RuntimeError::Thread(_)))) => {
@@ -100,7 +113,7 @@ fn runtime() -> Result<(Runtime, Option<tempfile::TempDir>), PluginError> {
         Some(Err(RuntimeError::CacheFolder { .. })) | None => {}
     }
     let scratch = tempfile::tempdir().map_err(unreadable(Path::new("a temporary folder")))?;
-    let runtime = Runtime::deterministic(&scratch.path().join("compiled"))?;
+    let runtime = Runtime::deterministic(&scratch.path().join("compiled"), cores)?;
     Ok((runtime, Some(scratch)))
 }
 

@@ -8,14 +8,14 @@ use redb::backends::FileBackend;
 use redb::{Builder, StorageBackend};
 
 use super::super::state_file::{FORMAT, GROUP_BYTES_MAX, GROUPS_MAX, open_file};
-use super::super::state_keeper::RETRY_EVERY;
+use super::super::state_keeper::RETRY_AFTER;
 use super::super::*;
 use super::log::Log;
 
 /// Keys and values of groups, as tests compare them.
-type Contents = BTreeMap<u64, BTreeMap<String, String>>;
+pub(super) type Contents = BTreeMap<u64, BTreeMap<String, String>>;
 
-fn folder() -> tempfile::TempDir {
+pub(super) fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
@@ -34,7 +34,7 @@ fn contents(states: &[StoredState]) -> Contents {
     groups.collect()
 }
 
-fn expected(groups: &[(u64, &[(&str, &str)])]) -> Contents {
+pub(super) fn expected(groups: &[(u64, &[(&str, &str)])]) -> Contents {
     let groups = groups.iter().map(|(group, records)| {
         let records = records.iter();
         let records = records.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
@@ -43,18 +43,18 @@ fn expected(groups: &[(u64, &[(&str, &str)])]) -> Contents {
     groups.collect()
 }
 
-fn open(path: &Path) -> (StateKeeper, Contents) {
+pub(super) fn open(path: &Path) -> (StateKeeper, Contents) {
     open_on(path, Box::new(open_file))
 }
 
-fn open_on(path: &Path, opener: state_file::Opener) -> (StateKeeper, Contents) {
+pub(super) fn open_on(path: &Path, opener: state_file::Opener) -> (StateKeeper, Contents) {
     let (keeper, states) = StateKeeper::open(path, opener);
     let contents = contents(&states);
     (keeper, contents)
 }
 
 /// One request at this time.
-fn keep(
+pub(super) fn keep(
     keeper: &mut StateKeeper,
     now: Instant,
     group: u64,
@@ -67,7 +67,12 @@ fn keep(
     keeper.outcome(GroupKey(group))
 }
 
-fn put(keeper: &mut StateKeeper, group: u64, key: &str, value: &str) -> Result<(), String> {
+pub(super) fn put(
+    keeper: &mut StateKeeper,
+    group: u64,
+    key: &str,
+    value: &str,
+) -> Result<(), String> {
     keep(keeper, Instant::now(), group, key, Some(value))
 }
 
@@ -278,57 +283,6 @@ fn a_group_that_is_too_large_stays_as_it_was() {
 }
 
 #[test]
-fn a_full_disk_is_said_once_and_nothing_is_lost_when_it_has_room_again() {
-    let dir = folder();
-    let path = dir.path().join("state.redb");
-    let disk = Disk::default();
-    let (mut keeper, _) = open_on(&path, disk.opener());
-    let log = Log::default();
-    let mut now = Instant::now();
-    log.during(|| {
-        keep(&mut keeper, now, 7, "a", Some("1")).expect("kept");
-        disk.set_full(true);
-        for round in 0..20 {
-            let key = format!("while full {round}");
-            let refused = keep(&mut keeper, now, 7, &key, Some("2")).expect_err("full");
-            assert!(refused.contains("no space left"), "{refused}");
-            now += RETRY_EVERY / 2;
-        }
-        keep(&mut keeper, now, 7, "a", None).expect_err("full");
-        assert!(keeper.retry_at().is_some());
-        disk.set_full(false);
-        keep(&mut keeper, now + RETRY_EVERY, 7, "after", Some("3")).expect("kept again");
-        assert_eq!(keeper.retry_at(), None);
-    });
-    drop(keeper);
-    let said = log.text();
-    assert_eq!(said.matches("WARN").count(), 1, "{said}");
-    assert_eq!(said.matches("kept again").count(), 1, "{said}");
-    assert!(!said.contains("ERROR"), "{said}");
-    let (_, found) = open(&path);
-    assert_eq!(found[&7].len(), 21, "{found:?}");
-    assert!(!found[&7].contains_key("a"));
-}
-
-#[test]
-fn a_disk_that_is_full_at_the_start_is_no_reason_not_to_start() {
-    let dir = folder();
-    let path = dir.path().join("state.redb");
-    let disk = Disk::default();
-    disk.set_full(true);
-    let (mut keeper, found) = open_on(&path, disk.opener());
-    assert_eq!(found, Contents::new());
-    let now = Instant::now();
-    keep(&mut keeper, now, 7, "a", Some("1")).expect_err("full");
-    disk.set_full(false);
-    keep(&mut keeper, now + RETRY_EVERY * 2, 7, "b", Some("2")).expect("kept");
-    drop(keeper);
-    let (_, found) = open(&path);
-    assert_eq!(found, expected(&[(7, &[("a", "1"), ("b", "2")])]));
-    assert_eq!(fs::read_dir(dir.path()).expect("the folder").count(), 1);
-}
-
-#[test]
 fn what_could_not_be_read_at_the_start_is_not_mixed_with_what_came_later() {
     let dir = folder();
     let path = dir.path().join("state.redb");
@@ -340,7 +294,7 @@ fn what_could_not_be_read_at_the_start_is_not_mixed_with_what_came_later() {
     let (mut keeper, found) = open_on(&path, disk.opener());
     assert_eq!(found, Contents::new());
     disk.set_unreadable(false);
-    let later = Instant::now() + RETRY_EVERY * 2;
+    let later = Instant::now() + RETRY_AFTER * 2;
     keep(&mut keeper, later, 7, "after", Some("2")).expect("kept");
     drop(keeper);
     let (_, found) = open(&path);
@@ -364,9 +318,9 @@ fn a_file_that_was_swapped_under_a_running_device_is_not_written() {
     let (mut other, _) = open(&path);
     put(&mut other, 9, "of another", "1").expect("kept");
     drop(other);
-    let later = now + RETRY_EVERY;
+    let later = now + RETRY_AFTER;
     keep(&mut keeper, later, 7, "c", Some("3")).expect_err("part of the state would be lacking");
-    keep(&mut keeper, later + RETRY_EVERY, 7, "d", Some("4")).expect_err("until the next start");
+    keep(&mut keeper, later + RETRY_AFTER, 7, "d", Some("4")).expect_err("until the next start");
 }
 
 #[test]
@@ -462,7 +416,7 @@ enum Op {
 
 /// A disk that can be full or unreadable, and can tell what was done to it.
 #[derive(Clone, Debug, Default)]
-struct Disk(Arc<Mutex<Condition>>);
+pub(super) struct Disk(Arc<Mutex<Condition>>);
 
 #[derive(Debug, Default)]
 struct Condition {
@@ -472,7 +426,7 @@ struct Condition {
 }
 
 impl Disk {
-    fn opener(&self) -> state_file::Opener {
+    pub(super) fn opener(&self) -> state_file::Opener {
         let disk = self.clone();
         Box::new(move |path| {
             let mut options = File::options();
@@ -487,7 +441,7 @@ impl Disk {
         what(&mut self.0.lock().expect("no test panics with it"))
     }
 
-    fn set_full(&self, full: bool) {
+    pub(super) fn set_full(&self, full: bool) {
         self.with(|condition| condition.full = full);
     }
 

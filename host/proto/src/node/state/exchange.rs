@@ -263,14 +263,18 @@ impl Node {
     }
 
     pub(super) fn take_chunk(&mut self, from: NodeId, chunk: StateChunk) {
-        let group_now = self.group_now();
+        let (now, group_now) = (self.now, self.group_now());
         let Some(kept) = self.states.active(chunk.group) else {
             self.counters.state_refused += 1;
             return;
         };
-        let (direct, stream, group) = (chunk.direct, chunk.stream, chunk.group);
+        let (direct, stream, group, n) = (chunk.direct, chunk.stream, chunk.group, chunk.n);
         let merged = kept.replica.merge_chunk(group_now, from, chunk);
         let taken = merged == Ok(true);
+        if !direct && kept.replica.awaits(stream, n) && kept.asks.follow(from, now) {
+            // The rest of the entry may be lost, and the word that there is more behind it.
+            kept.asks.put_off(from, now + ASK_AGAIN);
+        }
         let arrival = Arrival {
             from,
             group,
@@ -333,6 +337,9 @@ impl Node {
                 return false;
             }
         };
+        let left_out = kept.replica.take_left_out();
+        kept.refused += left_out;
+        self.counters.state_refused += left_out;
         if !arrival.direct {
             if arrival.more && kept.asks.follow(arrival.from, now) {
                 kept.asks.want(arrival.from, now, Purpose::Reply);

@@ -3,26 +3,28 @@
 //! A replica decides what holds; this module carries a plugin's writes to it and its changes to
 //! the plugin, in [`Node::settle_state`]. How replicas come to be equal is in `push` (news, at
 //! once) and `exchange` (whatever was missed), what a new leader finds out before its plugin
-//! learns that it leads in `tenure`. A replica stays while its plugin is away, and takes no part
-//! then.
+//! learns that it leads in `tenure`; how they outlast a restart in `keep`. A replica stays while its plugin is away, and takes no part
+//! then; what happens when there are too many of them is in `away`.
 
+mod away;
 mod exchange;
+mod keep;
 mod push;
 mod system;
 mod tenure;
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
 use super::roster::Standing;
 use super::{Identity, Node};
 use crate::config::StoredState;
-use crate::event::{PluginEvent, StoreRecord};
+use crate::event::PluginEvent;
 use crate::id::{DeviceId, GroupKey, NodeId, PluginId};
 use crate::quota::Bucket;
-use crate::replication::{Replica, Setup};
+use crate::replication::Replica;
 use crate::state::{StateChange, StateConfig, StateUpdate, StateWrite};
 use crate::status::StateStatus;
 use crate::time::Time;
@@ -30,15 +32,12 @@ use crate::wire::message::Message;
 use crate::wire::state::{Stamp, StreamId};
 
 use exchange::Asks;
+use keep::{Changes, FLUSH_AFTER, Keeping};
 use push::Push;
 use tenure::Gathering;
 
 /// Replicas kept, of plugins that are away too.
 const REPLICAS_MAX: usize = 64;
-/// How long changes wait to be kept on the disk together.
-const FLUSH_AFTER: Duration = Duration::from_millis(500);
-/// After a write that failed, everything is written again.
-const FLUSH_RETRY: Duration = Duration::from_secs(10);
 /// How long a device runs before it folds what its earlier runs left.
 const FOLD_AFTER: Duration = Duration::from_secs(60);
 /// Bytes a second, and at once, that answers to others' vectors take.
@@ -48,9 +47,6 @@ const CATCH_UP_BURST: u64 = 64 << 10;
 const PUSH_RATE: u64 = 4 << 20;
 const PUSH_BURST: u64 = 2 << 20;
 
-/// What is to be written, or deleted, under which key.
-type Changes = Vec<(Bytes, Option<Bytes>)>;
-
 /// All replicas of this device.
 #[derive(Debug)]
 pub(super) struct States {
@@ -58,7 +54,10 @@ pub(super) struct States {
     configs: BTreeMap<PluginId, StateConfig>,
     /// Read from the disk and not taken up by a plugin.
     stored: BTreeMap<GroupKey, Vec<(Bytes, Bytes)>>,
+    /// Laid aside to make room, as on the disk.
+    aside: BTreeMap<GroupKey, Vec<(Bytes, Bytes)>>,
     me: DeviceId,
+    /// What replicas that are opened from here on write under.
     stamp: Stamp,
     /// The replicas with something to tell.
     touched: Vec<GroupKey>,
@@ -80,6 +79,8 @@ struct Kept {
     config: StateConfig,
     /// Whether its plugin runs.
     active: bool,
+    /// If it does not: since when.
+    away_since: Time,
     /// Writes of the plugin that it has not been told of.
     handled: u32,
     /// What holds in place of writes that were refused.
@@ -87,8 +88,7 @@ struct Kept {
     push: Push,
     asks: Asks,
     gathering: Option<Gathering>,
-    /// What the disk refused.
-    unkept: BTreeMap<Bytes, Option<Bytes>>,
+    keeping: Keeping,
     catching_up: bool,
     refused: u64,
     /// When other members were last found to hold all that this device holds.
@@ -104,6 +104,7 @@ impl States {
             kept: BTreeMap::new(),
             configs: BTreeMap::new(),
             stored: kept.map(|kept| (kept.group, kept.records)).collect(),
+            aside: BTreeMap::new(),
             me: identity.device,
             stamp: Stamp(boot_counter << 32 | identity.boot.0 & u64::from(u32::MAX)),
             touched: Vec::new(),
@@ -127,32 +128,6 @@ impl States {
     fn active(&mut self, group: GroupKey) -> Option<&mut Kept> {
         self.kept.get_mut(&group).filter(|kept| kept.active)
     }
-
-    fn open(&mut self, group: GroupKey, config: StateConfig, now: u64) -> Option<&mut Kept> {
-        if !self.kept.contains_key(&group) {
-            if self.kept.len() >= REPLICAS_MAX {
-                let idle = self.kept.iter().find(|(_, kept)| !kept.active);
-                let idle = idle.map(|(group, _)| *group)?;
-                self.kept.remove(&idle);
-            }
-            let setup = Setup {
-                group,
-                me: self.me,
-                stamp: self.stamp,
-                config,
-            };
-            let stored = self.stored.remove(&group).unwrap_or_default();
-            let (replica, unread) = Replica::load(setup, &stored, now);
-            if unread > 0 {
-                tracing::warn!(
-                    unread,
-                    "kept state that cannot be read is left out; it comes from other members"
-                );
-            }
-            self.kept.insert(group, Kept::new(replica, config));
-        }
-        self.kept.get_mut(&group)
-    }
 }
 
 impl Kept {
@@ -161,12 +136,13 @@ impl Kept {
             replica,
             config,
             active: false,
+            away_since: Time::ZERO,
             handled: 0,
             restored: Vec::new(),
             push: Push::default(),
             asks: Asks::default(),
             gathering: None,
-            unkept: BTreeMap::new(),
+            keeping: Keeping::default(),
             catching_up: false,
             refused: 0,
             equal_at: BTreeMap::new(),
@@ -207,8 +183,13 @@ impl Node {
             kept.replica.set_config(config);
             self.states.touch(group);
         }
-        if self.states.configs.len() < REPLICAS_MAX || self.states.configs.contains_key(&id) {
-            self.states.configs.insert(id, config);
+        self.states.configs.insert(id.clone(), config);
+        if self.states.configs.len() > REPLICAS_MAX {
+            let known = self.states.configs.keys();
+            let mut away = known.filter(|known| **known != id && !self.plugins.contains_key(known));
+            if let Some(away) = away.next().cloned() {
+                self.states.configs.remove(&away);
+            }
         }
     }
 
@@ -235,8 +216,10 @@ impl Node {
     /// A plugin left its group.
     pub(super) fn state_down(&mut self, group: GroupKey) {
         self.flush_state();
+        let now = self.now;
         if let Some(kept) = self.states.kept.get_mut(&group) {
             kept.active = false;
+            kept.away_since = now;
             kept.gathering = None;
             kept.push = Push::default();
             kept.asks = Asks::default();
@@ -361,62 +344,6 @@ impl Node {
         }
     }
 
-    /// Hands what is to be kept to the disk, one request per group at a time: one that failed is
-    /// made again, and must not undo what a later one brought there.
-    pub(super) fn flush_state(&mut self) {
-        let under_way = self.states.flushing.values();
-        let under_way: BTreeSet<GroupKey> = under_way.map(|(group, _)| *group).collect();
-        self.flush_all_but(&under_way);
-    }
-
-    /// The same for a device that leaves and makes no request again.
-    pub(super) fn flush_last_state(&mut self) {
-        self.flush_all_but(&BTreeSet::new());
-    }
-
-    fn flush_all_but(&mut self, under_way: &BTreeSet<GroupKey>) {
-        self.states.flush_at = Time::MAX;
-        let dirty = self.states.kept.iter_mut();
-        let dirty = dirty.filter(|(group, _)| !under_way.contains(*group));
-        let dirty: Vec<(GroupKey, Changes)> = dirty
-            .map(|(group, kept)| {
-                let mut changes = core::mem::take(&mut kept.unkept);
-                if kept.replica.is_dirty() {
-                    changes.extend(kept.replica.take_dirty());
-                }
-                (*group, changes.into_iter().collect())
-            })
-            .collect();
-        for (group, changes) in dirty {
-            if !changes.is_empty() {
-                let record = StoreRecord::State {
-                    group,
-                    changes: changes.clone(),
-                };
-                let token = self.store(record, true);
-                self.states.flushing.insert(token, (group, changes));
-            }
-        }
-    }
-
-    /// State reached the disk or did not. True if the token was of state.
-    pub(super) fn state_stored(&mut self, token: u64, result: &Result<(), String>) -> bool {
-        let Some((group, changes)) = self.states.flushing.remove(&token) else {
-            return false;
-        };
-        let Some(kept) = self.states.kept.get_mut(&group) else {
-            return true;
-        };
-        if result.is_err() {
-            kept.unkept.extend(changes);
-            self.states.flush_at = self.states.flush_at.min(self.now + FLUSH_RETRY);
-        } else if kept.replica.is_dirty() {
-            // It waited for this request.
-            self.states.flush_at = self.states.flush_at.min(self.now);
-        }
-        true
-    }
-
     /// Once a second: the lineage, and what earlier runs of this device left.
     pub(super) fn state_chores(&mut self) {
         let (now, group_now) = (self.now, self.group_now());
@@ -524,6 +451,7 @@ impl Node {
             bytes,
             catching_up: kept.catching_up,
             refused: kept.refused,
+            not_kept: kept.keeping.problem(),
         }
     }
 }

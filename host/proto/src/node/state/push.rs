@@ -130,6 +130,15 @@ fn reach(parcel: &Parcel) -> (StreamId, u64, u64) {
     }
 }
 
+fn is_chunk_of_same(one: &Parcel, other: &Parcel) -> bool {
+    match (one, other) {
+        (Parcel::Chunk(one), Parcel::Chunk(other)) => {
+            (one.stream, one.n) == (other.stream, other.n)
+        }
+        (Parcel::Delta(_) | Parcel::Chunk(_), _) => false,
+    }
+}
+
 /// About how many bytes a parcel takes on the network.
 pub(super) fn weight(parcel: &Parcel) -> u64 {
     const OVERHEAD: usize = 80;
@@ -147,7 +156,20 @@ pub(super) fn weight(parcel: &Parcel) -> u64 {
 }
 
 impl Node {
+    /// The chunks of an entry go round, beginning with any of them. If they began with the first
+    /// one, a queue on the way that is shorter than the entry would lose the same ones each time.
     pub(super) fn send_parcels(&mut self, to: NodeId, parcels: &[Parcel]) {
+        let runs = parcels.chunk_by(|one, next| is_chunk_of_same(one, next));
+        for run in runs {
+            let start = match run.len() {
+                1 => 0,
+                count => rand::Rng::next_u32(&mut self.rng) as usize % count,
+            };
+            self.send_in_order(to, run[start..].iter().chain(&run[..start]));
+        }
+    }
+
+    fn send_in_order<'a>(&mut self, to: NodeId, parcels: impl Iterator<Item = &'a Parcel>) {
         for parcel in parcels {
             // The frames are encoded anew for each member: each session has keys of its own, and
             // what is batched with them differs.

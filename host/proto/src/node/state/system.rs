@@ -190,11 +190,9 @@ impl Node {
     /// What is held of a device beyond what it says itself is false, or its counter of boots was set
     /// back. Here that is dropped; for the others' sake the device is told.
     fn outrank(&mut self, from: NodeId, (stream, n): (StreamId, u64)) {
-        let now = self.group_now();
         let Some(kept) = self.states.active(GroupKey::SYSTEM) else {
             return;
         };
-        kept.replica.welcome(now, from);
         if !kept.replica.is_beyond(stream, n) {
             return;
         }

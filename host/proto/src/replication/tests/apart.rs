@@ -3,6 +3,7 @@
 use super::check::assert_sound;
 use super::net::*;
 use crate::state::{Origin, Scope};
+use crate::wire::state::StateDelta;
 
 /// Apart for two days, each side under a leader of its own.
 fn apart(net: &mut Net) {
@@ -115,6 +116,45 @@ fn unite(net: &mut Net) {
 }
 
 #[test]
+fn who_started_over_takes_nothing_from_one_that_has_yet_to() {
+    let mut net = Net::new(4, 1);
+    net.elect(0);
+    let now = net.now;
+    for scope in [Scope::Leader, Scope::Shared] {
+        net.replicas[0].write(now, &put(scope, "k", "1")).unwrap();
+    }
+    net.settle();
+    net.side = vec![0, 0, 1, 1];
+    net.elect(2);
+    let now = net.now;
+    for scope in [Scope::Leader, Scope::Shared] {
+        net.replicas[0].write(now, &delete(scope, "k")).unwrap();
+    }
+    net.settle_side(&[0, 1]);
+    net.settle_side(&[2, 3]);
+    apart(&mut net);
+    net.side.fill(0);
+    net.leaders.remove(&1);
+    let winner = net.elect_alone(0);
+    for i in 0..3 {
+        net.replicas[i].follow(Some(winner));
+    }
+    net.replicas[2].resign();
+    net.exchange(0, 2);
+    assert_eq!(net.replicas[2].table_tenure(), Some(winner));
+    net.exchange(2, 3);
+    net.exchange(3, 2);
+    for origin in [Origin::Leader, Origin::Shared] {
+        assert!(value(&net.replicas[3], net.now, origin, "k").is_some());
+        assert_eq!(value(&net.replicas[2], net.now, origin, "k"), None);
+    }
+    net.follow(0, winner);
+    net.settle();
+    net.assert_equal();
+    assert!(value(&net.replicas[3], net.now, Origin::Shared, "k").is_none());
+}
+
+#[test]
 fn own_entries_that_only_others_hold_come_back_to_who_starts_over() {
     let mut net = halves();
     let now = net.now;
@@ -169,28 +209,29 @@ fn an_absent_devices_entries_go_after_a_day_and_come_back_with_it() {
     net.settle();
     let now = net.now;
     net.replicas[0].set_present(now, node(2), false);
-    net.pass(HOUR);
+    net.pass(2 * HOUR);
     let now = net.now;
     net.replicas[1].set_present(now, node(2), false);
-    net.pass(23 * HOUR - 1);
+    net.pass(22 * HOUR - 1);
     let origin = Origin::Device(device(2));
     assert!(value(&net.replicas[0], net.now, origin, "k").is_some());
     net.replicas[0].take_changes();
-    net.pass(1);
+    net.pass(HOUR);
     assert!(value(&net.replicas[0], net.now, origin, "k").is_none());
     assert_eq!(net.replicas[0].take_changes().len(), 1);
     assert!(value(&net.replicas[0], net.now, Origin::Shared, "k").is_some());
-    // The other one keeps it for another hour, and does not send it over and over.
-    let (now, theirs) = (net.now, net.replicas[0].vectors());
-    assert!(!net.replicas[1].compare(now, &theirs[0]).ahead);
-    let theirs = net.replicas[1].vectors();
-    assert!(!net.replicas[0].compare(now, &theirs[0]).behind);
-    net.pass(HOUR);
+    // The other one lost sight of the device later, and keeps it for longer: so do both.
+    net.exchange(0, 1);
+    assert!(value(&net.replicas[0], net.now, origin, "k").is_some());
+    assert_eq!(net.replicas[0].digest(), net.replicas[1].digest());
+    net.pass(2 * HOUR);
+    for i in 0..2 {
+        assert!(value(&net.replicas[i], net.now, origin, "k").is_none());
+    }
+    net.exchange(0, 1);
     assert_eq!(net.replicas[0].digest(), net.replicas[1].digest());
     net.replicas.iter().for_each(assert_sound);
-    // Nobody brings it back but the device itself.
-    net.exchange(0, 2);
-    assert!(value(&net.replicas[0], net.now, origin, "k").is_none());
+    // It comes back with the device.
     for i in 0..2 {
         let now = net.now;
         net.replicas[i].set_present(now, node(2), true);
@@ -198,6 +239,42 @@ fn an_absent_devices_entries_go_after_a_day_and_come_back_with_it() {
     net.settle();
     net.assert_equal();
     assert!(value(&net.replicas[0], net.now, origin, "k").is_some());
+}
+
+#[test]
+fn what_one_replica_dropped_another_does_not_bring_back_for_good() {
+    let mut net = Net::new(3, 2);
+    let now = net.now;
+    let own = put(Scope::Device, "k", "1");
+    net.replicas[2].write(now, &own).unwrap();
+    net.settle();
+    for i in 0..2 {
+        let now = net.now;
+        net.replicas[i].set_present(now, node(2), false);
+    }
+    net.pass(24 * HOUR + HOUR);
+    let whole = net.replicas[2].whole_of(node(2)).unwrap();
+    // One whose clock goes behind still has it.
+    let mut late = whole.clone();
+    late.relied = net.now;
+    give_delta(&mut net, 0, &late);
+    assert!(!net.replicas[0].holds(late.stream, 1));
+    late.relied = net.now + 5;
+    give_delta(&mut net, 0, &late);
+    assert!(net.replicas[0].holds(late.stream, 1));
+    net.pass(5);
+    assert!(!net.replicas[0].holds(late.stream, 1));
+    // Nobody's word keeps it for longer than a member's that leaves.
+    late.relied = u64::MAX;
+    give_delta(&mut net, 0, &late);
+    net.pass(25 * HOUR);
+    assert!(!net.replicas[0].holds(late.stream, 1));
+    net.replicas.iter().for_each(assert_sound);
+}
+
+fn give_delta(net: &mut Net, to: usize, delta: &StateDelta) {
+    let now = net.now;
+    net.replicas[to].merge(now, node(1), delta).unwrap();
 }
 
 #[test]

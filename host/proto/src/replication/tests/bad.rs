@@ -412,6 +412,8 @@ fn chunks_are_checked_and_bounded() {
         direct: false,
         from: 0,
         n: 1,
+        tenure: None,
+        relied: 0,
         total: 2500,
         offset: 0,
         bytes: Bytes::from(vec![0; 1000]),

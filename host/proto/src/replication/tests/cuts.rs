@@ -68,6 +68,7 @@ fn a_stale_leaders_late_write_is_cut_and_told() {
         assert_eq!(net.replicas[2].merge(now, node(1), &relayed), Ok(false));
         assert_eq!(net.replicas[1].merge(now, node(2), &relayed), Ok(false));
     }
+    assert!(net.replicas[1].take_left_out() > 0, "it has the table");
     assert_eq!(read(&net, 2, "a").unwrap(), "adopted");
     net.follow(0, tenure(2, 1));
     net.settle();

@@ -347,6 +347,7 @@ impl Runner<'_> {
             self.sim.address(datagram.from)
         };
         if self.sim.is_up(datagram.to) {
+            self.sim.relay(datagram.from, datagram.to);
             self.sim.inject(datagram.to, from, datagram.payload.clone());
         }
         let later = Act::Replay {
