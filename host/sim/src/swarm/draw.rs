@@ -8,10 +8,9 @@ use rand_chacha::ChaCha12Rng;
 use crate::network::{Burst, Link};
 use crate::oracle;
 use crate::plan::{
-    Action, BeatPlan, ClockDrift, ClockJump, CloneOf, CrashAtWrite, CryptoChoice, DevicePlan, Flap,
-    Flood, FloodKind, LinkChange, LoseState, Mode, Pair, Plan, PluginDown, PluginFault, PluginPlan,
-    PluginUp, Replay, Restart, Rotate, RotateWord, SendOne, StatePlan, Step, Stranger, True, Who,
-    WritesPlan,
+    Action, BeatPlan, ClockDrift, ClockJump, CrashAtWrite, CryptoChoice, DevicePlan, Flap,
+    LinkChange, LoseState, Mode, Pair, Plan, PluginDown, PluginFault, PluginPlan, PluginUp,
+    Restart, Rotate, RotateWord, SendOne, StatePlan, Step, True, Who, WritesPlan,
 };
 use crate::seed::Seed;
 
@@ -519,35 +518,6 @@ impl Draw {
         } else {
             let ppm = self.rng.random_range(-500..=500);
             Action::ClockDrift(ClockDrift { node, ppm })
-        };
-        self.push(at, action);
-    }
-
-    fn hostile(&mut self, at: Duration) {
-        let to = self.who();
-        let action = match self.rng.random_range(0..8) {
-            0 => Action::Stranger(Stranger {
-                count: self.rng.random_range(1..=2),
-            }),
-            1 if self.plan.mode == Mode::Safety => {
-                let node = self.node();
-                Action::Clone(CloneOf { node })
-            }
-            2..5 => Action::Flood(Flood {
-                kind: if self.rng.random_bool(0.5) {
-                    FloodKind::Handshake
-                } else {
-                    FloodKind::Garbage
-                },
-                to,
-                rate: self.rng.random_range(10..1_000),
-                lasting: ms(self.rng.random_range(100..4_000)),
-            }),
-            _ => Action::Replay(Replay {
-                to,
-                last: ms(self.rng.random_range(100..10_000)),
-                forged: self.rng.random_bool(0.5),
-            }),
         };
         self.push(at, action);
     }

@@ -322,7 +322,7 @@ fn every_message_survives_its_bytes_alone_and_in_company() {
 fn there_is_a_sample_of_every_kind() {
     let mut kinds: Vec<u8> = samples()
         .iter()
-        .map(|one| encode(&[one.clone()])[0])
+        .map(|one| encode(core::slice::from_ref(one))[0])
         .collect();
     kinds.sort_unstable();
     kinds.dedup();

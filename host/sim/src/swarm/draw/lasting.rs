@@ -1,11 +1,13 @@
 //! Faults that take long or much: a device that is away for a minute, and floods of handshakes that
 //! carry the code of the group, so that they reach what stands behind it: copies of those that devices
-//! began, and fresh ones by somebody who holds the secret.
+//! began, and fresh ones by somebody who holds the secret; and what strangers do.
+
+use core::time::Duration;
 
 use rand::RngExt;
 
 use super::{Draw, ms};
-use crate::plan::{Action, Flood, FloodKind, Who};
+use crate::plan::{Action, CloneOf, Flood, FloodKind, Mode, Replay, Stranger, Who};
 
 impl Draw {
     /// One or two, of which some bring the devices they meet under load.
@@ -50,5 +52,34 @@ impl Draw {
         };
         self.push(at, away);
         self.push(back, Action::Resume(Who::All));
+    }
+
+    pub(super) fn hostile(&mut self, at: Duration) {
+        let to = self.who();
+        let action = match self.rng.random_range(0..8) {
+            0 => Action::Stranger(Stranger {
+                count: self.rng.random_range(1..=2),
+            }),
+            1 if self.plan.mode == Mode::Safety => {
+                let node = self.node();
+                Action::Clone(CloneOf { node })
+            }
+            2..5 => Action::Flood(Flood {
+                kind: if self.rng.random_bool(0.5) {
+                    FloodKind::Handshake
+                } else {
+                    FloodKind::Garbage
+                },
+                to,
+                rate: self.rng.random_range(10..1_000),
+                lasting: ms(self.rng.random_range(100..4_000)),
+            }),
+            _ => Action::Replay(Replay {
+                to,
+                last: ms(self.rng.random_range(100..10_000)),
+                forged: self.rng.random_bool(0.5),
+            }),
+        };
+        self.push(at, action);
     }
 }
