@@ -164,12 +164,17 @@ impl Replica {
         if over && matches!(entry.content, Content::Value(_)) {
             entry.content = Content::Expired;
         }
-        match entry.slot {
+        let (stream, n) = (entry.stream, entry.n);
+        let taken = match entry.slot {
             Slot::Table => false,
             Slot::Leader(_) | Slot::Device(..) => self.admit_single(entry, own),
             Slot::Shared(_) => self.admit_shared(now, entry, own),
             Slot::Counter(_) => self.admit_sum(entry, own),
+        };
+        if taken {
+            self.linger(now, stream, n);
         }
+        taken
     }
 
     fn admit_single(&mut self, entry: Entry, own: bool) -> bool {

@@ -4,7 +4,11 @@ use super::Replica;
 use super::entries::{Content, Entry, Slot};
 use super::shared::AHEAD_MAX;
 use crate::mutant::{self, Mutant};
+use crate::time::micros;
 use crate::wire::state::StreamId;
+
+/// For how long a deletion is passed on whose time is over when it comes, in microseconds.
+const LINGER: u64 = 60_000_000;
 
 impl Replica {
     /// What is due: expiries, tombstones, quarantined entries, absent devices.
@@ -75,6 +79,35 @@ impl Replica {
             _ => drop(self.store.single.insert(slot.clone(), entry)),
         }
         self.touch(slot, false);
+    }
+
+    /// A deletion that is long over as it comes, by the clock of a device that had not met the group
+    /// yet, stays for long enough to be passed on.
+    pub(super) fn linger(&mut self, now: u64, stream: StreamId, n: u64) {
+        let held = self.streams.get(stream);
+        let Some(slot) = held.and_then(|held| held.index().get(&n)).cloned() else {
+            return;
+        };
+        let entry = match &slot {
+            Slot::Shared(key) => self
+                .store
+                .shared
+                .get_mut(key)
+                .and_then(|place| place.current.as_mut()),
+            Slot::Leader(_) | Slot::Device(..) => self.store.single.get_mut(&slot),
+            Slot::Table | Slot::Counter(_) => None,
+        };
+        let gone =
+            |entry: &&mut Entry| matches!(entry.content, Content::Tombstone | Content::Expired);
+        let Some(entry) = entry.filter(gone).filter(|entry| entry.is(stream, n)) else {
+            return;
+        };
+        if entry.timer != 0 && entry.timer <= now {
+            self.timers.remove(&(entry.timer, stream, n));
+            let keep = micros(self.setup.config.keep_absent);
+            entry.timer = now.saturating_add(keep.min(LINGER));
+            self.timers.insert((entry.timer, stream, n));
+        }
     }
 
     /// Entries are remembered for another time than before.

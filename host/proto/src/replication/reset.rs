@@ -38,8 +38,7 @@ impl Replica {
                 StreamId::Device { .. } | StreamId::Shared { .. } => false,
             };
             let lost = dropped.is_some_and(|entry| {
-                let own = entry.stream.writer() == node && entry.value().is_some();
-                own && beyond(entry.stream, entry.n)
+                entry.stream.writer() == node && beyond(entry.stream, entry.n)
             });
             if let (Slot::Leader(key), true) = (&slot, lost) {
                 self.superseded.insert(key.clone());

@@ -283,8 +283,12 @@ impl Case<'_> {
                 }
             }
             Shows::Nothing => {
-                let gone = matches!(origin, Origin::Device(device)
-                    if self.aged && !self.devices.contains(&device));
+                // An owner that was away for long has nothing of what it wrote before, nor have others.
+                let back = |written: &Written| !self.here.contains(&written.session);
+                let away = |device| {
+                    !self.devices.contains(&device) || definite.iter().all(|(_, w)| back(w))
+                };
+                let gone = matches!(origin, Origin::Device(device) if self.aged && away(device));
                 let mut empty = writes
                     .iter()
                     .filter(|(_, w)| !self.is_superseded(w) && self.is_nothing(w));

@@ -199,9 +199,10 @@ fn state(key: &str, state: &StatePlan) -> Checked {
         return Err(PlanError::value(key, show(interval), "50ms to 1h"));
     }
     let keep = state.keep_absent.unwrap_or_else(|| secs(86_400));
-    if !(secs(1)..=secs(30 * 86_400)).contains(&keep) {
+    // The group's lineage is renewed once a second, 24 times in this.
+    if !(secs(25)..=secs(30 * 86_400)).contains(&keep) {
         let key = format!("{key}.keep_absent");
-        return Err(PlanError::value(key, show(keep), "1s to 30d"));
+        return Err(PlanError::value(key, show(keep), "25s to 30d"));
     }
     Ok(())
 }

@@ -33,9 +33,7 @@ pub fn draw(seed: Seed) -> Plan {
 
 mod lasting;
 mod segments;
-
-/// A clock without a battery, or set by hand to anything.
-const YEARS_US: i64 = 12 * 366 * 86_400_000_000;
+mod spans;
 
 struct Draw {
     seed: Seed,
@@ -268,26 +266,6 @@ impl Draw {
             };
             let at = self.at();
             self.push(at, Action::LoseState(lose));
-        }
-    }
-
-    /// Clocks that are years off, and state that forgets within the plan's time.
-    fn spans(&mut self) {
-        if self.chance(20) {
-            for node in 0..self.plan.nodes {
-                if self.chance(10) {
-                    let off = self.rng.random_range(-YEARS_US..YEARS_US);
-                    self.device(node).wall_offset = Some(off);
-                }
-            }
-        }
-        if self.chance(10) {
-            let keep = ms(self.rng.random_range(10_000..20_000));
-            for plugin in &mut self.plan.plugins {
-                if let Some(state) = &mut plugin.state {
-                    state.keep_absent = Some(keep);
-                }
-            }
         }
     }
 
