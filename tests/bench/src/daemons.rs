@@ -131,6 +131,7 @@ pub(crate) fn remove(setting: &Daemons) -> Option<()> {
 
 pub(crate) fn cold_start(setting: &Daemons) -> Option<()> {
     let (mut leader, mut members) = (Samples::default(), Samples::default());
+    let mut discovery = Samples::default();
     for _ in 0..setting.times {
         let mut lab = Lab::new(setting)?;
         let before = Instant::now();
@@ -140,9 +141,14 @@ pub(crate) fn cold_start(setting: &Daemons) -> Option<()> {
         leader.add(before.elapsed());
         lab.group.wait_members(&all);
         members.add(before.elapsed());
+        discovery.add(lab.discovery());
     }
     leader.print(&title(setting, "first start -> one leader"));
     members.print(&title(setting, "first start -> all see all"));
+    discovery.print(&title(
+        setting,
+        "the last one runs -> each has each as a member",
+    ));
     Some(())
 }
 
@@ -175,6 +181,27 @@ pub(crate) fn idle(setting: &Daemons) -> Option<()> {
 }
 
 impl Lab {
+    /// From when the last daemon said that it runs until the last one had all others as members, by
+    /// their own stamps.
+    fn discovery(&self) -> Duration {
+        let devices = &self.group.devices;
+        let running = |line: &Line| line.message == "running";
+        let runs = devices.iter().map(|device| {
+            let line = device.log().wait(0, "the daemon runs", running);
+            line.written_us().expect("a time")
+        });
+        let mut met = Vec::new();
+        for (device, other) in pairs(devices) {
+            let added =
+                |line: &Line| line.message == "member added" && line.field("device") == other.id();
+            let line = device.log().wait(0, "it has the other as a member", added);
+            met.push(line.written_us().expect("a time"));
+        }
+        let (runs, met) = (runs.max(), met.into_iter().max());
+        let took = met.unwrap_or(0) - runs.unwrap_or(0);
+        Duration::from_micros(u64::try_from(took).unwrap_or(0))
+    }
+
     /// Bytes of UDP payload that a device has sent.
     pub(crate) fn sent(&self, place: usize) -> u64 {
         let namespace = &self.switch.namespaces()[place];
@@ -187,4 +214,12 @@ impl Lab {
         let number = |key: &str| sent[key].as_u64().expect("a counter");
         number("bytes").saturating_sub(number("packets") * HEADERS)
     }
+}
+
+/// Each device with each other one.
+fn pairs(devices: &[Device]) -> impl Iterator<Item = (&Device, &Device)> {
+    devices.iter().flat_map(move |one| {
+        let others = devices.iter().filter(|other| other.id() != one.id());
+        others.map(move |other| (one, other))
+    })
 }
