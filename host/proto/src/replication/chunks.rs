@@ -6,7 +6,7 @@ use super::delta::CHUNK;
 use super::{MergeError, Replica};
 use crate::id::NodeId;
 use crate::state::{STATE_KEY_MAX, STATE_VALUE_MAX};
-use crate::wire::state::{StateChunk, StateDelta, StreamId, WireEntry};
+use crate::wire::state::{StateChunk, StateDelta, StreamId, Tenure, WireEntry};
 
 /// Entries at once.
 const ASSEMBLIES_MAX: usize = 8;
@@ -27,6 +27,8 @@ struct Assembly {
     /// A bit for each chunk that is there.
     there: u128,
     until: u64,
+    /// Of the sender's table.
+    tenure: Option<Tenure>,
 }
 
 impl Assemblies {
@@ -39,7 +41,11 @@ impl Assemblies {
     }
 
     /// Adds a chunk, whose bounds were checked. The encoding, if that completes it.
-    fn add(&mut self, now: u64, chunk: &StateChunk) -> Result<Option<Bytes>, MergeError> {
+    fn add(
+        &mut self,
+        now: u64,
+        chunk: &StateChunk,
+    ) -> Result<Option<(Bytes, Option<Tenure>)>, MergeError> {
         let (total, offset) = (chunk.total as usize, chunk.offset as usize);
         let same = |one: &Assembly| one.stream == chunk.stream && one.n == chunk.n;
         let at = self.0.iter().position(same).unwrap_or_else(|| {
@@ -53,6 +59,7 @@ impl Assemblies {
                 bytes: vec![0; total],
                 there: 0,
                 until: 0,
+                tenure: None,
             });
             self.0.len() - 1
         });
@@ -65,12 +72,14 @@ impl Assemblies {
             one.there |= bit;
             one.bytes[offset..offset + chunk.bytes.len()].copy_from_slice(&chunk.bytes);
             one.until = now.saturating_add(PATIENCE);
+            one.tenure = one.tenure.max(chunk.tenure);
         }
         let count = u32::try_from(total.div_ceil(CHUNK)).unwrap_or(u32::MAX);
         if one.there.count_ones() < count {
             return Ok(None);
         }
-        Ok(Some(Bytes::from(self.0.remove(at).bytes)))
+        let one = self.0.remove(at);
+        Ok(Some((Bytes::from(one.bytes), one.tenure)))
     }
 }
 
@@ -111,7 +120,7 @@ impl Replica {
             return Ok(false);
         }
         self.assemblies.expire(now);
-        let Some(encoded) = self.assemblies.add(now, &chunk)? else {
+        let Some((encoded, tenure)) = self.assemblies.add(now, &chunk)? else {
             return Ok(false);
         };
         let entry: WireEntry =
@@ -125,8 +134,8 @@ impl Replica {
             // All that a chunk says is that its entry is there.
             from: n - 1,
             to: n,
-            tenure: chunk.tenure,
-            relied: chunk.relied,
+            tenure,
+            relied: chunk.until,
             entries: vec![entry],
         };
         self.merge(now, sender, &delta)

@@ -273,12 +273,11 @@ impl Replica {
 
     fn pack_chunks(&self, packer: &mut Packer, stream: StreamId, entry: &WireEntry) {
         let encoded = Bytes::from(rmp_serde::to_vec(entry).unwrap_or_default());
-        let StateDelta {
-            device,
-            tenure,
-            relied,
-            ..
-        } = self.empty(stream, 0, false);
+        let StateDelta { device, tenure, .. } = self.empty(stream, 0, false);
+        let until = match stream {
+            StreamId::Device { writer, .. } => self.presence.until(writer),
+            StreamId::Leader(_) | StreamId::Shared { .. } => 0,
+        };
         let total = u32::try_from(encoded.len()).unwrap_or(u32::MAX);
         for offset in (0..encoded.len()).step_by(CHUNK) {
             let end = encoded.len().min(offset + CHUNK);
@@ -287,10 +286,9 @@ impl Replica {
                 stream,
                 device,
                 direct: packer.direct,
-                from: entry.n - 1,
                 n: entry.n,
-                tenure,
-                relied,
+                tenure: tenure.filter(|_| end == encoded.len()),
+                until,
                 total,
                 offset: u32::try_from(offset).unwrap_or(u32::MAX),
                 bytes: encoded.slice(offset..end),

@@ -102,7 +102,7 @@ impl Replica {
         let Some(entry) = entry.filter(gone).filter(|entry| entry.is(stream, n)) else {
             return;
         };
-        if entry.timer != 0 && entry.timer <= now {
+        if entry.timer != 0 && entry.timer <= now && !mutant::is(Mutant::TombstonesForgotten) {
             self.timers.remove(&(entry.timer, stream, n));
             let keep = micros(self.setup.config.keep_absent);
             entry.timer = now.saturating_add(keep.min(LINGER));

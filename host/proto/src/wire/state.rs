@@ -253,12 +253,12 @@ pub(crate) struct StateChunk {
     pub(crate) stream: StreamId,
     pub(crate) device: Option<DeviceId>,
     pub(crate) direct: bool,
-    /// With the entry, all in `(from, n]` is there.
-    pub(crate) from: u64,
     pub(crate) n: u64,
-    /// The same as in [`StateDelta`].
+    /// The same as in [`StateDelta`]; in the last chunk alone, since two chunks of an entry that just
+    /// fits no datagram share one.
     pub(crate) tenure: Option<Tenure>,
-    pub(crate) relied: u64,
+    /// The same as in [`StateDelta`] of device state; 0 of other kinds.
+    pub(crate) until: u64,
     /// Bytes of the whole encoding.
     pub(crate) total: u32,
     pub(crate) offset: u32,

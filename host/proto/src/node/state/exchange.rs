@@ -91,6 +91,13 @@ impl Asks {
         }
     }
 
+    /// Has `node` asked at `at`, unless it is to be asked anyway.
+    fn ensure(&mut self, node: NodeId, at: Time) {
+        if !self.due.contains_key(&node) {
+            self.want(node, at, Purpose::Reply);
+        }
+    }
+
     fn take_due(&mut self, now: Time) -> Vec<(NodeId, Purpose)> {
         let due = self.due.extract_if(.., |_, (at, _)| *at <= now);
         let due: Vec<_> = due.map(|(node, (_, purpose))| (node, purpose)).collect();
@@ -273,7 +280,7 @@ impl Node {
         let taken = merged == Ok(true);
         if !direct && kept.replica.awaits(stream, n) && kept.asks.follow(from, now) {
             // The rest of the entry may be lost, and the word that there is more behind it.
-            kept.asks.put_off(from, now + ASK_AGAIN);
+            kept.asks.ensure(from, now + ASK_AGAIN);
         }
         let arrival = Arrival {
             from,

@@ -126,7 +126,7 @@ impl Push {
 fn reach(parcel: &Parcel) -> (StreamId, u64, u64) {
     match parcel {
         Parcel::Delta(delta) => (delta.stream, delta.from, delta.to),
-        Parcel::Chunk(chunk) => (chunk.stream, chunk.from, chunk.n),
+        Parcel::Chunk(chunk) => (chunk.stream, chunk.n.saturating_sub(1), chunk.n),
     }
 }
 
@@ -159,7 +159,7 @@ impl Node {
     /// The chunks of an entry go round, beginning with any of them. If they began with the first
     /// one, a queue on the way that is shorter than the entry would lose the same ones each time.
     pub(super) fn send_parcels(&mut self, to: NodeId, parcels: &[Parcel]) {
-        let runs = parcels.chunk_by(|one, next| is_chunk_of_same(one, next));
+        let runs = parcels.chunk_by(is_chunk_of_same);
         for run in runs {
             let start = match run.len() {
                 1 => 0,
