@@ -524,6 +524,9 @@ fn handles_that_nobody_gave_cost_the_plugin() {
     assert_no_errors();
 }
 
+/// Brings a content to the plugin's file.
+type Save<'a> = &'a dyn Fn(&[u8]);
+
 #[test]
 fn every_way_to_save_is_taken_and_an_unchanged_content_is_not() {
     let world = beside("ways-good", |world| {
@@ -533,7 +536,7 @@ fn every_way_to_save_is_taken_and_an_unchanged_content_is_not() {
     let file = world.plugins_dir().join("ways/plugin.wasm");
     let versions = ["counter_v1", "counter_v2"].map(|name| std::fs::read(fixture(name)).unwrap());
     let aside = world.plugins_dir().with_extension("aside");
-    let save: [&dyn Fn(&[u8]); 4] = [
+    let save: [Save<'_>; 4] = [
         // Truncate and write.
         &|bytes| std::fs::write(&file, bytes).unwrap(),
         // Write beside and rename over.

@@ -71,7 +71,7 @@ impl Played {
         for refused in settings.refused() {
             output::note(&format!("capability {refused}"));
         }
-        let opened = cores.map(|folder| open_cores(folder));
+        let opened = cores.map(open_cores);
         let (runtime, scratch) = runtime(opened.transpose()?)?;
         let code = Code::new(&runtime, &wasm).map_err(|error| PluginError::NoPlugin {
             file: file.clone(),
