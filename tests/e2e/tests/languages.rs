@@ -11,6 +11,9 @@ use consort_e2e::{Device, Group, wait};
 /// As many as the plan asks for; which of those that were built does not matter.
 const DEVICES: usize = 5;
 
+/// Keys of the tour that its leader writes: one of its own, a shared one, a counter.
+const WRITTEN_BY_LEADER: usize = 3;
+
 /// How long compiling may take: interpreters are large, and each device compiles for itself.
 const COMPILING: Duration = Duration::from_secs(300);
 
@@ -84,6 +87,15 @@ fn devices_of_different_languages_are_one_group() {
         }
     }
     let leader = agreed_leader(&group, &all);
+    // Its plugins have been told of it, too, and hold what each has written: a slow one may be
+    // seconds behind its host.
+    for place in all.iter().filter(|place| **place != leader) {
+        let device = &group.devices[*place];
+        let name = group.devices[leader].name();
+        wait_line(device, 0, &format!("promote-follower: {name}"));
+        wait_line(device, 0, "device-state: hello from ");
+    }
+    wait_keys(&group, tours.len() + WRITTEN_BY_LEADER);
 
     // All are members now, so all hear what the next leader says at its promotion.
     let marks = group.marks();
@@ -145,6 +157,18 @@ fn agreed_leader(group: &Group, among: &[usize]) -> usize {
             .find(|place| group.devices[**place].id() == leaders[0]);
         place.copied().filter(|_| agreed)
     })
+}
+
+/// Waits until every device's replica holds so many keys.
+#[track_caller]
+fn wait_keys(group: &Group, keys: usize) {
+    for device in &group.devices {
+        let what = format!("{} holds {keys} keys", device.name());
+        wait::until(&what, || {
+            let held = &device.plugin("tour")?["replica"]["keys"];
+            (held.as_u64() == u64::try_from(keys).ok()).then_some(())
+        });
+    }
 }
 
 /// Waits for a line of the tour, and gives it whole.

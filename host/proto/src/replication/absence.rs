@@ -83,19 +83,22 @@ impl Replica {
         at.saturating_mul(part)
     }
 
+    /// Until when they are kept by the word `until`, 0 where their device was a member.
+    fn kept_at_most(&self, now: u64, until: u64) -> u64 {
+        match until {
+            0 => self.kept_from(now),
+            until => until.min(self.kept_from(now)),
+        }
+    }
+
     /// There is word of entries of a device by one who keeps them until `until`, or 0. Whether they
     /// are to be kept here.
     pub(super) fn meet(&mut self, now: u64, node: NodeId, until: u64) -> bool {
         if node == self.node || self.presence.present.contains(&node) {
             return true;
         }
-        let longest = self.kept_from(now);
+        let at = self.kept_at_most(now, until);
         let held = self.presence.until(node);
-        let at = if until == 0 {
-            longest
-        } else {
-            until.min(longest)
-        };
         if at > held && at > now {
             self.presence.keep_until(node, at);
             self.soil(Record::Device(node));
@@ -106,12 +109,7 @@ impl Replica {
     /// Entries of a device were kept over a restart until `until`, or 0.
     pub(super) fn meet_kept(&mut self, now: u64, node: NodeId, until: u64) {
         if node != self.node && self.presence.until(node) == 0 {
-            let longest = self.kept_from(now);
-            let at = if until == 0 {
-                longest
-            } else {
-                until.min(longest)
-            };
+            let at = self.kept_at_most(now, until);
             self.presence.keep_until(node, at);
         }
     }

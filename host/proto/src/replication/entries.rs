@@ -131,6 +131,15 @@ impl Store {
         found.filter(|entry| entry.is(stream, n))
     }
 
+    /// What counts in a slot of leader, device or shared state.
+    pub(super) fn current_mut(&mut self, slot: &Slot) -> Option<&mut Entry> {
+        match slot {
+            Slot::Table | Slot::Counter(_) => None,
+            Slot::Leader(_) | Slot::Device(..) => self.single.get_mut(slot),
+            Slot::Shared(key) => self.shared.get_mut(key)?.current.as_mut(),
+        }
+    }
+
     /// What a plugin is told of a slot; none where there is nothing, or never was.
     pub(super) fn outcome(&self, slot: &Slot) -> Option<StateOutcome> {
         match slot {
@@ -165,13 +174,14 @@ impl Replica {
             entry.content = Content::Expired;
         }
         let (stream, n) = (entry.stream, entry.n);
+        let gone = matches!(entry.content, Content::Tombstone | Content::Expired);
         let taken = match entry.slot {
             Slot::Table => false,
             Slot::Leader(_) | Slot::Device(..) => self.admit_single(entry, own),
             Slot::Shared(_) => self.admit_shared(now, entry, own),
             Slot::Counter(_) => self.admit_sum(entry, own),
         };
-        if taken {
+        if taken && gone {
             self.linger(now, stream, n);
         }
         taken

@@ -88,25 +88,12 @@ impl Replica {
         let Some(slot) = held.and_then(|held| held.index().get(&n)).cloned() else {
             return;
         };
-        let entry = match &slot {
-            Slot::Shared(key) => self
-                .store
-                .shared
-                .get_mut(key)
-                .and_then(|place| place.current.as_mut()),
-            Slot::Leader(_) | Slot::Device(..) => self.store.single.get_mut(&slot),
-            Slot::Table | Slot::Counter(_) => None,
-        };
-        let gone =
-            |entry: &&mut Entry| matches!(entry.content, Content::Tombstone | Content::Expired);
-        let Some(entry) = entry.filter(gone).filter(|entry| entry.is(stream, n)) else {
-            return;
-        };
-        if entry.timer != 0 && entry.timer <= now && !mutant::is(Mutant::TombstonesForgotten) {
-            self.timers.remove(&(entry.timer, stream, n));
+        let held = self.store.current_mut(&slot);
+        let is_late =
+            held.is_some_and(|held| held.is(stream, n) && held.timer != 0 && held.timer <= now);
+        if is_late && !mutant::is(Mutant::TombstonesForgotten) {
             let keep = micros(self.setup.config.keep_absent);
-            entry.timer = now.saturating_add(keep.min(LINGER));
-            self.timers.insert((entry.timer, stream, n));
+            self.set_timer(&slot, now.saturating_add(keep.min(LINGER)));
         }
     }
 
@@ -122,19 +109,19 @@ impl Replica {
         let due = entries.map(|entry| (entry.slot.clone(), self.due(entry, false)));
         let due: Vec<(Slot, u64)> = due.collect();
         for (slot, at) in due {
-            let held = match &slot {
-                Slot::Shared(key) => {
-                    let place = self.store.shared.get_mut(key);
-                    place.and_then(|place| place.current.as_mut())
-                }
-                _ => self.store.single.get_mut(&slot),
-            };
-            let Some(held) = held else { continue };
-            self.timers.remove(&(held.timer, held.stream, held.n));
-            held.timer = at;
-            if at != 0 {
-                self.timers.insert((at, held.stream, held.n));
-            }
+            self.set_timer(&slot, at);
+        }
+    }
+
+    /// What counts in a slot is due at `at`; 0 for never.
+    fn set_timer(&mut self, slot: &Slot, at: u64) {
+        let Some(held) = self.store.current_mut(slot) else {
+            return;
+        };
+        self.timers.remove(&(held.timer, held.stream, held.n));
+        held.timer = at;
+        if at != 0 {
+            self.timers.insert((at, held.stream, held.n));
         }
     }
 
