@@ -86,7 +86,7 @@ fn what_is_counted_on_a_bad_link_is_what_happened() {
         assert_eq!(gone.sent, 120);
         assert_eq!(gone.dropped, 0);
         assert_eq!(got.received, arrived(&sim, &short, to) + whole);
-        assert!((100..115).contains(&got.received), "{got:?}");
+        assert!((80..118).contains(&got.received), "{got:?}");
         assert_eq!(got.lost, 20 - whole);
         assert_eq!(got.duplicates, 0, "sessions see what the network doubles");
         let status = sim.status(to).expect("it is up");
@@ -167,12 +167,14 @@ fn what_the_tree_drops_is_counted() {
         };
         for to in &others {
             for _ in 0..7 {
-                sim.send(leader, &app(), *to, MAX_PAYLOAD).expect("it is up");
+                sim.send(leader, &app(), *to, MAX_PAYLOAD)
+                    .expect("it is up");
             }
         }
         assert_eq!(dropped(&sim), 0);
         // The notices fit every lane, the payload none of the four that it is for.
-        sim.broadcast(leader, &app(), MAX_PAYLOAD).expect("it leads");
+        sim.broadcast(leader, &app(), MAX_PAYLOAD)
+            .expect("it leads");
         assert_eq!(dropped(&sim), 4);
     });
 }
@@ -208,23 +210,25 @@ fn copies_over_several_relays_are_counted() {
 }
 
 #[test]
-fn what_came_over_a_relay_is_not_lost() {
-    let name = "what_came_over_a_relay_is_not_lost";
+fn a_long_message_over_several_relays_is_not_asked_for_when_it_is_there() {
+    let name = "a_long_message_over_several_relays_is_not_asked_for_when_it_is_there";
     scenario(name, 3, |seed| {
         let mut sim = group(name, seed, 5).build();
         let (leader, _) = form(&mut sim);
         let far = all_but(5, leader)[0];
-        // So little comes through that it lives on vouching, and some parts come straight.
-        sim.set_link(leader, far, Link::lan().with_loss(0.9));
+        sim.cut_one_way(leader, far);
         sim.run_for(secs(5));
         let mut numbers = Vec::new();
-        for _ in 0..30 {
+        for _ in 0..10 {
             numbers.push(sim.broadcast(leader, &app(), 20_000).expect("it leads"));
-            sim.run_for(ms(200));
+            sim.run_for(ms(300));
         }
-        sim.run_for(secs(5));
-        let (got, whole) = (counts(&sim, far, leader), arrived(&sim, &numbers, far));
-        println!("{whole} of 30 arrived, {} lost", got.lost);
-        assert!(got.lost + whole <= 30, "{whole} of 30 arrived, {} lost", got.lost);
+        sim.run_for(secs(3));
+        assert!(arrived(&sim, &numbers, far) >= 8);
+        for relay in all_but(5, leader).into_iter().skip(1) {
+            let again = counts(&sim, relay, far).parts_resent;
+            assert_eq!(again, 0, "n{relay} sent parts again that nobody lost");
+        }
+        assert_eq!(counts(&sim, far, leader).lost, 0);
     });
 }

@@ -243,7 +243,7 @@ impl Node {
         }
         self.record_present(node, false);
         self.pending.remove(&node);
-        self.messaging.outbound.forget(node);
+        self.drop_waiting(node);
         self.refresh_peer(node);
         if was_visible {
             self.events

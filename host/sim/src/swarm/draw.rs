@@ -32,6 +32,7 @@ pub fn draw(seed: Seed) -> Plan {
 }
 
 mod lasting;
+mod lengths;
 mod segments;
 mod spans;
 
@@ -112,6 +113,13 @@ impl Draw {
         self.rng = seed.stream("swarm floods", 0);
         if self.chance(12) {
             self.floods_from_within();
+        }
+        self.rng = seed.stream("swarm lengths", 0);
+        if self.chance(20) {
+            self.lengths();
+        }
+        if self.chance(if self.plan.nodes > 9 { 50 } else { 8 }) {
+            self.credit();
         }
         self.plan.steps.sort_by_key(|step| step.at);
         self.plan
@@ -566,8 +574,17 @@ mod tests {
             "names = [",
             "kind = \"copies\"",
             "kind = \"insider\"",
+            "[send_rate]",
         ] {
             assert!(text.contains(word), "{word} never comes up");
         }
+        let long = |len: usize| len > 60_000;
+        assert!(
+            plans
+                .iter()
+                .any(|plan| plan.beats.iter().any(|beat| long(beat.len)))
+        );
+        let steps = || plans.iter().flat_map(|plan| &plan.steps);
+        assert!(steps().any(|step| matches!(&step.action, Action::Send(send) if long(send.len))));
     }
 }
