@@ -320,6 +320,7 @@ impl Node {
             self.seek(node);
         }
         self.part_with_missing();
+        self.rejoin_missing();
         self.remember_moved();
         self.renew_sessions();
         self.share_opinions();
