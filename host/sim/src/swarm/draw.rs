@@ -32,6 +32,7 @@ pub fn draw(seed: Seed) -> Plan {
 }
 
 mod lasting;
+mod late;
 mod segments;
 mod spans;
 
@@ -113,6 +114,10 @@ impl Draw {
         if self.chance(12) {
             self.floods_from_within();
         }
+        self.rng = seed.stream("swarm late writes", 0);
+        self.late_writes();
+        self.rng = seed.stream("swarm forgotten boots", 0);
+        self.forgotten_boots();
         self.plan.steps.sort_by_key(|step| step.at);
         self.plan
     }
@@ -262,6 +267,7 @@ impl Draw {
             let lose = LoseState {
                 node: self.who(),
                 damaged: self.rng.random_bool(0.5),
+                boots: false,
                 down: ms(self.rng.random_range(1..5_000)),
             };
             let at = self.at();
