@@ -71,7 +71,7 @@ fn what_a_long_callback_writes_counts_from_its_end() {
         sim.run_for(secs(1));
         // Its own next callback waits for the first one.
         let next = put(&mut sim, writer, Scope::Shared, "next", 30);
-        let quick = put(&mut sim, leader, Scope::Shared, "colour", 30);
+        let quick = put(&mut sim, (leader + 2) % 4, Scope::Shared, "colour", 30);
         sim.run_for(secs(2));
         assert_eq!(sim.written(slow).fate, Fate::Handed);
         assert_eq!(sim.written(next).fate, Fate::Handed);
@@ -197,9 +197,14 @@ fn a_leaders_write_at_a_node_that_does_not_lead_is_told_as_superseded() {
             key: "other".into(),
         }),
     );
+    assert_eq!(told(&wire, node, from).1, Vec::new(), "more may be to come");
+    wire.run_for(ms(1));
     let (news, keys, handled) = told(&wire, node, from);
     assert_eq!((news, handled), (Vec::new(), 2));
-    assert_eq!(keys, ["scene".into(), "other".into()]);
+    assert_eq!(keys, ["other".into(), "scene".into()]);
+    let reports = wire.plugin_events(node).skip(from);
+    let reports = reports.filter(|event| matches!(event, PluginEvent::WritesSuperseded(_)));
+    assert_eq!(reports.count(), 1, "in one report");
     let from = wire.plugin_events(leader).count();
     wire.command(leader, app().id, write(Scope::Leader, "scene", 5));
     assert_eq!(told(&wire, leader, from), (Vec::new(), Vec::new(), 1));
@@ -225,6 +230,7 @@ fn a_write_that_finds_no_room_is_counted_and_told() {
     for key in 0..fits {
         wire.command(node, id.clone(), write(Scope::Device, &format!("{key}"), 60 << 10));
     }
+    wire.command(node, id.clone(), write(Scope::Device, "rest", 14 << 10));
     wire.command(node, id.clone(), write(Scope::Device, "0", 60 << 10));
     assert_eq!(wire.status(node).plugins[0].state.lost, 0);
     let from = wire.plugin_events(node).count();
@@ -256,5 +262,6 @@ fn a_write_of_a_plugin_without_a_replica_is_counted_and_told() {
     let places: Vec<_> = news.iter().map(|c| (c.origin, &*c.key)).collect();
     assert_eq!((places, handled), (vec![(Origin::Shared, "colour")], 2));
     assert_eq!(keys, ["scene".into()]);
+    wire.tell(leader, Command::PluginUp(app()));
     assert_eq!(wire.status(leader).plugins[0].state.lost, 2);
 }

@@ -35,7 +35,8 @@ pub struct Version {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Versions {
     /// Under which stamp the replica writes, and how often it gave up by rule what it held: it
-    /// started over, group time was set back, or entries are to be kept for another time.
+    /// started over, group time was set back, entries are to be kept for another time, a record is
+    /// none that its device wrote, or those of devices that are away made room.
     pub line: (u64, u64),
     /// Epoch and leader of the table that says which leader state counts.
     pub table: Option<(u64, u64)>,

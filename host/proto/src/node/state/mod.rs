@@ -173,8 +173,10 @@ impl Kept {
         let due = self.replica.next_timeout();
         let due = due.map(|at| now + Duration::from_micros(at.saturating_sub(group_now)));
         let gathering = self.gathering.as_ref().map(Gathering::next_timeout);
+        let refused = self.refusals.is_waiting().then_some(now);
         [
             due,
+            refused,
             gathering,
             self.push.next_timeout(),
             self.asks.next_timeout(),
@@ -340,6 +342,7 @@ impl Node {
         let due: Vec<GroupKey> = due
             .map(|(group, kept)| {
                 kept.replica.handle_timeout(group_now);
+                kept.refusals.come_due();
                 *group
             })
             .collect();

@@ -3,7 +3,8 @@
 //! The host judges by what it was told. Meanwhile this device may have come to lead no longer, or
 //! others' entries may have taken the room. No such write goes by unheard: the plugin is told what
 //! holds in its place, as news, and of leader state that the key was superseded. What is lost for
-//! want of room is counted, and the log has a line of the first such write.
+//! want of room is counted, and the log has a line of the first such write. Superseded keys are told
+//! when all inputs of the moment are in: a callback's writes come one by one, and may all be too late.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,8 +19,10 @@ use crate::state::{Origin, StateChange, StateOutcome, StateUpdate, StateWrite, W
 pub(super) struct Refusals {
     /// What holds in their place.
     restored: Vec<StateChange>,
-    /// Keys of leader state among them.
+    /// Keys of leader state among them, until they are told.
     superseded: BTreeSet<Arc<str>>,
+    /// Whether it is time to tell them.
+    due: bool,
     /// How many were lost though this device might have made them.
     pub(super) lost: u64,
 }
@@ -38,8 +41,23 @@ impl Refusals {
         changes
     }
 
+    /// Whether keys wait for [`Refusals::come_due`].
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.superseded.is_empty()
+    }
+
+    /// The moment's inputs are in.
+    pub(super) fn come_due(&mut self) {
+        self.due = self.is_waiting();
+    }
+
+    /// Superseded keys, once they are due.
     pub(super) fn take_superseded(&mut self) -> BTreeSet<Arc<str>> {
-        core::mem::take(&mut self.superseded)
+        if core::mem::take(&mut self.due) {
+            core::mem::take(&mut self.superseded)
+        } else {
+            BTreeSet::new()
+        }
     }
 }
 
