@@ -11,7 +11,7 @@ use consort_proto::{
 use consort_scenarios::state::{QUIET_MAX, common, everywhere, formed, put, superseded};
 use consort_scenarios::wire::Wire;
 use consort_scenarios::{all, app, ms, secs, settle};
-use consort_sim::{Edit, Fate, Refused, Sim, scenario};
+use consort_sim::{Edit, Fate, Refused, Sim, scenario, spec};
 
 fn edit(scope: Scope, key: &str) -> Edit {
     Edit::Put {
@@ -252,16 +252,30 @@ fn a_write_that_finds_no_room_is_counted_and_told() {
 
 #[test]
 fn a_write_of_a_plugin_without_a_replica_is_counted_and_told() {
-    let (mut wire, leader) = Wire::formed(3);
-    let id = app().id;
-    wire.tell(leader, Command::PluginDown(id.clone()));
-    let from = wire.plugin_events(leader).count();
-    wire.command(leader, id.clone(), write(Scope::Shared, "colour", 3));
-    wire.command(leader, id, write(Scope::Leader, "scene", 3));
-    let (news, keys, handled) = told(&wire, leader, from);
+    let mut wire = Wire::new(1);
+    // More plugins that keep their state come and go than a device holds the state of.
+    let crowd = (0..140).map(|n| spec(&format!("app{n}")));
+    for app in crowd {
+        let config = StateConfig {
+            persist: true,
+            ..StateConfig::default()
+        };
+        let id = app.id.clone();
+        wire.tell(0, Command::PluginState { id, config });
+        wire.tell(0, Command::PluginUp(app.clone()));
+        wire.tell(0, Command::PluginDown(app.id));
+        wire.run_for(ms(10));
+    }
+    let late = spec("late");
+    wire.tell(0, Command::PluginUp(late.clone()));
+    let from = wire.plugin_events(0).count();
+    wire.command(0, late.id.clone(), write(Scope::Shared, "colour", 3));
+    wire.command(0, late.id.clone(), write(Scope::Leader, "scene", 3));
+    let (news, keys, handled) = told(&wire, 0, from);
     let places: Vec<_> = news.iter().map(|c| (c.origin, &*c.key)).collect();
     assert_eq!((places, handled), (vec![(Origin::Shared, "colour")], 2));
     assert_eq!(keys, ["scene".into()]);
-    wire.tell(leader, Command::PluginUp(app()));
-    assert_eq!(wire.status(leader).plugins[0].state.lost, 2);
+    let plugins = wire.status(0).plugins;
+    let of_late = plugins.iter().find(|plugin| plugin.spec.id == late.id);
+    assert_eq!(of_late.map(|plugin| plugin.state.lost), Some(2));
 }

@@ -1,7 +1,8 @@
 //! No key's version goes back at a replica, and no leader state beyond its cut is held.
 //!
-//! What a replica holds is compared with what it held after the input before. A version may be
-//! smaller, or a key be gone, only
+//! What a replica holds is compared with what it held after an input before: after each one that
+//! changed it, but for each key at least a millisecond later than the last time, so that large
+//! replicas are looked at about once a second. A version may be smaller, or a key be gone, only
 //! - of leader state, where the table is of another tenure: it decides what counts;
 //! - where the time is over for which a deletion, a value or an absent device's state is kept;
 //! - of a counter, where a later boot of the same writer has taken over the sum;
@@ -9,9 +10,10 @@
 //!   group time was set back;
 //! - in another life of the device, which does not know what it held before.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 
-use consort_proto::{GroupKey, HeldKey, HeldVersion, Versions};
+use consort_proto::{GroupKey, HeldKey, HeldVersion, Time, Versions};
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
@@ -26,33 +28,49 @@ struct Known {
     life: u32,
     revision: u64,
     versions: Versions,
+    /// Not before then it is looked at again.
+    next: Time,
 }
+
+/// A replica on a device: its number, the group.
+type Place = (usize, GroupKey);
+
+/// When, by virtual time and by group time.
+type Moment = (Time, u64);
+
+/// How long a key that is looked at keeps the next look waiting.
+const PER_KEY: Duration = Duration::from_millis(1);
 
 impl Forward {
     /// Whether a replica is to be shown to [`Forward::look`].
-    pub(crate) fn is_news(&self, node: usize, group: GroupKey, life: u32, revision: u64) -> bool {
-        let known = self.known.get(&(node, group));
-        known.is_none_or(|known| (known.life, known.revision) != (life, revision))
+    pub(crate) fn is_news(&self, place: Place, life: u32, revision: u64, now: Time) -> bool {
+        self.known.get(&place).is_none_or(|known| {
+            known.life != life || (known.revision != revision && known.next <= now)
+        })
     }
 
-    /// Compares what a replica holds at group time `now` with what it held before.
+    /// Compares what a replica holds with what it held before.
     ///
     /// # Errors
     /// What is wrong, as a sentence.
     pub(crate) fn look(
         &mut self,
-        (node, group): (usize, GroupKey),
+        place: Place,
         (life, revision): (u32, u64),
-        now: u64,
+        (now, group_now): Moment,
         versions: Versions,
     ) -> Result<(), String> {
+        let keys = u32::try_from(versions.held.len()).unwrap_or(u32::MAX);
         let known = Known {
             life,
             revision,
             versions,
+            next: now + PER_KEY.saturating_mul(keys),
         };
-        let verdict = match self.known.get(&(node, group)) {
-            Some(before) if before.life == life => compare(&before.versions, &known.versions, now),
+        let verdict = match self.known.get(&place) {
+            Some(before) if before.life == life => {
+                compare(&before.versions, &known.versions, group_now)
+            }
             Some(_) | None => Ok(()),
         };
         let beyond = known.versions.beyond.first();
@@ -60,7 +78,7 @@ impl Forward {
             Some(key) => Err(format!("leader state {key:?} lies beyond its cut")),
             None => Ok(()),
         });
-        self.known.insert((node, group), known);
+        self.known.insert(place, known);
         verdict
     }
 }
@@ -132,10 +150,9 @@ mod tests {
     /// What the checker says of the second of two sights of one life.
     fn verdict(before: Versions, after: Versions) -> Result<(), String> {
         let mut forward = Forward::default();
-        forward.look(AT, (1, 1), NOW, before).expect("it is the first sight");
-        assert!(!forward.is_news(AT.0, AT.1, 1, 1));
-        assert!(forward.is_news(AT.0, AT.1, 1, 2) && forward.is_news(AT.0, AT.1, 2, 1));
-        forward.look(AT, (1, 2), NOW, after)
+        let first = forward.look(AT, (1, 1), (Time::ZERO, NOW), before);
+        first.expect("it is the first sight");
+        forward.look(AT, (1, 2), (Time::ZERO, NOW), after)
     }
 
     fn goes_back(before: &[(HeldKey, u64, u64)], after: &[(HeldKey, u64, u64)]) -> bool {
@@ -182,9 +199,24 @@ mod tests {
         };
         assert!(verdict(versions(&[(shared(), 7, 0)]), after).is_ok());
         let mut forward = Forward::default();
-        let first = forward.look(AT, (1, 1), NOW, versions(&[(shared(), 7, 0)]));
-        let next = forward.look(AT, (2, 1), NOW, versions(&[]));
+        let at = (Time::ZERO, NOW);
+        let first = forward.look(AT, (1, 1), at, versions(&[(shared(), 7, 0)]));
+        let next = forward.look(AT, (2, 1), at, versions(&[]));
         assert_eq!((first, next), (Ok(()), Ok(())));
+    }
+
+    #[test]
+    fn a_replica_is_looked_at_again_when_it_changed_and_its_keys_have_had_their_time() {
+        let mut forward = Forward::default();
+        let held = versions(&[(shared(), 7, 0), (counter(3), 1, 0)]);
+        let ms = |ms| Time::from_micros(ms * 1_000);
+        assert!(forward.is_news(AT, 1, 1, Time::ZERO));
+        let first = forward.look(AT, (1, 1), (Time::ZERO, NOW), held);
+        assert_eq!(first, Ok(()));
+        assert!(!forward.is_news(AT, 1, 1, ms(2)), "nothing changed");
+        assert!(!forward.is_news(AT, 1, 2, ms(1)), "two keys");
+        assert!(forward.is_news(AT, 1, 2, ms(2)));
+        assert!(forward.is_news(AT, 2, 1, ms(1)), "another life");
     }
 
     #[test]

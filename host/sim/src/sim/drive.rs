@@ -100,15 +100,16 @@ impl Sim {
         };
         let mut problem = None;
         for (group, revision) in running.node.state_revisions() {
-            if !self.forward.is_news(node, group, device.life, revision) {
+            let place = (node, group);
+            if !(self.forward).is_news(place, device.life, revision, self.now) {
                 continue;
             }
-            let now = running.node.state_time();
+            let moment = (self.now, running.node.state_time());
             let Some(versions) = running.node.state_versions(group) else {
                 continue;
             };
             let seen = (device.life, revision);
-            let verdict = self.forward.look((node, group), seen, now, versions);
+            let verdict = self.forward.look(place, seen, moment, versions);
             problem = problem.or(verdict.err());
         }
         if let Some(problem) = problem {
