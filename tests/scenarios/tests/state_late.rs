@@ -45,7 +45,10 @@ fn a_write_of_a_callback_that_outlasts_the_leadership_is_reported() {
         let late: Vec<u64> = late.into_iter().map(|one| one.expect("it leads")).collect();
         sim.heal();
         settle(&mut sim, &all(5), secs(7));
-        assert!(!sim.leads(stale, &app()), "another one leads before it ends");
+        assert!(
+            !sim.leads(stale, &app()),
+            "another one leads before it ends"
+        );
         assert_eq!(superseded(&sim, stale), Vec::<String>::new(), "it goes on");
         sim.run_for(secs(8));
         assert_eq!(superseded(&sim, stale), ["only", "scene"]);
@@ -137,7 +140,10 @@ fn deletions_fill_a_replica_and_no_accepted_write_is_lost() {
             let writer = 1 - leader;
             let standing = put(&mut sim, writer, scope, "standing", 200);
             let keys = fill(&mut sim, writer, scope);
-            assert!(keys > 2_000, "a deleted key takes 21 bytes of 72 KiB: {keys}");
+            assert!(
+                keys > 2_000,
+                "a deleted key takes 21 bytes of 72 KiB: {keys}"
+            );
             // What is there can be overwritten by something as long, and deleted.
             put(&mut sim, writer, scope, "standing", 200);
             sim.delete(writer, &app(), scope, "standing")
@@ -208,7 +214,11 @@ fn a_leaders_write_at_a_node_that_does_not_lead_is_told_as_superseded() {
     let from = wire.plugin_events(leader).count();
     wire.command(leader, app().id, write(Scope::Leader, "scene", 5));
     assert_eq!(told(&wire, leader, from), (Vec::new(), Vec::new(), 1));
-    assert_eq!(wire.status(node).plugins[0].state.lost, 0, "it had no right to it");
+    assert_eq!(
+        wire.status(node).plugins[0].state.lost,
+        0,
+        "it had no right to it"
+    );
 }
 
 #[test]
@@ -228,7 +238,11 @@ fn a_write_that_finds_no_room_is_counted_and_told() {
     let bound = 2 * config.quota + (128 << 10);
     let fits = usize::try_from(bound / (60 << 10)).expect("a few");
     for key in 0..fits {
-        wire.command(node, id.clone(), write(Scope::Device, &format!("{key}"), 60 << 10));
+        wire.command(
+            node,
+            id.clone(),
+            write(Scope::Device, &format!("{key}"), 60 << 10),
+        );
     }
     wire.command(node, id.clone(), write(Scope::Device, "rest", 14 << 10));
     wire.command(node, id.clone(), write(Scope::Device, "0", 60 << 10));
@@ -242,7 +256,10 @@ fn a_write_that_finds_no_room_is_counted_and_told() {
     assert_eq!((keys, handled), (Vec::new(), 3));
     let places: Vec<_> = news.iter().map(|c| (c.origin, &*c.key)).collect();
     let own = Origin::Device(wire.id(node));
-    assert_eq!(places, [(own, "more"), (own, "0"), (Origin::Shared, "more")]);
+    assert_eq!(
+        places,
+        [(own, "more"), (own, "0"), (Origin::Shared, "more")]
+    );
     assert_eq!(news[0].outcome, StateOutcome::Deleted);
     assert!(
         matches!(&news[1].outcome, StateOutcome::Put { value, .. } if value.len() == 60 << 10),

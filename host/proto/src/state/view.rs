@@ -659,7 +659,11 @@ mod tests {
         assert_eq!(view.write(&put("c", "123456"), false, NOW), Ok(()), "40");
         assert_eq!(view.write(&delete("d"), false, NOW), full);
         assert_eq!(view.write(&add(), false, NOW), full);
-        assert_eq!(view.write(&put("a", "54321"), false, NOW), Ok(()), "as before");
+        assert_eq!(
+            view.write(&put("a", "54321"), false, NOW),
+            Ok(()),
+            "as before"
+        );
         assert_eq!(view.write(&put("a", "654321"), false, NOW), full);
         assert_eq!(view.write(&delete("a"), false, NOW), Ok(()), "5 less");
         // The node has taken all of that in, and forgotten older deletions.

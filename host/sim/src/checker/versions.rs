@@ -113,9 +113,9 @@ fn is_folded(key: &HeldKey, after: &Versions) -> bool {
     };
     let end = HeldKey::Counter(name.clone(), *writer, u64::MAX);
     let later = after.held.range(key..=&end);
-    later.into_iter().any(|(later, _)| {
-        matches!(later, HeldKey::Counter(_, _, other) if other > boot)
-    })
+    later
+        .into_iter()
+        .any(|(later, _)| matches!(later, HeldKey::Counter(_, _, other) if other > boot))
 }
 
 #[cfg(test)]
@@ -188,7 +188,10 @@ mod tests {
         };
         assert!(verdict(before(), after((1, 5), 7)).is_err());
         assert!(verdict(before(), after((2, 5), 7)).is_ok());
-        assert!(verdict(before(), after((2, 5), 6)).is_err(), "other state never");
+        assert!(
+            verdict(before(), after((2, 5), 6)).is_err(),
+            "other state never"
+        );
     }
 
     #[test]
