@@ -114,10 +114,7 @@ impl Draw {
         if self.chance(12) {
             self.floods_from_within();
         }
-        self.rng = seed.stream("swarm late writes", 0);
-        self.late_writes();
-        self.rng = seed.stream("swarm forgotten boots", 0);
-        self.forgotten_boots();
+        self.late();
         self.plan.steps.sort_by_key(|step| step.at);
         self.plan
     }

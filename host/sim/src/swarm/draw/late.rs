@@ -6,8 +6,16 @@ use super::{Draw, ms};
 use crate::plan::{Action, LoseState};
 
 impl Draw {
+    /// Both, each from a stream of its own: what else a seed decides does not depend on it.
+    pub(super) fn late(&mut self) {
+        self.rng = self.seed.stream("swarm late writes", 0);
+        self.late_writes();
+        self.rng = self.seed.stream("swarm forgotten boots", 0);
+        self.forgotten_boots();
+    }
+
     /// In some runs, what plugins write leaves their hosts late.
-    pub(super) fn late_writes(&mut self) {
+    fn late_writes(&mut self) {
         if self.chance(25) {
             let slow = self.rng.random_range(1..=60);
             for writes in &mut self.plan.writes {
@@ -17,7 +25,7 @@ impl Draw {
     }
 
     /// A device comes back with its key and nothing else of its state, its count of starts included.
-    pub(super) fn forgotten_boots(&mut self) {
+    fn forgotten_boots(&mut self) {
         if self.chance(8) {
             let lose = LoseState {
                 node: self.who(),
