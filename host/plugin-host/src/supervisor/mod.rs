@@ -10,6 +10,7 @@
 
 mod life;
 mod local;
+mod refused;
 mod reload;
 mod start;
 mod superseded;
@@ -26,6 +27,7 @@ use sha2::{Digest, Sha256};
 use tracing::{debug, info, warn};
 
 use self::life::{Announced, Life};
+use self::refused::Said;
 use self::superseded::Superseded;
 use crate::backoff::Backoff;
 use crate::engine::Runtime;
@@ -138,6 +140,8 @@ pub(crate) struct Supervisor {
     local: bool,
     candidate: Option<Arc<Candidate>>,
     generation: u64,
+    /// What the log has named of what the generation was refused.
+    said: Said,
     backoff: Backoff,
 }
 
@@ -163,6 +167,7 @@ impl Supervisor {
             local: false,
             candidate: None,
             generation: 0,
+            said: Said::default(),
             backoff: Backoff::new(seed.finalize().into()),
             id,
             surroundings,
@@ -394,7 +399,7 @@ impl Supervisor {
         let Outcome {
             commands,
             published: messages,
-            publishes_refused,
+            refusals,
         } = outcome;
         let reading = self.reading();
         lay_over(self.view.state_mut(), &commands, reading);
@@ -406,9 +411,7 @@ impl Supervisor {
             let id = self.id.clone();
             (self.surroundings.out)(HostEvent::Published { id, messages });
         }
-        if publishes_refused > 0 {
-            self.board.lock().refused_publishes += publishes_refused;
-        }
+        self.note_refusals(&refusals);
     }
 
     /// The one place where the life changes and says so.

@@ -8,6 +8,7 @@ use tracing::{debug, warn};
 
 use super::life::{Announced, Life, Running};
 use super::superseded::Superseded;
+use super::refused::Said;
 use super::{Candidate, Supervisor, lay_over};
 use crate::log_ring::LogRing;
 use crate::plugin_log::{Level, LogSink};
@@ -121,6 +122,7 @@ impl Supervisor {
             self.elsewhere = true;
         }
         self.generation += 1;
+        self.said = Said::default();
         self.mailbox
             .set_messages_max(candidate.settings.limits.mailbox);
         let mut board = self.board.lock();
