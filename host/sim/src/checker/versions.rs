@@ -212,7 +212,7 @@ mod tests {
     fn a_replica_is_looked_at_again_when_it_changed_and_its_keys_have_had_their_time() {
         let mut forward = Forward::default();
         let held = versions(&[(shared(), 7, 0), (counter(3), 1, 0)]);
-        let ms = |ms| Time::from_micros(ms * 1_000);
+        let ms = |ms: u64| Time::from_micros(ms * 1_000);
         assert!(forward.is_news(AT, 1, 1, Time::ZERO));
         let first = forward.look(AT, (1, 1), (Time::ZERO, NOW), held);
         assert_eq!(first, Ok(()));
