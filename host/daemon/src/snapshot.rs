@@ -345,6 +345,7 @@ fn plugins(node: &NodeStatus, hosted: &[PluginHostStatus]) -> Vec<PluginStatus> 
             bytes: plugin.state.bytes,
             catching_up: plugin.state.catching_up,
             refused: plugin.state.refused,
+            lost: plugin.state.lost,
             not_kept: plugin.state.not_kept.clone(),
         });
     }

@@ -404,6 +404,7 @@ mod tests {
         StateUpdate {
             changes: changes.collect(),
             handled: 1,
+            room: u64::MAX,
             whole: false,
         }
     }

@@ -497,6 +497,7 @@ fn an_endless_loop_in_any_callback_is_ended_and_named() {
             own: false,
         }],
         handled: 0,
+        room: u64::MAX,
         whole: false,
     };
     let leader_message = PluginEvent::LeaderMessage {

@@ -181,6 +181,7 @@ impl Replicas {
         replicas.view.apply(&StateUpdate {
             changes,
             handled: 0,
+            room: u64::MAX,
             whole: true,
         });
         replicas

@@ -65,6 +65,8 @@ pub use keys::{GroupKeys, GroupSecret, ParseGroupSecretError, StaticSecret};
 pub use node::{FalseEntry, FalseKind, Lie};
 pub use node::{NewNodeError, Node};
 pub use quota::{QuotaMeter, SendQuota};
+#[doc(hidden)]
+pub use replication::{HeldKey, Version as HeldVersion, Versions};
 pub use state::{
     Origin, STATE_KEY_MAX, STATE_VALUE_MAX, Scope, StateChange, StateConfig, StateOutcome,
     StateUpdate, StateView, StateWrite, WriteError,

@@ -173,6 +173,8 @@ pub struct StateStatus {
     /// What other devices sent and was refused, in messages: as a whole, or entries of it that lie
     /// beyond their cut.
     pub refused: u64,
+    /// Writes of the plugin that its host had accepted and that are lost, for want of room.
+    pub lost: u64,
     /// Why the disk has not taken what the plugin asked to keep; none while it takes it.
     pub not_kept: Option<String>,
 }

@@ -142,6 +142,8 @@ pub struct App {
     told: Told,
     /// Names the stretch from one time that it knew nothing to the next.
     session: u64,
+    /// Until when its callback takes.
+    pub(crate) busy: Option<Time>,
     events: VecDeque<(Time, PluginEvent)>,
 }
 
@@ -170,6 +172,7 @@ impl App {
             config,
             told: Told::new(),
             session: 0,
+            busy: None,
             events: VecDeque::new(),
         }
     }
@@ -184,6 +187,7 @@ impl App {
     pub(crate) fn forget_state(&mut self, session: u64) {
         self.data = StateView::new(self.me, self.config);
         self.told.clear();
+        self.busy = None;
         self.session = session;
     }
 

@@ -13,11 +13,13 @@ mod bracket;
 mod contents;
 mod delivery;
 mod membership;
+mod versions;
 
 pub(crate) use bracket::Brackets;
 pub(crate) use delivery::Delivery;
 pub use delivery::MessageReport;
 pub(crate) use membership::Membership;
+pub(crate) use versions::Forward;
 
 /// Where something was observed.
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,7 @@
 //! - device state shows its owner's writes only;
 //! - of one writer's writes to one key of device or shared state, a replica never shows an earlier
 //!   one after a later one, nor one again that had gone;
-//! - each write is accounted for once.
+//! - each write is accounted for once, and a leader that its node refused one is told.
 //!
 //! A *session* is the time in which one instance's knowledge lasts: from a start with nothing known
 //! to the next. [`judge`] says what replicas may hold once all is quiet.
@@ -105,6 +105,15 @@ pub struct Written {
     pub(crate) kept: BTreeSet<usize>,
     /// The session that was told that it is superseded.
     pub(crate) told_in: Option<u64>,
+}
+
+/// What there is to know of writes when they are handed over later than they were checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Late {
+    pub(crate) physical: u64,
+    pub(crate) near: Vec<u64>,
+    /// The term that the writer leads in.
+    pub(crate) term: Option<u64>,
 }
 
 /// Where a write goes.
@@ -446,12 +455,50 @@ impl Ledger {
         })
     }
 
+    /// A session is told of these writes as far as its node refused them; whether it refused any.
+    fn settle_refusals(&mut self, node: usize, session: u64, numbers: &[u64]) -> bool {
+        let mut any = false;
+        for number in numbers {
+            let Some(written) = self.get_mut(*number) else {
+                continue;
+            };
+            let here = (written.node, written.session) == (node, session);
+            if here && written.fate == Fate::Refused && written.told_in.is_none() {
+                written.told_in = Some(session);
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Writes were checked before and are handed to their node only at `now`: what else is known of
+    /// them is so from here on. `near`, `term` and `physical` as in [`Written`].
+    pub(crate) fn hand(&mut self, numbers: &[u64], now: Time, late: &Late) {
+        self.highest = self.highest.max(late.physical);
+        let highest = self.highest;
+        for number in numbers {
+            if let Some(written) = self.get_mut(*number) {
+                written.at = now;
+                written.physical = late.physical;
+                written.highest = highest;
+                written.near.clone_from(&late.near);
+                written.term = written.term.and(late.term).or(written.term);
+            }
+        }
+    }
+
     /// A device is told that the group did not adopt what it wrote under a key.
     fn superseded(&mut self, place: &Place<'_>, app: &App, key: &Arc<str>) {
         let group = (place.group.copied(), app.spec.group());
         let spot = (group, Origin::Leader, Arc::clone(key));
         let numbers = self.by_key.get(&spot).cloned().unwrap_or_default();
-        let mut fate = Fate::Superseded;
+        // Of one that the node refused nobody else heard: what was there before may hold.
+        let refused = self.settle_refusals(place.node, app.session(), &numbers);
+        let mut fate = if refused {
+            Fate::Doubtful
+        } else {
+            Fate::Superseded
+        };
         for number in numbers.into_iter().rev() {
             let Some(written) = self.get_mut(number) else {
                 continue;

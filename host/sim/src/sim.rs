@@ -10,7 +10,7 @@ use consort_proto::crypto::Crypto;
 use consort_proto::{Address, DeviceId, PluginId, StoreRecord, Time};
 use rand_chacha::ChaCha12Rng;
 
-use crate::checker::{Brackets, Checker, Delivery, Membership, Observation, Place};
+use crate::checker::{Brackets, Checker, Delivery, Forward, Membership, Observation, Place};
 use crate::device::Device;
 use crate::ledger::Ledger;
 use crate::log::Log;
@@ -30,6 +30,7 @@ mod hosted;
 mod plugins;
 mod rotation;
 mod scripted;
+mod slow;
 mod state;
 mod views;
 mod wards;
@@ -58,6 +59,7 @@ pub struct Sim {
     membership: Membership,
     delivery: Delivery,
     ledger: Ledger,
+    forward: Forward,
     /// How many sessions of plugins there were.
     sessions: u64,
     next_message: u64,
@@ -108,6 +110,11 @@ enum Happening {
     },
     Beat {
         index: usize,
+    },
+    HandOver {
+        node: usize,
+        life: u32,
+        writes: Box<slow::Slow>,
     },
     Write {
         index: usize,

@@ -210,7 +210,11 @@ impl Wire {
 
     /// A plugin of a node acts.
     pub fn command(&mut self, node: usize, id: PluginId, command: consort_proto::PluginCommand) {
-        let command = Command::Plugin { id, command };
+        self.tell(node, Command::Plugin { id, command });
+    }
+
+    /// A node gets a command.
+    pub fn tell(&mut self, node: usize, command: Command) {
         self.nodes[node].handle_command(self.now, command);
         self.drain(node);
     }

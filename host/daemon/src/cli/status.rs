@@ -321,6 +321,9 @@ fn bytes(replica: &ReplicaStatus) -> String {
     if replica.refused > 0 {
         let _ = write!(text, ", {} refused", replica.refused);
     }
+    if replica.lost > 0 {
+        let _ = write!(text, ", {} lost", replica.lost);
+    }
     if replica.not_kept.is_some() {
         text.push_str(", not kept");
     }

@@ -345,6 +345,9 @@ pub struct ReplicaStatus {
     /// What other devices sent of it and was refused, in messages: as a whole, or entries of it
     /// beyond the cut of their leader's tenure.
     pub refused: u64,
+    /// Writes of the plugin on this device that were accepted and are lost, for others' writes took
+    /// their room.
+    pub lost: u64,
     /// Why the disk has not taken what the plugin asked to keep; null while it takes it.
     pub not_kept: Option<String>,
 }

@@ -84,6 +84,7 @@ pub(crate) fn node_status() -> NodeStatus {
                 bytes: 3_500,
                 catching_up: true,
                 refused: 1,
+                lost: 2,
                 not_kept: None,
             },
         }],

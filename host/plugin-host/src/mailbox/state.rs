@@ -14,6 +14,7 @@ impl UpdateIndex {
     /// Adds a later update to a waiting one: it tells each key once, as it is after both.
     pub(super) fn merge(&mut self, waiting: &mut StateUpdate, later: StateUpdate) {
         waiting.handled = waiting.handled.saturating_add(later.handled);
+        waiting.room = later.room;
         if later.whole {
             waiting.whole = true;
             waiting.changes = later.changes;
@@ -68,6 +69,7 @@ mod tests {
         StateUpdate {
             changes: vec![change],
             handled: 0,
+            room: u64::MAX,
             whole: false,
         }
     }

@@ -276,9 +276,8 @@ impl Supervisor {
             debug!(plugin = %self.id, ?event, "event does not fit the plugin's view; ignored");
         }
         if let PluginEvent::WritesSuperseded(keys) = event {
-            let (count, first) = (keys.len(), keys.first());
             warn!(
-                plugin = %self.id, count, ?first,
+                plugin = %self.id, count = keys.len(), keys = %superseded::listed(keys),
                 "leader state written here was not adopted by the group"
             );
         }

@@ -6,8 +6,21 @@ use std::sync::Arc;
 use consort_proto::PluginEvent;
 
 /// The most keys that wait. Beyond, what a plugin had written is not what it has to go through key
-/// by key; the log has told of all.
+/// by key; the log tells how many were left out.
 const KEYS_MAX: usize = 1024;
+/// Keys that a line of the log names.
+const LISTED_MAX: usize = 32;
+
+/// Keys for the log: the first ones, and how many more there are.
+pub(super) fn listed(keys: &[Arc<str>]) -> String {
+    let (first, rest) = keys.split_at(keys.len().min(LISTED_MAX));
+    let named: Vec<String> = first.iter().map(|key| format!("{key:?}")).collect();
+    let mut text = named.join(", ");
+    if !rest.is_empty() {
+        text.push_str(&format!(" and {} more", rest.len()));
+    }
+    text
+}
 
 /// Keys that wait for an instance.
 #[derive(Debug, Default)]
@@ -37,6 +50,17 @@ impl Superseded {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_log_names_some_keys_and_counts_the_rest() {
+        let keys: Vec<Arc<str>> = (0..35).map(|n| format!("k{n}").into()).collect();
+        assert_eq!(listed(&keys[..1]), r#""k0""#);
+        assert_eq!(listed(&keys[..3]), r#""k0", "k1", "k2""#);
+        let all = listed(&keys[..LISTED_MAX]);
+        assert!(all.ends_with(r#""k31""#), "{all}");
+        assert_eq!(listed(&keys), format!("{all} and 3 more"));
+        assert_eq!(listed(&["a\n".into()]), r#""a\n""#, "one line");
+    }
 
     #[test]
     fn keys_wait_once_each_and_are_bounded() {

@@ -38,6 +38,7 @@ pub(crate) fn update(changes: impl Into<Vec<StateChange>>, handled: u32) -> Plug
     PluginEvent::State(StateUpdate {
         changes: changes.into(),
         handled,
+        room: u64::MAX,
         whole: false,
     })
 }
@@ -46,6 +47,7 @@ pub(crate) fn whole(changes: impl Into<Vec<StateChange>>) -> PluginEvent {
     PluginEvent::State(StateUpdate {
         changes: changes.into(),
         handled: 0,
+        room: u64::MAX,
         whole: true,
     })
 }

@@ -160,6 +160,7 @@ pub(crate) fn update(changes: impl Into<Vec<StateChange>>, handled: u32) -> Plug
     PluginEvent::State(StateUpdate {
         changes: changes.into(),
         handled,
+        room: u64::MAX,
         whole: false,
     })
 }

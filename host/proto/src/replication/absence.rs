@@ -23,6 +23,8 @@ pub(super) struct Presence {
     /// Until when, in group time, the entries of devices are kept that are not.
     absent: BTreeMap<NodeId, u64>,
     due: BTreeSet<(u64, NodeId)>,
+    /// Grows with every change of these times.
+    pub(super) changes: u64,
 }
 
 impl Presence {
@@ -47,6 +49,7 @@ impl Presence {
     }
 
     pub(super) fn forget(&mut self, node: NodeId) {
+        self.changes += 1;
         if let Some(at) = self.absent.remove(&node) {
             self.due.remove(&(at, node));
         }

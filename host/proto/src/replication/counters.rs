@@ -26,6 +26,10 @@ impl Counter {
         self.parts.get(&place(stream)?)
     }
 
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.parts.values()
+    }
+
     pub(super) fn outcome(&self) -> StateOutcome {
         let ends = (i128::from(i64::MIN), i128::from(i64::MAX));
         let total = self.total.clamp(ends.0, ends.1);

@@ -93,6 +93,7 @@ impl Replica {
         let streams = self.streams.of_device(stream.writer()).into_iter();
         for later in streams.filter(|one| *one >= stream).collect::<Vec<_>>() {
             if (later, self.last_of(later)) > (stream, n) {
+                self.anew += 1;
                 self.drop_stream(later);
             }
         }
@@ -102,6 +103,7 @@ impl Replica {
     pub(crate) fn drop_absent(&mut self) {
         for node in self.presence.absent() {
             self.presence.forget(node);
+            self.anew += 1;
             self.drop_device(node);
             self.devices.remove(&node);
         }

@@ -15,12 +15,10 @@ use super::persist::Record;
 use super::shared::{Place, physical};
 use crate::id::NodeId;
 use crate::mutant::{self, Mutant};
-use crate::state::{Origin, StateOutcome};
+use crate::state::{ENTRY_BYTES, Origin, StateOutcome};
 use crate::time::micros;
 use crate::wire::state::{Stamp, StreamId};
 
-/// What an entry takes besides its key and value, as it counts against the replica's hard bound.
-const OVERHEAD: u64 = 16;
 /// What a counter counts besides its name in the replica's size.
 pub(super) const COUNTER_BYTES: u64 = 16;
 
@@ -87,7 +85,7 @@ impl Entry {
     /// What it takes of the replica's hard bound, in bytes.
     pub(super) fn weight(&self) -> u64 {
         let key = self.slot.key().map_or(0, |key| key.len() as u64);
-        OVERHEAD + key + self.value().map_or(0, |value| value.len() as u64)
+        ENTRY_BYTES + key + self.value().map_or(0, |value| value.len() as u64)
     }
 
     pub(super) fn value(&self) -> Option<&Bytes> {
@@ -230,6 +228,7 @@ impl Replica {
             self.timers.insert((entry.timer, entry.stream, entry.n));
         }
         self.footprint += entry.weight();
+        self.edits += 1;
         self.soil(Record::Entry(entry.stream, entry.n));
         self.soil(Record::Stream(entry.stream));
         entry
@@ -247,6 +246,7 @@ impl Replica {
         }
         self.timers.remove(&(entry.timer, entry.stream, entry.n));
         self.footprint = self.footprint.saturating_sub(entry.weight());
+        self.edits += 1;
         self.soil(Record::Entry(entry.stream, entry.n));
         self.soil(Record::Stream(entry.stream));
     }

@@ -99,6 +99,7 @@ impl Replica {
 
     /// Entries are remembered for another time than before.
     pub(super) fn set_timers_anew(&mut self) {
+        self.anew += 1;
         let single = self.store.single.values();
         let current = self
             .store

@@ -182,6 +182,7 @@ impl Replica {
         self.streams.change(stream).insert(table.n, Slot::Table);
         self.soil(Record::Entry(stream, table.n));
         self.soil(Record::Stream(stream));
+        self.edits += 1;
         self.table = Some(table);
     }
 

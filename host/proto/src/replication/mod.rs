@@ -31,6 +31,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod vector;
+mod versions;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,12 +46,15 @@ use self::entries::{Slot, Store};
 use self::persist::Record;
 use self::streams::Streams;
 pub(crate) use self::vector::LAST_LEADER;
+pub use self::versions::{HeldKey, Version, Versions};
 use crate::id::{DeviceId, GroupKey, NodeId};
 use crate::state::StateConfig;
 use crate::wire::state::{Stamp, StateChunk, StateDelta, StreamId, Table, Tenure};
 
 /// Bytes by which a merge may go beyond what a write may.
 const HEADROOM: u64 = 128 << 10;
+/// Bytes by which a write may go beyond what the plugin's host was told.
+const SLACK: u64 = 64 << 10;
 
 /// Streams that this device opens itself, beyond those of others: its own, and those of tables.
 const LOCAL_STREAMS: usize = 64;
@@ -147,6 +151,9 @@ pub(crate) struct Replica {
     footprint: u64,
     live_keys: usize,
     live_bytes: u64,
+    /// Entries that came and went, and how often what was held was given up by rule.
+    edits: u64,
+    anew: u64,
 }
 
 impl Replica {
@@ -177,6 +184,8 @@ impl Replica {
             footprint: 0,
             live_keys: 0,
             live_bytes: 0,
+            edits: 0,
+            anew: 0,
         };
         replica.soil(Record::Device(node));
         replica

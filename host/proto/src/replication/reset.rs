@@ -24,6 +24,7 @@ use crate::wire::state::StreamId;
 impl Replica {
     pub(super) fn reset(&mut self, now: u64, leader: NodeId) {
         let node = self.node;
+        self.anew += 1;
         self.reset_under = self.table_tenure();
         let single = self.store.single.keys();
         let others =

@@ -174,6 +174,7 @@ impl Replica {
 
     /// Group time was set back to `now`.
     pub(crate) fn set_back(&mut self, now: u64) {
+        self.anew += 1;
         self.shorten_absence(now);
         self.renew_ahead(now);
         let limit = now.saturating_add(AHEAD_MAX);

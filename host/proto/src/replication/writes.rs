@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::entries::{Content, Entry, Slot};
 use super::persist::Record;
 use super::shared::begin;
-use super::{HEADROOM, Replica};
+use super::{HEADROOM, Replica, SLACK};
 use crate::id::NodeId;
 use crate::state::{
     Origin, STATE_KEY_MAX, STATE_VALUE_MAX, Scope, StateChange, StateOutcome, StateWrite,
@@ -255,6 +255,13 @@ impl Replica {
     pub(crate) fn is_equal_to(&mut self, other: NodeId) {
         let stream = self.own_shared();
         self.acknowledged(other, stream, self.mark(stream));
+    }
+
+    /// By how many bytes writes of the plugin may let this grow, as its host is told. A write itself
+    /// may take a little more, for what came from others since.
+    pub(crate) fn room(&self) -> u64 {
+        let bound = self.bound() - HEADROOM - SLACK;
+        bound.saturating_sub(self.footprint)
     }
 
     /// Bytes of keys, values and overhead that are held at most.

@@ -22,6 +22,8 @@ pub use view::StateView;
 pub const STATE_KEY_MAX: usize = 256;
 /// Bytes of a value, at most.
 pub const STATE_VALUE_MAX: usize = 64 << 10;
+/// What an entry counts against the bound of its replica besides its key and value, in bytes.
+pub(crate) const ENTRY_BYTES: u64 = 16;
 
 /// What a plugin's state may take, and how it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +113,23 @@ pub enum StateWrite {
     },
 }
 
+impl StateWrite {
+    /// Which kind of state it goes to, and under which key, if it is of the device `me`.
+    pub(crate) fn place(&self, me: DeviceId) -> (Origin, Arc<str>) {
+        match self {
+            Self::Put { scope, key, .. } | Self::Delete { scope, key } => {
+                let origin = match scope {
+                    Scope::Leader => Origin::Leader,
+                    Scope::Device => Origin::Device(me),
+                    Scope::Shared => Origin::Shared,
+                };
+                (origin, Arc::clone(key))
+            }
+            Self::Add { name, .. } => (Origin::Counter, Arc::clone(name)),
+        }
+    }
+}
+
 /// Why a write was refused. Nothing was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum WriteError {
@@ -167,6 +186,9 @@ pub struct StateUpdate {
     /// How many of the plugin's writes, in their order, the changes account for, be it that they
     /// were taken in or that they were refused.
     pub handled: u32,
+    /// By how many bytes the plugin's writes after those may let the replica grow: by a key, a value
+    /// and 16 bytes for each entry, deletions that are remembered among them.
+    pub room: u64,
     /// Whether the changes are the whole state, in place of whatever was known before. The plugin
     /// is not called for it.
     pub whole: bool,

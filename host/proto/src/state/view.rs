@@ -3,15 +3,19 @@
 //! The view is a fold over [`StateUpdate`]s, with the plugin's own writes laid over it that the
 //! node has not accounted for yet. Reads never wait, and depend on these inputs only. Invariant:
 //! once every write is accounted for, nothing is laid over, and the view is what the node said.
+//!
+//! A write is accepted only if the node has room for it: in the quota, of which the view knows all,
+//! and in the replica, where deletions count too, by the room that the node told less what the
+//! writes since then take at most.
 
-use core::ops::Bound;
+use core::ops::{AddAssign, Bound, SubAssign};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::{
-    Origin, STATE_KEY_MAX, STATE_VALUE_MAX, Scope, StateChange, StateConfig, StateOutcome,
+    ENTRY_BYTES, Origin, STATE_KEY_MAX, STATE_VALUE_MAX, StateChange, StateConfig, StateOutcome,
     StateUpdate, StateWrite, WriteError,
 };
 use crate::id::DeviceId;
@@ -30,8 +34,33 @@ pub struct StateView {
     over: BTreeMap<Origin, BTreeMap<Arc<str>, Over>>,
     pending: VecDeque<Pending>,
     told_bytes: u64,
-    /// What the plugin's own writes add to, or take from, `told_bytes`.
-    over_bytes: i64,
+    /// What the plugin's own writes add to `told_bytes` and take of `room`.
+    taken: Extra,
+    /// By how much the replica may grow, as the node told.
+    room: u64,
+}
+
+/// What writes add in bytes; less than 0 if they make room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Extra {
+    /// To what counts against the quota.
+    quota: i64,
+    /// To what the replica holds, at most.
+    replica: i64,
+}
+
+impl AddAssign for Extra {
+    fn add_assign(&mut self, other: Self) {
+        self.quota += other.quota;
+        self.replica += other.replica;
+    }
+}
+
+impl SubAssign for Extra {
+    fn sub_assign(&mut self, other: Self) {
+        self.quota -= other.quota;
+        self.replica -= other.replica;
+    }
 }
 
 type Entries = BTreeMap<Origin, BTreeMap<Arc<str>, Entry>>;
@@ -99,7 +128,8 @@ impl StateView {
             over: BTreeMap::new(),
             pending: VecDeque::new(),
             told_bytes: 0,
-            over_bytes: 0,
+            taken: Extra::default(),
+            room: u64::MAX,
         }
     }
 
@@ -167,7 +197,7 @@ impl StateView {
     /// Bytes of all keys and values, as they count against the quota.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.told_bytes.saturating_add_signed(self.over_bytes)
+        self.told_bytes.saturating_add_signed(self.taken.quota)
     }
 
     /// Checks a write of the plugin, which leads or not, at group time `now`, and lets its reads
@@ -176,7 +206,7 @@ impl StateView {
     /// # Errors
     /// Says why the write is refused; nothing has changed then.
     pub fn write(&mut self, write: &StateWrite, leads: bool, now: u64) -> Result<(), WriteError> {
-        let (origin, key) = self.target(write);
+        let (origin, key) = write.place(self.me);
         if origin == Origin::Leader && !leads {
             return Err(WriteError::NotLeader);
         }
@@ -196,6 +226,12 @@ impl StateView {
         if total > self.config.quota && total > self.bytes() {
             return Err(WriteError::TooLarge(self.config.quota));
         }
+        let before = self.extra(origin, &key).replica;
+        let after = extra(&key, &effect, self.told_of(origin, &key)).replica;
+        let grows = after > before;
+        if grows && self.taken.replica + after - before > signed(self.room) {
+            return Err(WriteError::TooLarge(self.config.quota));
+        }
         if !self.meter.take(now, key.len() + len) {
             return Err(WriteError::Busy);
         }
@@ -205,7 +241,7 @@ impl StateView {
 
     /// Lets reads see a write that another copy of this view accepted, at group time `now`.
     pub fn replay(&mut self, write: &StateWrite, now: u64) {
-        let (origin, key) = self.target(write);
+        let (origin, key) = write.place(self.me);
         let len = match write {
             StateWrite::Put { value, .. } => value.len(),
             StateWrite::Delete { .. } | StateWrite::Add { .. } => 0,
@@ -228,13 +264,14 @@ impl StateView {
         if update.whole {
             self.told.clear();
             self.told_bytes = 0;
-            self.over_bytes = 0;
-            let keys = self.over.iter();
-            let keys = keys.flat_map(|(origin, over)| over.keys().map(|key| (*origin, key)));
-            for (origin, key) in keys {
-                self.over_bytes += signed(self.size_of(origin, key));
+            self.taken = Extra::default();
+            for over in self.over.values() {
+                for (key, over) in over {
+                    self.taken += extra(key, &over.effect, None);
+                }
             }
         }
+        self.room = update.room;
         for change in &update.changes {
             self.tell(change);
         }
@@ -263,7 +300,8 @@ impl StateView {
         }
         let told_after = self.told_size(change.origin, &change.key);
         self.told_bytes = (self.told_bytes + told_after).saturating_sub(told_before);
-        self.over_bytes += self.extra(change.origin, &change.key) - over_before;
+        self.taken -= over_before;
+        self.taken += self.extra(change.origin, &change.key);
     }
 
     /// Lays one more write over a key.
@@ -284,7 +322,8 @@ impl StateView {
                 over.insert(Arc::clone(key), Over { writes: 1, effect });
             }
         }
-        self.over_bytes += self.extra(origin, key) - before;
+        self.taken -= before;
+        self.taken += self.extra(origin, key);
     }
 
     /// The oldest write of a key is part of what the node said.
@@ -302,32 +341,18 @@ impl StateView {
             self.lift(done.origin, &done.key);
             return;
         }
-        self.over_bytes += self.extra(done.origin, &done.key) - before;
+        self.taken -= before;
+        self.taken += self.extra(done.origin, &done.key);
     }
 
     /// Takes away what is laid over a key.
     fn lift(&mut self, origin: Origin, key: &str) {
-        self.over_bytes -= self.extra(origin, key);
+        self.taken -= self.extra(origin, key);
         if let Some(over) = self.over.get_mut(&origin) {
             over.remove(key);
             if over.is_empty() {
                 self.over.remove(&origin);
             }
-        }
-    }
-
-    /// Where a write goes.
-    fn target(&self, write: &StateWrite) -> (Origin, Arc<str>) {
-        match write {
-            StateWrite::Put { scope, key, .. } | StateWrite::Delete { scope, key } => {
-                let origin = match scope {
-                    Scope::Leader => Origin::Leader,
-                    Scope::Device => Origin::Device(self.me),
-                    Scope::Shared => Origin::Shared,
-                };
-                (origin, Arc::clone(key))
-            }
-            StateWrite::Add { name, .. } => (Origin::Counter, Arc::clone(name)),
         }
     }
 
@@ -351,9 +376,30 @@ impl StateView {
         }
     }
 
-    /// What is laid over a key adds to what the node told, in bytes.
-    fn extra(&self, origin: Origin, key: &str) -> i64 {
-        signed(self.size_of(origin, key)) - signed(self.told_size(origin, key))
+    /// What is laid over a key adds to what the node told.
+    fn extra(&self, origin: Origin, key: &str) -> Extra {
+        let over = self.over_of(origin, key);
+        over.map_or_else(Extra::default, |over| {
+            extra(key, &over.effect, self.told_of(origin, key))
+        })
+    }
+}
+
+/// What a key that is written so adds to what the node told of it. The node does not tell of
+/// deletions that it remembers, nor who added to a counter: they are reckoned as if there were none.
+fn extra(key: &str, effect: &Effect, told: Option<&Entry>) -> Extra {
+    let size = |entry: Option<&Entry>| entry.map_or(0, |entry| entry.size(key));
+    let held = match told {
+        Some(Entry::Value { .. }) => ENTRY_BYTES + size(told),
+        Some(Entry::Sum(_)) | None => 0,
+    };
+    let value = match effect {
+        Effect::Set(Some(Entry::Value { value, .. })) => value.len() as u64,
+        Effect::Set(_) | Effect::Add(_) => 0,
+    };
+    Extra {
+        quota: signed(size_after(key, effect)) - signed(size(told)),
+        replica: signed(ENTRY_BYTES + key.len() as u64 + value) - signed(held),
     }
 }
 
@@ -413,6 +459,7 @@ fn effect(write: &StateWrite, now: u64) -> Effect {
 mod tests {
     use super::*;
     use crate::id::PublicKey;
+    use crate::state::Scope;
 
     const NOW: u64 = 1_000_000;
 
@@ -455,6 +502,7 @@ mod tests {
                 own: handled > 0,
             }],
             handled,
+            room: u64::MAX,
             whole: false,
         }
     }
@@ -586,5 +634,47 @@ mod tests {
         assert_eq!(read(&view, "b").as_deref(), Some("22"));
         assert_eq!(read(&view, "c").as_deref(), Some("333"));
         assert_eq!(view.bytes(), 4 + 3);
+    }
+
+    #[test]
+    fn a_replica_without_room_takes_no_more_but_makes_some() {
+        let mut view = view();
+        let delete = |key: &str| StateWrite::Delete {
+            scope: Scope::Shared,
+            key: key.into(),
+        };
+        let add = || StateWrite::Add {
+            name: "n".into(),
+            delta: 1,
+        };
+        let full = Err(WriteError::TooLarge(1 << 20));
+        view.apply(&StateUpdate {
+            room: 40,
+            ..told("a", "12345", 0)
+        });
+        assert_eq!(view.write(&put("b", "1234567"), false, NOW), Ok(()), "24");
+        assert_eq!(view.write(&put("c", ""), false, NOW), full, "17 more");
+        assert_eq!(view.write(&put("b", "1"), false, NOW), Ok(()), "18");
+        assert_eq!(view.write(&delete("b"), false, NOW), Ok(()), "17");
+        assert_eq!(view.write(&put("c", "123456"), false, NOW), Ok(()), "40");
+        assert_eq!(view.write(&delete("d"), false, NOW), full);
+        assert_eq!(view.write(&add(), false, NOW), full);
+        assert_eq!(
+            view.write(&put("a", "54321"), false, NOW),
+            Ok(()),
+            "as before"
+        );
+        assert_eq!(view.write(&put("a", "654321"), false, NOW), full);
+        assert_eq!(view.write(&delete("a"), false, NOW), Ok(()), "5 less");
+        // The node has taken all of that in, and forgotten older deletions.
+        view.apply(&StateUpdate {
+            handled: 6,
+            room: 17,
+            ..update("c", StateOutcome::Deleted, 0)
+        });
+        assert_eq!(view.taken, Extra::default());
+        assert_eq!(view.write(&add(), false, NOW), Ok(()));
+        assert_eq!(view.write(&add(), false, NOW), Ok(()), "it is there");
+        assert_eq!(view.write(&delete("d"), false, NOW), full);
     }
 }

@@ -131,6 +131,7 @@ impl Ledger {
         };
         let spots = self.by_key.iter().filter(|((of, _, _), _)| *of == group);
         for ((_, origin, key), numbers) in spots {
+            case.refused(*origin, key, numbers)?;
             let verdict = match origin {
                 Origin::Counter => case.counter(key, numbers),
                 Origin::Leader | Origin::Device(_) | Origin::Shared => {
@@ -161,6 +162,23 @@ impl Case<'_> {
         let writes = numbers.iter();
         let writes = writes.filter_map(|number| Some((*number, self.ledger.get(*number)?)));
         writes.filter(|(_, w)| w.fate != Fate::Refused).collect()
+    }
+
+    /// What its node refused a leader, it is told.
+    fn refused(&self, origin: Origin, key: &Arc<str>, numbers: &[u64]) -> Result<(), String> {
+        let writes = numbers.iter().filter_map(|number| self.ledger.get(*number));
+        let mut untold = writes.filter(|written| {
+            written.fate == Fate::Refused
+                && written.told_in.is_none()
+                && self.here.contains(&written.session)
+        });
+        match untold.next().filter(|_| origin == Origin::Leader) {
+            None => Ok(()),
+            Some(written) => Err(format!(
+                "{origin:?} {key:?}: a write of n{} at {} was refused, and it was not told",
+                written.node, written.at
+            )),
+        }
     }
 
     /// Whether the writer was told so, and the session that was is here. One that is gone may have

@@ -14,6 +14,18 @@ fn group(app: &App) -> Group {
 
 /// Device `byte` writes at `ms` milliseconds, and its node takes it in.
 fn write(ledger: &mut Ledger, byte: u8, origin: Origin, act: Act, ms: u64) -> u64 {
+    write_as(ledger, byte, origin, act, ms, None)
+}
+
+/// The same, where the node says that something else is under the key.
+fn write_as(
+    ledger: &mut Ledger,
+    byte: u8,
+    origin: Origin,
+    act: Act,
+    ms: u64,
+    instead: Option<StateOutcome>,
+) -> u64 {
     let number = ledger.next();
     let app = session(byte);
     ledger.record(Written {
@@ -36,9 +48,11 @@ fn write(ledger: &mut Ledger, byte: u8, origin: Origin, act: Act, ms: u64) -> u6
         kept: BTreeSet::new(),
         told_in: None,
     });
+    let changes = instead.map(|outcome| update(origin, outcome).changes);
     let handled = StateUpdate {
-        changes: Vec::new(),
+        changes: changes.unwrap_or_default(),
         handled: 1,
+        room: u64::MAX,
         whole: false,
     };
     tell(ledger, byte, &app, handled).expect("it is accounted for");
@@ -71,6 +85,7 @@ fn update(origin: Origin, outcome: StateOutcome) -> StateUpdate {
             own: false,
         }],
         handled: 0,
+        room: u64::MAX,
         whole: false,
     }
 }
@@ -180,6 +195,7 @@ fn writes_are_accounted_for_once() {
     let handled = StateUpdate {
         changes: Vec::new(),
         handled: 1,
+        room: u64::MAX,
         whole: false,
     };
     let problem = tell(&mut ledger, 7, &session(7), handled).expect_err("none is left");
@@ -256,5 +272,26 @@ fn counters_are_the_sum_of_what_cannot_be_lost() {
     }
     for wrong in [0, 5, 52, 73] {
         assert!(sum(wrong).contains("would be right"), "{wrong}");
+    }
+}
+
+#[test]
+fn a_refused_write_of_a_leader_is_told_to_it() {
+    for (key, complaint) in [("k", ""), ("another", "was not told")] {
+        let mut ledger = Ledger::default();
+        let before = write(&mut ledger, 7, Origin::Leader, PUT, 1);
+        // Its value is not there: what was is what the update says.
+        let refused = write_as(&mut ledger, 7, Origin::Leader, PUT, 2, Some(value(before)));
+        assert_eq!(ledger.get(refused).map(|w| w.fate), Some(Fate::Refused));
+        let app = session(7);
+        let event = PluginEvent::WritesSuperseded(vec![key.into()]);
+        let told = Observation::Told {
+            app: &app,
+            event: &event,
+        };
+        ledger.observe(&place(7), &told).expect("it is heard");
+        let verdict = both(&ledger, Origin::Leader, Some(value(before)));
+        assert!(verdict.contains(complaint), "{verdict}");
+        assert_eq!(verdict.is_empty(), complaint.is_empty(), "{verdict}");
     }
 }

@@ -249,6 +249,7 @@ fn writes(plan: &Plan, key: &str, writes: &WritesPlan) -> Checked {
         ("large", writes.large as usize, 0, 1000),
         ("expiring", writes.expiring as usize, 0, 100),
         ("deleting", writes.deleting as usize, 0, 100),
+        ("slow", writes.slow as usize, 0, 100),
     ];
     for (name, number, least, most) in numbers {
         if !(least..=most).contains(&number) {

@@ -66,6 +66,9 @@ pub struct WritesPlan {
     /// How many of a hundred writes delete. Default: 15.
     #[serde(default = "fifteen")]
     pub deleting: u32,
+    /// How many of a hundred callbacks take 1 to 3 s. Default: none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub slow: u32,
 }
 
 impl WritesPlan {
@@ -81,6 +84,7 @@ impl WritesPlan {
             large: five(),
             expiring: ten(),
             deleting: fifteen(),
+            slow: 0,
         }
     }
 
@@ -93,8 +97,14 @@ impl WritesPlan {
             large: self.large,
             expiring: self.expiring,
             deleting: self.deleting,
+            slow: self.slow,
         }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 fn all_kinds() -> Vec<Kind> {
@@ -130,6 +140,9 @@ pub struct LoseState {
     /// Whether records are damaged instead of gone. Default: no.
     #[serde(default)]
     pub damaged: bool,
+    /// Whether the disks forget how often they were started, too. Default: no.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub boots: bool,
     /// How long the devices are down.
     #[serde(with = "span::text")]
     pub down: Duration,

@@ -221,6 +221,7 @@ impl SimBuilder {
             membership: Membership::default(),
             delivery: Delivery::default(),
             ledger: crate::ledger::Ledger::default(),
+            forward: crate::checker::Forward::default(),
             sessions: 0,
             next_message: 0,
             beats: Vec::new(),

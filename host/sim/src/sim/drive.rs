@@ -56,6 +56,11 @@ impl Sim {
             }
             Happening::Beat { index } => self.beat(index),
             Happening::Write { index } => self.workload(index),
+            Happening::HandOver { node, life, writes } => {
+                if self.devices[node].life == life {
+                    self.hand_over(node, *writes);
+                }
+            }
             Happening::Turn { node, life } => {
                 if self.devices[node].life == life {
                     self.turn(node);
@@ -83,7 +88,33 @@ impl Sim {
             self.trace.datagram(now, sender, node, payload);
         }
         let output = self.log.during(|| running.handle(now, input));
+        self.look_at_versions(node);
         self.dispose(node, output);
+    }
+
+    /// Compares what a node's replicas hold with what they held before.
+    fn look_at_versions(&mut self, node: usize) {
+        let device = &self.devices[node];
+        let Some(running) = &device.running else {
+            return;
+        };
+        let mut problem = None;
+        for (group, revision) in running.node.state_revisions() {
+            let place = (node, group);
+            if !(self.forward).is_news(place, device.life, revision, self.now) {
+                continue;
+            }
+            let moment = (self.now, running.node.state_time());
+            let Some(versions) = running.node.state_versions(group) else {
+                continue;
+            };
+            let seen = (device.life, revision);
+            let verdict = self.forward.look(place, seen, moment, versions);
+            problem = problem.or(verdict.err());
+        }
+        if let Some(problem) = problem {
+            self.fail(&format!("n{node}: {problem}"));
+        }
     }
 
     /// Carries out what a node gave, then plans its next wake-up.

@@ -134,10 +134,12 @@ impl Sim {
             commands.push(command);
             Ok(number)
         });
-        let results = results.collect();
-        if !commands.is_empty() {
-            self.input(node, Input::Commands(commands));
+        let results: Vec<Result<u64, Refused>> = results.collect();
+        if commands.is_empty() {
+            return results;
         }
+        let numbers = results.iter().filter_map(|one| one.ok()).collect();
+        self.end_callback(node, plugin, numbers, commands);
         results
     }
 
@@ -245,7 +247,7 @@ impl Sim {
     }
 
     /// Sessions of a plugin's members that see `node` and that it sees.
-    fn near(&self, node: usize, plugin: &PluginSpec) -> Vec<u64> {
+    pub(super) fn near(&self, node: usize, plugin: &PluginSpec) -> Vec<u64> {
         let Some(app) = self.devices[node].apps.get(&plugin.id) else {
             return Vec::new();
         };

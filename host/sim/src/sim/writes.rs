@@ -50,6 +50,8 @@ pub struct Workload {
     pub expiring: u32,
     /// How many of a hundred writes delete.
     pub deleting: u32,
+    /// How many of a hundred callbacks take 1 to 3 s.
+    pub slow: u32,
 }
 
 impl Default for Workload {
@@ -62,6 +64,7 @@ impl Default for Workload {
             large: 5,
             expiring: 10,
             deleting: 15,
+            slow: 0,
         }
     }
 }
@@ -126,6 +129,8 @@ impl Sim {
                 writers.push((node, edit));
             }
         }
+        let slow = workload.slow > 0 && rng.random_range(0..100) < workload.slow;
+        let takes = slow.then(|| Duration::from_millis(rng.random_range(1_000..3_000)));
         self.workloads[index].rng = rng;
         let mut by_node: Vec<(usize, Vec<Edit>)> = Vec::new();
         for (node, edit) in writers {
@@ -137,7 +142,10 @@ impl Sim {
         for (node, edits) in by_node {
             if let Some(spec) = self.spec_of(node, &plugin) {
                 // What the plugin's host refuses was not written.
-                let _refused = self.edit_all(node, &spec, edits);
+                let _refused = match takes {
+                    Some(takes) => self.edit_all_taking(node, &spec, edits, takes),
+                    None => self.edit_all(node, &spec, edits),
+                };
             }
         }
     }

@@ -32,6 +32,7 @@ pub fn draw(seed: Seed) -> Plan {
 }
 
 mod lasting;
+mod late;
 mod lengths;
 mod segments;
 mod spans;
@@ -119,6 +120,7 @@ impl Draw {
         if self.chance(12) {
             self.floods_from_within();
         }
+        self.late();
         self.rng = self.seed.stream("swarm lengths", 0);
         if self.chance(20) {
             self.lengths();
@@ -273,6 +275,7 @@ impl Draw {
             let lose = LoseState {
                 node: self.who(),
                 damaged: self.rng.random_bool(0.5),
+                boots: false,
                 down: ms(self.rng.random_range(1..5_000)),
             };
             let at = self.at();

@@ -8,8 +8,10 @@
 
 mod away;
 mod exchange;
+mod held;
 mod keep;
 mod push;
+mod refused;
 mod system;
 mod tenure;
 
@@ -25,7 +27,7 @@ use crate::event::PluginEvent;
 use crate::id::{DeviceId, GroupKey, NodeId, PluginId};
 use crate::quota::Bucket;
 use crate::replication::Replica;
-use crate::state::{StateChange, StateConfig, StateUpdate, StateWrite};
+use crate::state::{StateConfig, StateUpdate, StateWrite};
 use crate::status::StateStatus;
 use crate::time::Time;
 use crate::wire::message::Message;
@@ -34,6 +36,7 @@ use crate::wire::state::{Stamp, StreamId};
 use exchange::Asks;
 use keep::{Changes, FLUSH_AFTER, Keeping};
 use push::Push;
+use refused::Refusals;
 use tenure::Gathering;
 
 /// Replicas kept, of plugins that are away too.
@@ -46,6 +49,10 @@ const CATCH_UP_BURST: u64 = 64 << 10;
 /// The same for news of this device's own.
 const PUSH_RATE: u64 = 4 << 20;
 const PUSH_BURST: u64 = 2 << 20;
+/// A plugin's host is told of its room by itself once less than this is left, or that much has come
+/// or gone; otherwise with other news.
+const ROOM_SCARCE: u64 = 64 << 10;
+const ROOM_STEP: u64 = 16 << 10;
 
 /// All replicas of this device.
 #[derive(Debug)]
@@ -54,6 +61,8 @@ pub(super) struct States {
     configs: BTreeMap<PluginId, StateConfig>,
     /// Read from the disk and not taken up by a plugin.
     stored: BTreeMap<GroupKey, Vec<(Bytes, Bytes)>>,
+    /// How many writes were lost of plugins of whose state nothing is held.
+    unkept: BTreeMap<GroupKey, u64>,
     /// Laid aside to make room, as on the disk.
     aside: BTreeMap<GroupKey, Vec<(Bytes, Bytes)>>,
     me: DeviceId,
@@ -83,8 +92,9 @@ struct Kept {
     away_since: Time,
     /// Writes of the plugin that it has not been told of.
     handled: u32,
-    /// What holds in place of writes that were refused.
-    restored: Vec<StateChange>,
+    /// The room that it was last told.
+    room: u64,
+    refusals: Refusals,
     push: Push,
     asks: Asks,
     gathering: Option<Gathering>,
@@ -104,6 +114,7 @@ impl States {
             kept: BTreeMap::new(),
             configs: BTreeMap::new(),
             stored: kept.map(|kept| (kept.group, kept.records)).collect(),
+            unkept: BTreeMap::new(),
             aside: BTreeMap::new(),
             me: identity.device,
             stamp: Stamp(boot_counter << 32 | identity.boot.0 & u64::from(u32::MAX)),
@@ -138,7 +149,8 @@ impl Kept {
             active: false,
             away_since: Time::ZERO,
             handled: 0,
-            restored: Vec::new(),
+            room: u64::MAX,
+            refusals: Refusals::default(),
             push: Push::default(),
             asks: Asks::default(),
             gathering: None,
@@ -151,12 +163,20 @@ impl Kept {
         }
     }
 
+    /// Whether the plugin's host is to be told of its room if there is nothing else to tell.
+    fn is_news(&self, room: u64) -> bool {
+        let scarce = self.room.min(room) < ROOM_SCARCE && self.room != room;
+        self.active && (scarce || self.room.abs_diff(room) >= ROOM_STEP)
+    }
+
     fn next_timeout(&self, now: Time, group_now: u64) -> Option<Time> {
         let due = self.replica.next_timeout();
         let due = due.map(|at| now + Duration::from_micros(at.saturating_sub(group_now)));
         let gathering = self.gathering.as_ref().map(Gathering::next_timeout);
+        let refused = self.refusals.is_waiting().then_some(now);
         [
             due,
+            refused,
             gathering,
             self.push.next_timeout(),
             self.asks.next_timeout(),
@@ -204,9 +224,11 @@ impl Node {
         kept.config = config;
         kept.replica.set_config(config);
         kept.replica.take_changes();
+        kept.room = kept.replica.room();
         let update = StateUpdate {
             changes: kept.replica.whole(now),
             handled: core::mem::take(&mut kept.handled),
+            room: kept.room,
             whole: true,
         };
         self.tell(id, PluginEvent::State(update));
@@ -228,24 +250,17 @@ impl Node {
         }
     }
 
-    /// A plugin writes. Its host has checked what can be checked in place.
+    /// A plugin writes. Its host has checked it by what it was told, which may have changed since.
     pub(super) fn plugin_writes(&mut self, id: &PluginId, write: &StateWrite) {
         let now = self.group_now();
         let group = self.plugins.get(id).map(|plugin| plugin.group);
         let Some((group, kept)) = group.and_then(|group| Some((group, self.states.active(group)?)))
         else {
-            let update = StateUpdate {
-                changes: Vec::new(),
-                handled: 1,
-                whole: false,
-            };
-            self.tell(id, PluginEvent::State(update));
-            return;
+            return self.refuse_all(id, write);
         };
         kept.handled += 1;
-        if let Err(error) = kept.replica.write(now, write) {
-            tracing::debug!(plugin = %id, %error, "a write was refused");
-            kept.restored.push(kept.replica.present(now, write));
+        if let Err(why) = kept.replica.write(now, write) {
+            kept.refuse(id, now, write, why);
         }
         self.states.touch(group);
     }
@@ -277,9 +292,9 @@ impl Node {
             let Some(kept) = self.states.kept.get_mut(&group) else {
                 continue;
             };
-            let mut changes = core::mem::take(&mut kept.restored);
-            changes.extend(kept.replica.take_changes());
-            let superseded = kept.replica.take_superseded();
+            let changes = kept.refusals.join(kept.replica.take_changes());
+            let mut superseded = kept.refusals.take_superseded();
+            superseded.extend(kept.replica.take_superseded());
             let handled = core::mem::take(&mut kept.handled);
             if kept.replica.has_unpushed() {
                 kept.push.schedule(now, kept.config.interval);
@@ -288,18 +303,22 @@ impl Node {
                 self.states.flush_at = self.states.flush_at.min(now + FLUSH_AFTER);
             }
             let Some(id) = id else { continue };
-            if handled > 0 || !changes.is_empty() {
+            let room = kept.replica.room();
+            if handled > 0 || !changes.is_empty() || kept.is_news(room) {
                 moved = true;
+                kept.room = room;
                 let update = StateUpdate {
                     changes,
                     handled,
+                    room,
                     whole: false,
                 };
                 self.tell(&id, PluginEvent::State(update));
             }
             if !superseded.is_empty() {
                 moved = true;
-                self.tell(&id, PluginEvent::WritesSuperseded(superseded));
+                let keys = superseded.into_iter().collect();
+                self.tell(&id, PluginEvent::WritesSuperseded(keys));
             }
         }
         moved
@@ -323,6 +342,7 @@ impl Node {
         let due: Vec<GroupKey> = due
             .map(|(group, kept)| {
                 kept.replica.handle_timeout(group_now);
+                kept.refusals.come_due();
                 *group
             })
             .collect();
@@ -442,8 +462,12 @@ impl Node {
     }
 
     pub(super) fn state_status(&self, group: GroupKey) -> StateStatus {
+        let lost = self.states.unkept.get(&group).copied().unwrap_or(0);
         let Some(kept) = self.states.kept.get(&group) else {
-            return StateStatus::default();
+            return StateStatus {
+                lost,
+                ..StateStatus::default()
+            };
         };
         let (keys, bytes) = kept.replica.size();
         StateStatus {
@@ -451,6 +475,7 @@ impl Node {
             bytes,
             catching_up: kept.catching_up,
             refused: kept.refused,
+            lost: lost + kept.refusals.lost,
             not_kept: kept.keeping.problem(),
         }
     }

@@ -9,4 +9,5 @@ mod kept;
 mod large;
 mod net;
 mod random;
+mod room;
 mod times;

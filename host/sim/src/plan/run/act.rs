@@ -141,6 +141,9 @@ impl Runner<'_> {
             } else {
                 runner.sim.wipe_state(node);
             }
+            if lose.boots {
+                runner.sim.set_boot_counter(node, 0);
+            }
             runner.plan_time(back, Act::Start(node));
         });
     }
