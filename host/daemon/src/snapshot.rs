@@ -358,6 +358,7 @@ fn hosted_plugin(hosted: &PluginHostStatus) -> PluginStatus {
         generation: Some(hosted.generation),
         content_hash: hosted.hash.clone(),
         last_fault: hosted.last_fault.clone(),
+        last_backtrace: hosted.last_backtrace.clone(),
         dropped_messages: hosted.dropped_messages,
         refused_capabilities: hosted.refused_capabilities.clone(),
         ..unhosted_plugin(&hosted.id)
@@ -372,6 +373,7 @@ fn unhosted_plugin(id: &PluginId) -> PluginStatus {
         generation: None,
         content_hash: None,
         last_fault: None,
+        last_backtrace: Vec::new(),
         dropped_messages: 0,
         refused_capabilities: Vec::new(),
         role: Role::None,

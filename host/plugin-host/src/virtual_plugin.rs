@@ -222,7 +222,7 @@ impl VirtualPlugin {
         self.supervisor.lose(&Fault {
             callback: "scenario",
             cause: cause.to_owned(),
-            backtrace: None,
+            backtrace: Vec::new(),
             core: None,
         });
         self.take_said()

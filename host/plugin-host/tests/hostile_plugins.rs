@@ -422,10 +422,15 @@ fn a_trap_says_where_it_was_by_the_plugin_s_function_names() {
                 .any(|line| line.by_host && line.text.contains(function))
         });
         let lines = world.host().log_lines(&common::plugin_id(id), 0).unwrap();
-        let frames = lines
-            .iter()
-            .filter(|line| line.text.contains("wasm backtrace"));
+        let frames = lines.iter().filter(|line| line.text.starts_with("  at "));
         assert!(frames.count() >= 1);
+        // The operator's log has them on the line that tells of the fault, and status with it.
+        world.wait_warning(id, "backtrace=");
+        let told = warnings(id).concat();
+        assert!(told.contains(function), "{told}");
+        let shown = world.status(id).unwrap().last_backtrace;
+        assert!(shown.iter().any(|frame| frame.contains(function)), "{shown:?}");
+        assert!(shown.len() <= 16, "{shown:?}");
         assert!(
             lines
                 .iter()

@@ -111,6 +111,14 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// Where in the plugin it was.
+    pub(crate) fn backtrace(&self) -> &[String] {
+        match self {
+            Self::Fault(fault) => &fault.backtrace,
+            Self::Contract(_) | Self::Refused { .. } => &[],
+        }
+    }
+
     /// Where the core of a trap is, or why it was not kept.
     pub(crate) fn core(&self) -> Option<&str> {
         match self {

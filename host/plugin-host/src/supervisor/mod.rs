@@ -26,6 +26,7 @@ use sha2::{Digest, Sha256};
 use tracing::{debug, info, warn};
 
 use self::life::{Announced, Life};
+use self::start::shown;
 use self::superseded::Superseded;
 use crate::backoff::Backoff;
 use crate::engine::Runtime;
@@ -302,7 +303,7 @@ impl Supervisor {
             Control::Refused { file, hash, cause } => {
                 let kept = self.kept();
                 warn!(plugin = %self.id, file = %file.display(), %hash, %cause, "plugin file refused{kept}");
-                self.note_fault(cause);
+                self.note_fault(cause, &[]);
                 if matches!(self.life, Life::Discovered | Life::Compiling) {
                     self.enter(Life::Rejected);
                 }
@@ -347,7 +348,11 @@ impl Supervisor {
         match result {
             Ok(outcome) => self.send(outcome),
             Err(fault) => {
-                warn!(plugin = %self.id, file = %self.file(), cause = %fault, "plugin faulted while it was unloaded");
+                warn!(
+                    plugin = %self.id, file = %self.file(), cause = %fault,
+                    backtrace = shown(&fault.backtrace).map(display),
+                    "plugin faulted while it was unloaded"
+                );
                 self.say_core(fault.core.as_deref());
             }
         }

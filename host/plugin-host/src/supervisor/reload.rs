@@ -6,10 +6,11 @@
 //! version changed. An incompatible version takes over what the old one saved, but leaves its group:
 //! it knows neither the group's state nor peers and role until it has joined its own.
 
+use tracing::field::display;
 use tracing::{info, warn};
 
 use super::life::{Life, Running};
-use super::start::as_fault;
+use super::start::{as_fault, shown};
 use super::{Candidate, Supervisor};
 use crate::{Instance, Outcome, ShutdownReason, StartError};
 
@@ -38,10 +39,10 @@ impl Supervisor {
             Err(error) => {
                 warn!(
                     plugin = %self.id, file = %candidate.file.display(), hash = to, cause = %error,
+                    backtrace = shown(error.backtrace()).map(display),
                     "reload failed; generation {} stays running", self.generation
                 );
-                self.note_fault(error.to_string());
-                self.say_core(error.core());
+                self.note_error(&error);
                 self.enter(Life::Running(old));
             }
         }
@@ -88,6 +89,7 @@ impl Supervisor {
                 Err(fault) => {
                     warn!(
                         plugin = %self.id, file = %self.file(), hash = %self.hash(), cause = %fault,
+                        backtrace = shown(&fault.backtrace).map(display),
                         "the old generation faulted while saving; the new one starts without its state"
                     );
                     self.say_core(fault.core.as_deref());

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use consort_proto::{PluginCommand, PluginId, StateView};
-use tracing::{debug, warn};
+use tracing::field::display;
+use tracing::warn;
 
 use super::life::{Announced, Life, Running};
 use super::superseded::Superseded;
@@ -15,8 +16,8 @@ use crate::status::HostEvent;
 use crate::view::View;
 use crate::{Fault, Instance, InstanceSettings, Outcome, StartError};
 
-/// Lines of a backtrace that are kept where the plugin's own lines are.
-const FRAMES_SHOWN: usize = 24;
+/// What stands between the frames of a backtrace in the host's log, the caller to the right.
+const BETWEEN_FRAMES: &str = " <- ";
 
 impl Supervisor {
     /// Takes a new content of the plugin's files.
@@ -38,10 +39,10 @@ impl Supervisor {
         if self.candidate.is_some() {
             warn!(
                 plugin = %self.id, file = %file.display(), %hash, cause = %error,
+                backtrace = shown(error.backtrace()).map(display),
                 "new content of the plugin's file refused; the old one stays {}", life.name()
             );
-            self.note_fault(error.to_string());
-            self.say_core(error.core());
+            self.note_error(&error);
             return self.enter(life);
         }
         match error {
@@ -51,7 +52,7 @@ impl Supervisor {
             }
             StartError::Contract(_) | StartError::Refused { .. } => {
                 warn!(plugin = %self.id, file = %file.display(), %hash, cause = %error, "plugin rejected");
-                self.note_fault(error.to_string());
+                self.note_error(&error);
                 self.enter(Life::Rejected);
             }
         }
@@ -159,9 +160,20 @@ impl Supervisor {
     }
 
     /// Keeps why something failed for whoever asks.
-    pub(super) fn note_fault(&self, cause: String) {
+    pub(super) fn note_fault(&self, cause: String, backtrace: &[String]) {
         self.board.say(&cause);
-        self.board.lock().last_fault = Some(cause);
+        for frame in backtrace {
+            self.board.say(&format!("  at {frame}"));
+        }
+        let mut board = self.board.lock();
+        board.last_fault = Some(cause);
+        board.last_backtrace = backtrace.to_vec();
+    }
+
+    /// Keeps why an instance did not start or take over.
+    pub(super) fn note_error(&self, error: &StartError) {
+        self.note_fault(error.to_string(), error.backtrace());
+        self.say_core(error.core());
     }
 
     /// Tells where the core of a fault is, or why it was not kept.
@@ -178,19 +190,11 @@ impl Supervisor {
             Life::Running(running) => Some(running.since),
             _ => None,
         };
-        warn!(plugin = %self.id, file = %self.file(), hash = %self.hash(), cause = %fault, "plugin faulted");
-        if let Some(backtrace) = &fault.backtrace {
-            debug!(plugin = %self.id, backtrace, "where the plugin faulted");
-        }
-        self.note_fault(fault.to_string());
-        for frame in fault
-            .backtrace
-            .iter()
-            .flat_map(|all| all.lines())
-            .take(FRAMES_SHOWN)
-        {
-            self.board.say(frame.trim_end());
-        }
+        warn!(
+            plugin = %self.id, file = %self.file(), hash = %self.hash(), cause = %fault,
+            backtrace = shown(&fault.backtrace).map(display), "plugin faulted"
+        );
+        self.note_fault(fault.to_string(), &fault.backtrace);
         self.say_core(fault.core.as_deref());
         if matches!(self.announced, Announced::Up(_)) {
             self.announced = Announced::Faulted;
@@ -207,6 +211,11 @@ impl Supervisor {
     }
 }
 
+/// A backtrace as a field of a line of the log; none if there is none.
+pub(super) fn shown(backtrace: &[String]) -> Option<String> {
+    (!backtrace.is_empty()).then(|| backtrace.join(BETWEEN_FRAMES))
+}
+
 /// A setup that refuses to run again counts as a fault.
 pub(super) fn as_fault(error: StartError) -> Fault {
     match error {
@@ -214,13 +223,13 @@ pub(super) fn as_fault(error: StartError) -> Fault {
         StartError::Contract(cause) => Fault {
             callback: "start",
             cause,
-            backtrace: None,
+            backtrace: Vec::new(),
             core: None,
         },
         StartError::Refused { callback, text } => Fault {
             callback,
             cause: format!("it failed: {text}"),
-            backtrace: None,
+            backtrace: Vec::new(),
             core: None,
         },
     }
