@@ -1,33 +1,40 @@
 //! Instances come and go: the first one, the next one after a fault, and the end of the attempts.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use consort_proto::{PluginCommand, PluginId, StateView};
-use tracing::field::display;
 use tracing::warn;
 
+use super::launch::Launched;
 use super::life::{Announced, Life, Running};
 use super::superseded::Superseded;
 use super::{Candidate, Supervisor, lay_over};
+use crate::fence::Fence;
 use crate::log_ring::LogRing;
 use crate::plugin_log::{Level, LogSink};
 use crate::status::HostEvent;
 use crate::view::View;
-use crate::{Fault, Instance, InstanceSettings, Outcome, StartError};
+use crate::{Fault, Instance, Outcome, StartError};
 
 /// What stands between the frames of a backtrace in the host's log, the caller to the right.
 const BETWEEN_FRAMES: &str = " <- ";
 
 impl Supervisor {
     /// Takes a new content of the plugin's files.
-    pub(super) fn load(&mut self, candidate: Candidate) {
-        let life = std::mem::replace(&mut self.life, Life::Setup);
-        if let Life::Running(running) = life {
-            return self.reload(running, candidate);
+    pub(super) fn load(&mut self, candidate: Arc<Candidate>) {
+        if matches!(self.life, Life::Running(_)) {
+            return self.launch_beside(candidate);
         }
+        self.launches.cancel();
+        let life = std::mem::replace(&mut self.life, Life::Setup);
         self.enter(Life::Setup);
-        let error = match self.launch(&candidate) {
+        let launched = self.launch(&candidate);
+        self.begin(life, candidate, launched);
+    }
+
+    /// A content was set up while nothing ran: it runs, or all stays as it was.
+    pub(super) fn begin(&mut self, life: Life, candidate: Arc<Candidate>, launched: Launched) {
+        let error = match launched {
             Ok((instance, outcome)) => {
                 self.adopt(candidate);
                 self.backoff.clear();
@@ -70,28 +77,6 @@ impl Supervisor {
         }
     }
 
-    /// Makes an instance and sets it up.
-    pub(super) fn launch(&self, candidate: &Candidate) -> Result<(Instance, Outcome), StartError> {
-        let settings = InstanceSettings {
-            plugin: self.id.clone(),
-            this_device: self.view.this_device().clone(),
-            config: Arc::clone(&candidate.settings.config),
-            limits: candidate.settings.limits.clone(),
-            files: candidate.settings.capabilities.files.clone(),
-            local: candidate.settings.capabilities.local,
-            seed: self.surroundings.seed,
-            run: self.surroundings.runs.fetch_add(1, Ordering::Relaxed),
-            log: Box::new(TracingLog {
-                plugin: self.id.clone(),
-                ring: self.board.log().clone(),
-            }),
-        };
-        let mut instance = Instance::new(&candidate.code, settings, self.reading())?;
-        instance.set_state(self.state_for(candidate, &[]));
-        let outcome = instance.setup(self.reading())?;
-        Ok((instance, outcome))
-    }
-
     /// What an instance of `candidate` reads that has issued `kept_back` so far.
     pub(super) fn state_for(
         &self,
@@ -115,7 +100,7 @@ impl Supervisor {
     }
 
     /// Makes `candidate` the content that counts.
-    pub(super) fn adopt(&mut self, candidate: Candidate) {
+    pub(super) fn adopt(&mut self, candidate: Arc<Candidate>) {
         if self.moves(&candidate) {
             self.view = View::new(self.view.this_device().clone());
             self.superseded = Superseded::default();
@@ -135,7 +120,7 @@ impl Supervisor {
             warn!(plugin = %self.id, file = %candidate.file.display(), "capability {refused}");
         }
         self.view.state_mut().set_config(candidate.state_config());
-        self.candidate = Some(Arc::new(candidate));
+        self.candidate = Some(candidate);
     }
 
     /// An instance passed `setup`: it runs from here on, and learns what its plugin ought to know.
@@ -190,6 +175,9 @@ impl Supervisor {
             Life::Running(running) => Some(running.since),
             _ => None,
         };
+        if self.fence.is_closed() {
+            return self.enter(Life::Stopped);
+        }
         warn!(
             plugin = %self.id, file = %self.file(), hash = %self.hash(), cause = %fault,
             backtrace = shown(&fault.backtrace).map(display), "plugin faulted"
@@ -198,7 +186,7 @@ impl Supervisor {
         self.say_core(fault.core.as_deref());
         if matches!(self.announced, Announced::Up(_)) {
             self.announced = Announced::Faulted;
-            (self.surroundings.out)(HostEvent::Faulted(self.id.clone()));
+            self.tell(HostEvent::Faulted(self.id.clone()));
         }
         let now = self.now();
         match self.backoff.fault(since, now) {
@@ -236,21 +224,24 @@ pub(super) fn as_fault(error: StartError) -> Fault {
 }
 
 /// Brings a plugin's lines into the host's log, and where they can be asked for.
-struct TracingLog {
-    plugin: PluginId,
-    ring: LogRing,
+pub(super) struct TracingLog {
+    pub(super) plugin: PluginId,
+    pub(super) fence: Fence,
+    pub(super) ring: LogRing,
 }
 
 impl LogSink for TracingLog {
     fn line(&mut self, level: Level, text: &str) {
-        let plugin = &self.plugin;
-        self.ring.push(level, false, text);
-        match level {
-            Level::Trace => tracing::trace!(target: "plugin", plugin = %plugin, "{text}"),
-            Level::Debug => tracing::debug!(target: "plugin", plugin = %plugin, "{text}"),
-            Level::Info => tracing::info!(target: "plugin", plugin = %plugin, "{text}"),
-            Level::Warn => tracing::warn!(target: "plugin", plugin = %plugin, "{text}"),
-            Level::Error => tracing::error!(target: "plugin", plugin = %plugin, "{text}"),
-        }
+        let (plugin, ring) = (&self.plugin, &self.ring);
+        self.fence.pass(|| {
+            ring.push(level, false, text);
+            match level {
+                Level::Trace => tracing::trace!(target: "plugin", plugin = %plugin, "{text}"),
+                Level::Debug => tracing::debug!(target: "plugin", plugin = %plugin, "{text}"),
+                Level::Info => tracing::info!(target: "plugin", plugin = %plugin, "{text}"),
+                Level::Warn => tracing::warn!(target: "plugin", plugin = %plugin, "{text}"),
+                Level::Error => tracing::error!(target: "plugin", plugin = %plugin, "{text}"),
+            }
+        });
     }
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use consort_plugin_host::{
@@ -187,16 +187,35 @@ pub(crate) fn assert_no_errors() {
 pub(crate) struct TestClock {
     start: Instant,
     shift_us: AtomicI64,
+    /// The plugin whose thread does not come back from reading it, as from a system call that
+    /// blocks.
+    stalled: Mutex<Option<String>>,
+    released: Condvar,
 }
 
 impl TestClock {
     pub(crate) fn shift(&self, by_us: i64) {
         self.shift_us.fetch_add(by_us, Ordering::SeqCst);
     }
+
+    /// Blocks the threads of a plugin at their next reading.
+    pub(crate) fn stall(&self, id: &str) {
+        *self.stalled.lock().unwrap() = Some(format!("plugin-{id}"));
+    }
+
+    /// Lets those go on that are blocked.
+    pub(crate) fn release(&self) {
+        *self.stalled.lock().unwrap() = None;
+        self.released.notify_all();
+    }
 }
 
 impl GroupClock for TestClock {
     fn reading(&self) -> ClockReading {
+        let this = std::thread::current();
+        let stalled = self.stalled.lock().unwrap();
+        let is_stalled = |name: &mut Option<String>| name.is_some() && name.as_deref() == this.name();
+        drop(self.released.wait_while(stalled, is_stalled).unwrap());
         let elapsed = i64::try_from(self.start.elapsed().as_micros()).unwrap();
         let shifted = elapsed + self.shift_us.load(Ordering::SeqCst);
         ClockReading {
@@ -224,6 +243,8 @@ impl World {
         let clock = TestClock {
             start: Instant::now(),
             shift_us: AtomicI64::new(0),
+            stalled: Mutex::new(None),
+            released: Condvar::new(),
         };
         Self {
             folder: tempfile::tempdir().unwrap(),
@@ -372,8 +393,12 @@ impl World {
     }
 
     pub(crate) fn stop(&mut self) {
+        self.stop_within(PATIENCE);
+    }
+
+    pub(crate) fn stop_within(&mut self, within: Duration) {
         if let Some(host) = self.host.take() {
-            host.shutdown(PATIENCE);
+            host.shutdown(within);
         }
     }
 }
