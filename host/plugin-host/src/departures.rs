@@ -94,10 +94,7 @@ impl Departures {
 
     /// When the next one is overdue.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.leaving
-            .values()
-            .map(|departure| departure.until)
-            .min()
+        self.leaving.values().map(|departure| departure.until).min()
     }
 
     /// Those whose thread has ended, and those that are overdue at `now`.

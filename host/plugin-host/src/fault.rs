@@ -163,8 +163,13 @@ mod tests {
         for number in 0..3 {
             text.push_str(&format!("    {number}: 0x{number}1 - app.wasm!recurse\n"));
         }
-        text.push_str("    3:   0x40 - app.wasm!on_message\n                    at src/lib.rs:7:3\n");
-        text.push_str(&format!("    4:   0x50 - app.wasm!{}\n", "é\u{1b}".repeat(2_000)));
+        text.push_str(
+            "    3:   0x40 - app.wasm!on_message\n                    at src/lib.rs:7:3\n",
+        );
+        text.push_str(&format!(
+            "    4:   0x50 - app.wasm!{}\n",
+            "é\u{1b}".repeat(2_000)
+        ));
         for number in 5..40 {
             text.push_str(&format!("   {number}:   0x60 - app.wasm!f{number}\n"));
         }

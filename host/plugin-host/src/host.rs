@@ -14,8 +14,8 @@ use tracing::warn;
 
 use crate::compiler::Compiler;
 use crate::cores::Cores;
-use crate::fence::Fence;
 use crate::engine::{Runtime, RuntimeError};
+use crate::fence::Fence;
 use crate::jobs::Jobs;
 use crate::keeper::{Actor, Keeper, Plugins};
 use crate::log_ring::LogLine;

@@ -274,11 +274,18 @@ fn what_blocks_whoever_opens_it_is_not_opened() {
         "read /music/link",
         "read /music/socket",
     ] {
-        assert_eq!(explore(&world, "pipe", order), "PermissionDenied", "{order}");
+        assert_eq!(
+            explore(&world, "pipe", order),
+            "PermissionDenied",
+            "{order}"
+        );
     }
     world.wait_line("pipe", "pipe is neither a file nor a folder");
     assert_eq!(explore(&world, "pipe", "read /music/song"), "la la");
-    assert_eq!(explore(&world, "pipe", "list /music"), "link,pipe,socket,song");
+    assert_eq!(
+        explore(&world, "pipe", "list /music"),
+        "link,pipe,socket,song"
+    );
     assert_eq!(explore(&world, "pipe", "read /music/none"), "NotFound");
     answers(&world, "pipe-good", "hello");
 }
@@ -306,7 +313,11 @@ fn a_plugin_that_is_blocked_for_good_holds_up_nobody() {
     let other = common::plugin_id("blocked-too");
     world.host().order(&other, Order::Disable).unwrap();
     world.wait_state("blocked-too", "disabled");
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
     world.wait_warning("blocked", "does not end, it is blocked in a system call");
     common::wait_for("it is gone", || world.status("blocked").is_none());
     assert_eq!(world.told("blocked").last().unwrap(), "down");
@@ -315,7 +326,12 @@ fn a_plugin_that_is_blocked_for_good_holds_up_nobody() {
     let (told, lines) = (world.told("blocked").len(), plugin_lines("blocked").len());
     world.clock.release();
     std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(world.told("blocked").len(), told, "{:?}", world.told("blocked"));
+    assert_eq!(
+        world.told("blocked").len(),
+        told,
+        "{:?}",
+        world.told("blocked")
+    );
     assert_eq!(plugin_lines("blocked").len(), lines);
     assert_eq!(warnings("blocked").len(), 1, "{:?}", warnings("blocked"));
     world.install("blocked", "counter_v2", tight);
@@ -327,7 +343,11 @@ fn a_plugin_that_is_blocked_for_good_holds_up_nobody() {
     world.deliver("blocked", message(device(2), "x"));
     let start = Instant::now();
     world.stop_within(Duration::from_secs(1));
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
     world.clock.release();
     assert_no_errors();
 }
@@ -508,7 +528,10 @@ fn a_trap_says_where_it_was_by_the_plugin_s_function_names() {
         let told = warnings(id).concat();
         assert!(told.contains(function), "{told}");
         let shown = world.status(id).unwrap().last_backtrace;
-        assert!(shown.iter().any(|frame| frame.contains(function)), "{shown:?}");
+        assert!(
+            shown.iter().any(|frame| frame.contains(function)),
+            "{shown:?}"
+        );
         assert!(shown.len() <= 16, "{shown:?}");
         assert!(
             lines

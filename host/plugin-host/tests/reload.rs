@@ -252,6 +252,32 @@ fn events_wait_while_a_generation_hands_over() {
     assert_eq!(world.status("held").unwrap().dropped_messages, 0);
 }
 
+#[test]
+fn what_a_generation_hands_over_is_bounded() {
+    let mib = 1 << 20;
+    for (id, bytes, fits) in [
+        ("saves", 4 * mib - 4096, true),
+        ("saves-more", 4 * mib + 1, false),
+    ] {
+        let mut world = World::new();
+        world.install(id, "hostile", &format!("[config]\nsave-bytes = {bytes}\n"));
+        world.start();
+        world.wait_state(id, "running");
+        world.install(id, "hostile", "");
+        world.wait_generation(id, 2);
+        let restored = format!("restore of {bytes} bytes");
+        let lines = plugin_lines(id);
+        assert_eq!(
+            lines.iter().any(|line| *line == restored),
+            fits,
+            "{lines:?}"
+        );
+        if !fits {
+            world.wait_warning(id, "the new one starts without its state");
+        }
+    }
+}
+
 /// A manifest whose `setup` does some work: this takes a second or more.
 const SLOW: &str = "version = \"0.1.0\"\n[limits]\nsetup_cpu_ms = 60000\n[config]\nwork = 2000\n";
 
@@ -267,7 +293,10 @@ fn the_old_generation_goes_on_while_a_slow_one_is_set_up() {
     world.install("slow", "counter_v2", SLOW);
     world.wait_line("slow", "v2: setup");
     let mut sent = 2;
-    while !plugin_lines("slow").iter().any(|line| line == "v2: setup done") {
+    while !plugin_lines("slow")
+        .iter()
+        .any(|line| line == "v2: setup done")
+    {
         world.deliver("slow", message(device(2), "x"));
         sent += 1;
         std::thread::sleep(Duration::from_millis(1));
@@ -278,13 +307,27 @@ fn the_old_generation_goes_on_while_a_slow_one_is_set_up() {
     let lines = plugin_lines("slow");
     let at = |text: &str| lines.iter().position(|line| line == text).unwrap();
     let meanwhile = &lines[at("v2: setup")..at("v2: setup done")];
-    let answered = meanwhile.iter().filter(|line| line.starts_with("v1: count")).count();
+    let answered = meanwhile
+        .iter()
+        .filter(|line| line.starts_with("v1: count"))
+        .count();
     assert!(answered > 50, "{answered} of {sent} answered meanwhile");
     let counts = counts("slow");
-    assert!(counts.iter().copied().eq(1..=sent + 1), "each once, in order: {counts:?}");
+    assert!(
+        counts.iter().copied().eq(1..=sent + 1),
+        "each once, in order: {counts:?}"
+    );
     assert_eq!(world.status("slow").unwrap().dropped_messages, 0);
-    let order = ["v2: setup done", "v1: save", "v2: restore from 0.1.0", "v1: demote-leader"];
-    assert!(order.windows(2).all(|pair| at(pair[0]) < at(pair[1])), "{lines:?}");
+    let order = [
+        "v2: setup done",
+        "v1: save",
+        "v2: restore from 0.1.0",
+        "v1: demote-leader",
+    ];
+    assert!(
+        order.windows(2).all(|pair| at(pair[0]) < at(pair[1])),
+        "{lines:?}"
+    );
     assert_no_errors();
 }
 
@@ -301,7 +344,10 @@ fn the_newest_content_wins_over_one_that_is_still_set_up() {
     world.deliver("newest", PluginEvent::PeerAdded(device(3)));
     world.wait_line("newest", "on-peer-added device-3");
     let lines = plugin_lines("newest");
-    assert!(!lines.iter().any(|line| line.starts_with("v2: on-peer")), "{lines:?}");
+    assert!(
+        !lines.iter().any(|line| line.starts_with("v2: on-peer")),
+        "{lines:?}"
+    );
     assert_eq!(world.status("newest").unwrap().generation, 2);
     let told = world.told("newest").concat();
     assert!(!told.contains("b\"v2\""), "nothing of it gets out: {told}");
@@ -318,7 +364,11 @@ fn what_is_set_up_does_not_outlive_its_plugin_or_the_time_it_was_begun_in() {
     world.wait_line("outdated", "v2: promote-leader 6");
     let lines = plugin_lines("outdated");
     let setups = |name: &str| lines.iter().filter(|line| *line == name).count();
-    assert_eq!((setups("v1: setup"), setups("v2: setup")), (2, 2), "{lines:?}");
+    assert_eq!(
+        (setups("v1: setup"), setups("v2: setup")),
+        (2, 2),
+        "{lines:?}"
+    );
     world.deliver("outdated", message(device(2), "x"));
     world.wait_line("outdated", "v2: count 3");
 
@@ -329,6 +379,9 @@ fn what_is_set_up_does_not_outlive_its_plugin_or_the_time_it_was_begun_in() {
     world.wait_line("removed", "v1: shutdown Reason::Remove");
     std::thread::sleep(Duration::from_secs(3));
     let lines = plugin_lines("removed");
-    assert!(!lines.iter().any(|line| line.contains("v2: setup done")), "{lines:?}");
+    assert!(
+        !lines.iter().any(|line| line.contains("v2: setup done")),
+        "{lines:?}"
+    );
     assert!(world.status("removed").is_none());
 }

@@ -36,8 +36,7 @@ struct Plan {
 
 impl Plan {
     fn carry_out(self, candidate: &Candidate) -> Launched {
-        let mut instance =
-            Instance::new(&candidate.code, self.settings, self.clock.reading())?;
+        let mut instance = Instance::new(&candidate.code, self.settings, self.clock.reading())?;
         instance.set_state(self.state);
         let outcome = instance.setup(self.clock.reading())?;
         Ok((instance, outcome))

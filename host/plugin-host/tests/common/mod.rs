@@ -214,7 +214,8 @@ impl GroupClock for TestClock {
     fn reading(&self) -> ClockReading {
         let this = std::thread::current();
         let stalled = self.stalled.lock().unwrap();
-        let is_stalled = |name: &mut Option<String>| name.is_some() && name.as_deref() == this.name();
+        let is_stalled =
+            |name: &mut Option<String>| name.is_some() && name.as_deref() == this.name();
         drop(self.released.wait_while(stalled, is_stalled).unwrap());
         let elapsed = i64::try_from(self.start.elapsed().as_micros()).unwrap();
         let shifted = elapsed + self.shift_us.load(Ordering::SeqCst);
