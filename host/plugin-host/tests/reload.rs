@@ -354,6 +354,23 @@ fn the_newest_content_wins_over_one_that_is_still_set_up() {
 }
 
 #[test]
+fn an_older_content_that_lands_first_does_not_take_over() {
+    let world = counting("older");
+    world.install("older", "counter_v2", SLOW);
+    world.wait_line("older", "v2: setup");
+    world.install("older", "counter_v1", &SLOW.replace("2000", "4000"));
+    world.wait_line("older", "v1: restore from 0.1.0");
+    world.wait_generation("older", 2);
+    let lines = plugin_lines("older");
+    let at = |text: &str| lines.iter().position(|line| line == text).unwrap();
+    assert!(at("v2: setup done") < at("v1: setup done"), "{lines:?}");
+    assert!(
+        !lines.iter().any(|line| line.starts_with("v2: restore")),
+        "{lines:?}"
+    );
+}
+
+#[test]
 fn what_is_set_up_does_not_outlive_its_plugin_or_the_time_it_was_begun_in() {
     let world = counting("outdated");
     world.install("outdated", "counter_v2", SLOW);
