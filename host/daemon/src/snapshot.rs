@@ -360,6 +360,8 @@ fn hosted_plugin(hosted: &PluginHostStatus) -> PluginStatus {
         last_fault: hosted.last_fault.clone(),
         last_backtrace: hosted.last_backtrace.clone(),
         dropped_messages: hosted.dropped_messages,
+        refused_messages: hosted.refused_messages,
+        refused_writes: hosted.refused_writes,
         refused_capabilities: hosted.refused_capabilities.clone(),
         ..unhosted_plugin(&hosted.id)
     }
@@ -375,6 +377,8 @@ fn unhosted_plugin(id: &PluginId) -> PluginStatus {
         last_fault: None,
         last_backtrace: Vec::new(),
         dropped_messages: 0,
+        refused_messages: 0,
+        refused_writes: 0,
         refused_capabilities: Vec::new(),
         role: Role::None,
         leader: None,

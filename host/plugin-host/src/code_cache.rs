@@ -46,9 +46,11 @@ pub(crate) struct CodeCache {
     key: Key,
     /// What compiled code depends on besides the plugin's file.
     engine: [u8; 8],
-    /// Tells the files of one process apart that are being written.
-    writes: AtomicU64,
 }
+
+/// Tells the files of one process apart that are being written; it may have the folder open more than
+/// once.
+static WRITES: AtomicU64 = AtomicU64::new(0);
 
 struct Key([u8; HASH_BYTES]);
 
@@ -77,7 +79,6 @@ impl CodeCache {
             key: key(&folder)?,
             engine: settings.finish().to_be_bytes(),
             folder,
-            writes: AtomicU64::new(0),
         })
     }
 
@@ -114,10 +115,7 @@ impl CodeCache {
         let name = self.name(wasm);
         let hash = self.mac(&name, code).finalize().into_bytes();
         let path = self.folder.join(&name);
-        let number = self.writes.fetch_add(1, Ordering::Relaxed);
-        let aside = self
-            .folder
-            .join(format!("{name}.{}.{number}", std::process::id()));
+        let aside = aside(&path);
         let written = write_private(&aside, &[&hash, code]).and_then(|()| fs::rename(&aside, path));
         if let Err(error) = written {
             warn!(
@@ -197,7 +195,7 @@ fn key(folder: &Path) -> io::Result<Key> {
     }
     let mut key = [0; HASH_BYTES];
     File::open("/dev/urandom")?.read_exact(&mut key)?;
-    let aside = folder.join(format!("{KEY_FILE}.{}", std::process::id()));
+    let aside = aside(&path);
     // It may be left from a process of the same number.
     let _ = fs::remove_file(&aside);
     write_private(&aside, &[&key])?;
@@ -205,7 +203,7 @@ fn key(folder: &Path) -> io::Result<Key> {
     fs::remove_file(&aside)?;
     match linked {
         Ok(()) => Ok(Key(key)),
-        // Another process was faster; its key is as good.
+        // Another was faster; its key is as good.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let bytes = read_private(&path, HASH_BYTES as u64)?;
             let key = bytes.try_into();
@@ -214,6 +212,14 @@ fn key(folder: &Path) -> io::Result<Key> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Where a file is written before it gets its name.
+fn aside(path: &Path) -> PathBuf {
+    let number = WRITES.fetch_add(1, Ordering::Relaxed);
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".{}.{number}", std::process::id()));
+    aside.into()
 }
 
 fn replace_key(path: &Path, cause: &str) {
@@ -374,6 +380,22 @@ mod tests {
         fs::copy(entry(folder.path()), &two).expect("copied");
         assert_eq!(cache.get(b"two"), None);
         assert!(!two.exists(), "it is put aside");
+    }
+
+    #[test]
+    fn a_folder_that_many_open_at_once_has_one_key() {
+        let engine = engine();
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().expect("a folder");
+            let folder = folder.path().join("cache");
+            let open = || CodeCache::open(&folder, &engine).expect("private").key.0;
+            let keys: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+                let keys = threads.into_iter().map(|thread| thread.join());
+                keys.map(|key| key.expect("it opened")).collect()
+            });
+            assert!(keys.iter().all(|key| *key == keys[0]));
+        }
     }
 
     #[test]

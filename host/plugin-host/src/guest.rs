@@ -14,7 +14,8 @@ use crate::clock::GuestClock;
 use crate::fault::HostFault;
 use crate::limits::{CpuBudget, HANDLES_MAX, MemoryBudget};
 use crate::local::LocalMessage;
-use crate::plugin_log::{Level, SharedLog};
+use crate::plugin_log::SharedLog;
+use crate::refusals::Refusals;
 use crate::timers::Timers;
 use crate::view::View;
 
@@ -29,6 +30,7 @@ pub(crate) struct Guest {
     pub(crate) timers: Timers,
     pub(crate) outbox: Outbox,
     pub(crate) local: LocalOutbox,
+    pub(crate) refusals: Refusals,
     pub(crate) log: SharedLog,
     pub(crate) memory: MemoryBudget,
     pub(crate) cpu: CpuBudget,
@@ -55,6 +57,7 @@ impl Guest {
             timers: Timers::default(),
             outbox: Outbox::new(limits),
             local: LocalOutbox::new(local, limits),
+            refusals: Refusals::default(),
             log,
             memory: MemoryBudget::new(limits.memory_bytes),
             cpu: CpuBudget::default(),
@@ -76,21 +79,13 @@ impl Guest {
         Outcome {
             commands: std::mem::take(&mut self.outbox.commands),
             published: std::mem::take(&mut self.local.messages),
-            publishes_refused: std::mem::take(&mut self.local.refused),
+            refusals: std::mem::take(&mut self.refusals),
         }
     }
 
     /// Every function that the contract offers begins with it.
     pub(crate) fn host_call(&mut self) -> Result<(), HostFault> {
         self.cpu.host_call()
-    }
-
-    /// Counts a message that local programs do not get. The log says why the first time.
-    pub(crate) fn refuse_publish(&mut self, why: &str) {
-        self.local.refused += 1;
-        if !std::mem::replace(&mut self.local.said, true) {
-            self.log.lock().write(Level::Warn, why);
-        }
     }
 }
 
@@ -150,10 +145,6 @@ pub(crate) struct LocalOutbox {
     pub(crate) held: bool,
     messages: Vec<LocalMessage>,
     quota: QuotaMeter,
-    /// Refused since the call began.
-    refused: u64,
-    /// Whether the log has said so.
-    said: bool,
 }
 
 impl LocalOutbox {
@@ -162,8 +153,6 @@ impl LocalOutbox {
             held,
             messages: Vec::new(),
             quota: QuotaMeter::new(&limits.quota()),
-            refused: 0,
-            said: false,
         }
     }
 

@@ -10,6 +10,7 @@ use wasmtime::{ResourceLimiter, Store, StoreContextMut, UpdateDeadline};
 
 use crate::fault::HostFault;
 use crate::guest::Guest;
+use crate::priority::{self, Callback};
 
 /// Bytes that a guest may pass to the host in one host call.
 const HOSTCALL_FUEL: usize = 4 << 20;
@@ -47,8 +48,9 @@ pub(crate) struct CpuBudget {
 
 impl CpuBudget {
     /// Begins to count.
-    pub(crate) fn start(&mut self, budget: Duration) {
+    pub(crate) fn start(&mut self, budget: Duration, callback: Callback) {
         self.started_at = thread_cpu_time();
+        priority::begin(callback, self.started_at);
         self.budget = budget;
     }
 
@@ -81,7 +83,9 @@ impl CpuBudget {
     }
 
     fn check(&self) -> Result<(), HostFault> {
-        if thread_cpu_time().saturating_sub(self.started_at) < self.budget {
+        let cpu = thread_cpu_time();
+        priority::look(cpu);
+        if cpu.saturating_sub(self.started_at) < self.budget {
             return Ok(());
         }
         Err(HostFault::OverCpu {

@@ -14,6 +14,7 @@ use wasmtime::{Config, Store, Trap};
 
 use crate::fault::HostFault;
 use crate::guest::Guest;
+use crate::priority::Callback;
 
 /// Fuel that stands for a microsecond of CPU time: a billion instructions a second, which a small
 /// single-board computer reaches with compiled WebAssembly and a desktop machine exceeds.
@@ -61,10 +62,10 @@ impl Metering {
     }
 
     /// Begins to measure a call that may use `budget`.
-    pub(crate) fn arm(&self, store: &mut Store<Guest>, budget: Duration) {
+    pub(crate) fn arm(&self, store: &mut Store<Guest>, budget: Duration, callback: Callback) {
         match self {
             Self::CpuClock => {
-                store.data_mut().cpu.start(budget);
+                store.data_mut().cpu.start(budget, callback);
                 store.set_epoch_deadline(1);
             }
             Self::Fuel(_) => {

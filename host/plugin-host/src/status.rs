@@ -111,6 +111,10 @@ pub struct PluginHostStatus {
     pub last_backtrace: Vec<String>,
     /// Messages that were dropped because the plugin was too slow or not running.
     pub dropped_messages: u64,
+    /// Messages to the group that were refused at the call: too large, or beyond the quota.
+    pub refused_messages: u64,
+    /// Writes of replicated state that were refused at the call: too large, or beyond a quota.
+    pub refused_writes: u64,
     /// Messages for local programs that were refused: without the capability, beyond the quota, or
     /// too large.
     pub refused_publishes: u64,
@@ -163,6 +167,8 @@ impl Board {
             last_fault: None,
             last_backtrace: Vec::new(),
             dropped_messages: 0,
+            refused_messages: 0,
+            refused_writes: 0,
             refused_publishes: 0,
             refused_capabilities: Vec::new(),
         };

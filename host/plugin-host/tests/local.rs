@@ -9,7 +9,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{World, assert_no_errors, device, message, plugin_id, plugin_lines, wait_for};
+use common::{
+    World, assert_no_errors, device, message, plugin_id, plugin_lines, wait_for, warnings,
+};
 use consort_plugin_host::{
     Granted, HostEvent, LOCAL_PAYLOAD_MAX, LOCAL_REQUESTS_MAX, LocalAnswer, LocalRequest,
     LocalRequestError, Overlay,
@@ -144,7 +146,7 @@ fn without_the_capability_nothing_passes_and_nothing_else_is_lost() {
         });
         let refused = answer(&world, id, "echo", b"x");
         assert_eq!(refused, Some(Err(LocalRequestError::NotGranted)));
-        let said = plugin_lines(id);
+        let said = warnings(id);
         let said = said
             .iter()
             .filter(|line| line.contains("the capability `local`"));
@@ -267,7 +269,7 @@ fn an_unloaded_plugin_drops_what_waits() {
 fn floods_of_messages_are_bounded() {
     let world = with_local("flood", "hostile");
     world.deliver("flood", message(device(2), "publish-huge"));
-    world.wait_line(
+    world.wait_warning(
         "flood",
         "a message for local programs is dropped: a payload of 3145728",
     );

@@ -13,32 +13,37 @@ pub const PROBE: &str = "probe";
 pub struct Hostile {
     /// How it misbehaves; its id is this after `bad-`.
     pub how: &'static str,
-    /// What the log says of its end; none for a flood, which is within its rights and goes on.
-    pub fault: Option<&'static str>,
+    /// What a warning of the host says of its end, or, of a flood, which goes on, of what it does
+    /// not get.
+    pub said: [&'static str; 2],
     /// Its limit of memory.
     pub memory_mib: u32,
 }
 
-const fn hostile(how: &'static str, fault: Option<&'static str>, memory_mib: u32) -> Hostile {
+const fn hostile(how: &'static str, said: [&'static str; 2], memory_mib: u32) -> Hostile {
     Hostile {
         how,
-        fault,
+        said,
         memory_mib,
     }
 }
 
+const FAULTED: &str = "plugin faulted";
+const REFUSED: &str = "are refused";
+
 /// All of them.
-pub const ALL: [Hostile; 10] = [
-    hostile("loop", Some("ms of CPU"), 4),
-    hostile("timer-flood", Some("ms of CPU"), 4),
-    hostile("log-loop", Some("ms of CPU"), 4),
-    hostile("alloc", Some("it ran out of memory"), 32),
-    hostile("recurse", Some("it trapped"), 4),
-    hostile("trap", Some("it trapped"), 4),
-    hostile("panic-long", Some("it trapped"), 16),
-    hostile("sleep", Some("it waited for more than 5 s"), 4),
-    hostile("message-flood", None, 4),
-    hostile("publish-flood", None, 4),
+pub const ALL: [Hostile; 11] = [
+    hostile("loop", [FAULTED, "ms of CPU"], 4),
+    hostile("timer-flood", [FAULTED, "ms of CPU"], 4),
+    hostile("log-loop", [FAULTED, "ms of CPU"], 4),
+    hostile("alloc", [FAULTED, "it ran out of memory"], 32),
+    hostile("recurse", [FAULTED, "it trapped"], 4),
+    hostile("trap", [FAULTED, "it trapped"], 4),
+    hostile("panic-long", [FAULTED, "it trapped"], 16),
+    hostile("sleep", [FAULTED, "it waited for more than 5 s"], 4),
+    hostile("message-flood", [REFUSED, "messages are"], 4),
+    hostile("publish-flood", [REFUSED, "local programs"], 4),
+    hostile("state-flood", [REFUSED, "writes of state"], 4),
 ];
 
 impl Hostile {
@@ -66,7 +71,7 @@ impl Hostile {
 /// It does not run.
 #[track_caller]
 pub fn compile(group: &Group) {
-    let idle = hostile("nothing", None, 4);
+    let idle = hostile("nothing", [""; 2], 4);
     for device in &group.devices {
         idle.install(device);
     }

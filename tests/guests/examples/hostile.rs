@@ -92,6 +92,19 @@ fn flood(how: &str) {
                 &format!("message-flood {refused} refused"),
             );
         }
+        "state-flood" => {
+            use consort::plugin::{counters, device_state, shared_state};
+            let refused = (0..1_500)
+                .filter(|number| {
+                    let key = format!("key {number}");
+                    let value = [*number as u8; 200];
+                    let shared = shared_state::put(&key, &value, None).is_err();
+                    let own = device_state::put(&key, &value, None).is_err();
+                    shared | own | counters::add("flood", 1).is_err()
+                })
+                .count();
+            log::write(log::Level::Info, &format!("state-flood {refused} refused"));
+        }
         "publish-flood" => (0..100_000).for_each(|_| local::publish("flood", b"flood", true)),
         "publish-topics" => {
             for number in 0..1000 {

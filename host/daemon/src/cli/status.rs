@@ -86,15 +86,24 @@ pub fn render(status: &Status) -> String {
     if status.plugins.is_empty() {
         text.push_str("  none in the plugins folder\n");
     } else {
-        text.push_str(&plugins_table(&status.plugins));
+        text.push_str(&plugins_table(&status.plugins, Columns::Group));
     }
     text
 }
 
+/// What a table of plugins shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Columns {
+    /// How they do in the group.
+    Group,
+    /// Which code they run as well.
+    Code,
+}
+
 /// The plugins for people.
 #[must_use]
-pub fn plugins_table(plugins: &[PluginStatus]) -> String {
-    let head = [
+pub fn plugins_table(plugins: &[PluginStatus], columns: Columns) -> String {
+    let mut head = vec![
         "PLUGIN",
         "VERSION",
         "STATE",
@@ -106,8 +115,24 @@ pub fn plugins_table(plugins: &[PluginStatus]) -> String {
         "BYTES",
         "LAST FAULT",
     ];
-    let mut text = table(&head, plugins.iter().map(plugin_row).collect());
+    let mut rows: Vec<_> = plugins.iter().map(plugin_row).collect();
+    if columns == Columns::Code {
+        head.splice(2..2, ["GENERATION", "CONTENT"]);
+        for (row, plugin) in rows.iter_mut().zip(plugins) {
+            let generation = or_dash(plugin.generation.map(|count| count.to_string()));
+            row.splice(2..2, [generation, or_dash(plugin.content_hash.clone())]);
+        }
+    }
+    let mut text = table(&head, rows);
     for plugin in plugins {
+        for (count, what) in [
+            (plugin.refused_messages, "messages"),
+            (plugin.refused_writes, "writes of state"),
+        ] {
+            if count > 0 {
+                let _ = writeln!(text, "  {}: {count} {what} beyond its limits", plugin.id);
+            }
+        }
         for refused in &plugin.refused_capabilities {
             let _ = writeln!(text, "  {} does not get {refused}", plugin.id);
         }

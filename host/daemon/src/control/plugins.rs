@@ -55,6 +55,10 @@ pub struct PluginInspection {
     pub last_backtrace: Vec<String>,
     /// Messages that were dropped because it was too slow or not running.
     pub dropped_messages: u64,
+    /// Messages to the group that were refused at the call: too large, or beyond the quota.
+    pub refused_messages: u64,
+    /// Writes of replicated state that were refused at the call: too large, or beyond a quota.
+    pub refused_writes: u64,
     /// Messages for local programs that were refused: without the capability, beyond the quota, or
     /// too large.
     pub refused_publishes: u64,
@@ -196,6 +200,8 @@ impl PluginInspection {
             last_fault: status.last_fault,
             last_backtrace: status.last_backtrace,
             dropped_messages: status.dropped_messages,
+            refused_messages: status.refused_messages,
+            refused_writes: status.refused_writes,
             refused_publishes: status.refused_publishes,
             holds: details.map(|details| holds(details, local_socket)),
         }

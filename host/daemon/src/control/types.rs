@@ -317,6 +317,10 @@ pub struct PluginStatus {
     pub last_backtrace: Vec<String>,
     /// Messages lost because its mailbox was full.
     pub dropped_messages: u64,
+    /// Messages to the group that its host refused at the call: too large, or beyond the quota.
+    pub refused_messages: u64,
+    /// Writes of replicated state that its host refused at the call: too large, or beyond a quota.
+    pub refused_writes: u64,
     /// What it asks to reach outside its sandbox and does not get, each with the reason.
     pub refused_capabilities: Vec<String>,
     /// This device's role in the plugin's group.

@@ -9,9 +9,10 @@ use super::MAGIC;
 use crate::compile::{CompileError, FILE_BYTES_MAX, precompile};
 use crate::engine::config;
 use crate::metering::Metering;
+use crate::priority;
 
 /// How far behind the daemon the child's priority is.
-const NICENESS: nix::libc::c_int = 10;
+const NICENESS: i32 = 10;
 
 /// What an answer of the child begins with.
 pub(super) const COMPILED: u8 = 0;
@@ -72,24 +73,14 @@ fn bound_self(memory_bytes: u64, cpu_seconds: u64) -> io::Result<()> {
         nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
         nix::sys::prctl::set_no_new_privs()?;
     }
-    yield_to_others();
+    // The daemon's heartbeats and the plugins that run come before a compilation.
+    priority::yield_to_others(NICENESS);
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
     setrlimit(Resource::RLIMIT_AS, memory_bytes, memory_bytes)?;
     // The soft limit tells by its signal that time is up; the hard one cannot be ignored.
     setrlimit(Resource::RLIMIT_CPU, cpu_seconds, cpu_seconds + 1)?;
     Ok(())
-}
-
-/// The daemon's heartbeats and the plugins that run come before a compilation.
-#[allow(
-    unsafe_code,
-    reason = "the system call takes and gives numbers, and has no safe form here"
-)]
-fn yield_to_others() {
-    // SAFETY: nice(2) reads and writes no memory of this process. Where it fails, the child runs at
-    // the priority of its parent.
-    let _ = unsafe { nix::libc::nice(NICENESS) };
 }
 
 /// One thread is enough, and takes half the memory of several.

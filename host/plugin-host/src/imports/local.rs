@@ -1,10 +1,11 @@
 use crate::bindings::consort::plugin::local;
 use crate::guest::Guest;
 use crate::local::{self as bounds, LocalMessage};
+use crate::refusals::Asked;
 
 impl local::Host for Guest {
-    /// The contract's function has no result: what is not published is counted, and the first time
-    /// the plugin's log says why.
+    /// The contract's function has no result: what is not published is counted, and the host's log
+    /// says why.
     fn publish(&mut self, topic: String, payload: Vec<u8>, retain: bool) -> wasmtime::Result<()> {
         self.host_call()?;
         let now = self.clock.group_time();
@@ -20,7 +21,7 @@ impl local::Host for Guest {
             Ok(()) => None,
         };
         match refused {
-            Some(why) => self.refuse_publish(&why),
+            Some(why) => self.refusals.note(Asked::Publishes, || why),
             None => self.local.push(LocalMessage {
                 topic,
                 payload: payload.into(),

@@ -3,6 +3,7 @@ use consort_proto::{DeviceId, MAX_PAYLOAD, PluginCommand};
 
 use crate::bindings::consort::plugin::messages::{self, SendError};
 use crate::guest::Guest;
+use crate::refusals::Asked;
 
 impl messages::Host for Guest {
     fn broadcast(&mut self, payload: Vec<u8>) -> wasmtime::Result<Result<(), SendError>> {
@@ -11,7 +12,9 @@ impl messages::Host for Guest {
             return Ok(Err(SendError::NotLeader));
         }
         if self.view.broadcasts_held() {
-            return Ok(checked(&payload).and(Err(SendError::Busy)));
+            return Ok(self.checked(&payload).and_then(|()| {
+                Err(self.busy("the group takes no more broadcasts for the moment"))
+            }));
         }
         Ok(self.send_checked(payload, PluginCommand::Broadcast))
     }
@@ -48,19 +51,29 @@ impl Guest {
         payload: Vec<u8>,
         command: impl FnOnce(Bytes) -> PluginCommand,
     ) -> Result<(), SendError> {
-        checked(&payload)?;
+        self.checked(&payload)?;
         let now = self.clock.group_time();
-        if self.outbox.push(now, payload.into(), command) {
-            Ok(())
-        } else {
-            Err(SendError::Busy)
+        if self.outbox.is_full() {
+            return Err(self.busy("one callback sends and writes no more than 4096 times"));
         }
+        if self.outbox.push(now, payload.into(), command) {
+            return Ok(());
+        }
+        Err(self.busy("its quota is used up (`[limits]`: messages_per_second, payload_kib_per_second and their bursts)"))
     }
-}
 
-fn checked(payload: &[u8]) -> Result<(), SendError> {
-    if payload.len() > MAX_PAYLOAD {
-        return Err(SendError::TooLarge(MAX_PAYLOAD as u32));
+    fn checked(&mut self, payload: &[u8]) -> Result<(), SendError> {
+        let bytes = payload.len();
+        if bytes <= MAX_PAYLOAD {
+            return Ok(());
+        }
+        let why = || format!("a message of {bytes} bytes; {MAX_PAYLOAD} are allowed");
+        self.refusals.note(Asked::Messages, why);
+        Err(SendError::TooLarge(MAX_PAYLOAD as u32))
     }
-    Ok(())
+
+    fn busy(&mut self, why: &str) -> SendError {
+        self.refusals.note(Asked::Messages, || why.to_owned());
+        SendError::Busy
+    }
 }

@@ -5,6 +5,7 @@ use consort_proto::{Origin, Scope, StateWrite, WriteError};
 
 use crate::bindings::consort::plugin::state_types;
 use crate::guest::Guest;
+use crate::refusals::Asked;
 
 impl state_types::Host for Guest {}
 
@@ -64,12 +65,18 @@ impl Guest {
 
     /// Lets the guest's reads see the write at once, and hands it to the node after the callback.
     pub(super) fn state_write(&mut self, write: StateWrite) -> Written {
-        if self.outbox.is_full() {
-            return Err(state_types::WriteError::Busy);
-        }
         let (leads, now) = (self.view.is_leader(), self.clock.group_time());
-        self.view.state_mut().write(&write, leads, now)?;
-        self.outbox.push_write(write);
-        Ok(())
+        let written = if self.outbox.is_full() {
+            Err(WriteError::Busy)
+        } else {
+            self.view.state_mut().write(&write, leads, now)
+        };
+        match written {
+            Ok(()) => self.outbox.push_write(write),
+            // Not to lead is no excess.
+            Err(WriteError::NotLeader) => {}
+            Err(excess) => self.refusals.note(Asked::Writes, || excess.to_string()),
+        }
+        Ok(written?)
     }
 }

@@ -34,6 +34,8 @@ use crate::limits;
 use crate::local::{self, LOCAL_PAYLOAD_MAX, LocalAnswer, LocalMessage, LocalRequestError};
 use crate::metering::Metering;
 use crate::plugin_log::{LogSink, SharedLog, printable};
+use crate::priority::Callback;
+use crate::refusals::Refusals;
 use crate::view::View;
 use crate::wasi::{self, RandomSource};
 
@@ -77,9 +79,8 @@ pub struct Outcome {
     pub commands: Vec<PluginCommand>,
     /// What it tells the programs on this device, in order.
     pub published: Vec<LocalMessage>,
-    /// Messages for local programs that were refused: without the capability, beyond the quota, or
-    /// too large.
-    pub publishes_refused: u64,
+    /// What it was refused because its limits are reached.
+    pub refusals: Refusals,
 }
 
 impl Outcome {
@@ -87,7 +88,7 @@ impl Outcome {
     pub fn extend(&mut self, later: Self) {
         self.commands.extend(later.commands);
         self.published.extend(later.published);
-        self.publishes_refused += later.publishes_refused;
+        self.refusals.extend(later.refusals);
     }
 }
 
@@ -188,7 +189,7 @@ impl Instance {
         limits::install(&mut store);
         let budget = limits.setup_cpu;
         store.data_mut().start_call(reading);
-        watched.metering.arm(&mut store, budget);
+        watched.metering.arm(&mut store, budget, Callback::Lengthy);
         let instantiated = code.instantiate(&mut store);
         let over = watched.metering.settle(&store, budget);
         let exports = match (instantiated, over) {
@@ -218,8 +219,8 @@ impl Instance {
     /// # Errors
     /// The plugin refuses to run here, or faults.
     pub fn setup(&mut self, reading: ClockReading) -> Result<Outcome, StartError> {
-        let budget = self.limits.setup_cpu;
-        let (result, outcome) = self.call("setup", budget, reading, |exports, store| {
+        let lengthy = Callback::Lengthy;
+        let (result, outcome) = self.call("setup", lengthy, reading, |exports, store| {
             exports.lifecycle.call_setup(store)
         })?;
         result.map_err(|text| StartError::Refused {
@@ -277,9 +278,9 @@ impl Instance {
         if let Err(wrong) = local::check(topic, payload) {
             return Ok((Err(wrong), Outcome::default()));
         }
-        let budget = self.limits.cpu;
+        let ordinary = Callback::Ordinary;
         let (answer, outcome) =
-            self.call("on-local-request", budget, reading, |exports, store| {
+            self.call("on-local-request", ordinary, reading, |exports, store| {
                 let export = exports.local_events.as_ref();
                 let call = |export: &local_events::Guest| {
                     export.call_on_local_request(store, topic, payload)
@@ -312,8 +313,8 @@ impl Instance {
         if self.exports.handover.is_none() {
             return Ok(None);
         }
-        let budget = self.limits.cpu;
-        let (saved, outcome) = self.call("save", budget, reading, |exports, store| {
+        let ordinary = Callback::Ordinary;
+        let (saved, outcome) = self.call("save", ordinary, reading, |exports, store| {
             exports
                 .handover
                 .as_ref()
@@ -333,17 +334,15 @@ impl Instance {
         from: Version,
         reading: ClockReading,
     ) -> Result<Outcome, StartError> {
-        let budget = self.limits.setup_cpu;
-        let (result, outcome) =
-            self.call(
-                "restore",
-                budget,
-                reading,
-                |exports, store| match &exports.handover {
-                    Some(handover) => handover.call_restore(store, saved, &from.to_string()),
-                    None => Ok(Ok(())),
-                },
-            )?;
+        let (result, outcome) = self.call(
+            "restore",
+            Callback::Lengthy,
+            reading,
+            |exports, store| match &exports.handover {
+                Some(handover) => handover.call_restore(store, saved, &from.to_string()),
+                None => Ok(Ok(())),
+            },
+        )?;
         result.map_err(|text| StartError::Refused {
             callback: "restore",
             text: printable(&text),
@@ -400,7 +399,7 @@ impl Instance {
         reading: ClockReading,
         run: impl FnOnce(&Exports, &mut Store<Guest>) -> wasmtime::Result<()>,
     ) -> Result<Outcome, Fault> {
-        self.call(name, self.limits.cpu, reading, run)
+        self.call(name, Callback::Ordinary, reading, run)
             .map(|((), outcome)| outcome)
     }
 
@@ -408,10 +407,14 @@ impl Instance {
     fn call<R>(
         &mut self,
         name: &'static str,
-        budget: Duration,
+        callback: Callback,
         reading: ClockReading,
         run: impl FnOnce(&Exports, &mut Store<Guest>) -> wasmtime::Result<R>,
     ) -> Result<(R, Outcome), Fault> {
+        let budget = match callback {
+            Callback::Ordinary => self.limits.cpu,
+            Callback::Lengthy => self.limits.setup_cpu,
+        };
         let Self {
             store,
             exports,
@@ -419,7 +422,7 @@ impl Instance {
             ..
         } = self;
         store.data_mut().start_call(reading);
-        watched.metering.arm(store, budget);
+        watched.metering.arm(store, budget, callback);
         let result = run(exports, store);
         let over = watched.metering.settle(store, budget);
         let outcome = store.data_mut().end_call();

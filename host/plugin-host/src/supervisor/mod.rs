@@ -11,6 +11,7 @@
 mod launch;
 mod life;
 mod local;
+mod refused;
 mod reload;
 mod start;
 mod superseded;
@@ -29,6 +30,7 @@ use tracing::{debug, info, warn};
 pub(crate) use self::launch::Landing;
 use self::launch::Launches;
 use self::life::{Announced, Life};
+use self::refused::Said;
 use self::start::shown;
 use self::superseded::Superseded;
 use crate::backoff::Backoff;
@@ -148,6 +150,8 @@ pub(crate) struct Supervisor {
     candidate: Option<Arc<Candidate>>,
     launches: Launches,
     generation: u64,
+    /// What the log has named of what the generation was refused.
+    said: Said,
     backoff: Backoff,
 }
 
@@ -175,6 +179,7 @@ impl Supervisor {
             candidate: None,
             launches: Launches::default(),
             generation: 0,
+            said: Said::default(),
             backoff: Backoff::new(seed.finalize().into()),
             id,
             surroundings,
@@ -424,10 +429,13 @@ impl Supervisor {
     /// Hands what a callback left behind to the daemon. Writes are what the plugin ought to know from
     /// here on.
     fn send(&mut self, outcome: Outcome) {
+        if self.fence.is_closed() {
+            return;
+        }
         let Outcome {
             commands,
             published: messages,
-            publishes_refused,
+            refusals,
         } = outcome;
         let reading = self.reading();
         lay_over(self.view.state_mut(), &commands, reading);
@@ -439,9 +447,7 @@ impl Supervisor {
             let id = self.id.clone();
             self.tell(HostEvent::Published { id, messages });
         }
-        if publishes_refused > 0 {
-            self.board.lock().refused_publishes += publishes_refused;
-        }
+        self.note_refusals(&refusals);
     }
 
     /// The one place where the life changes and says so.

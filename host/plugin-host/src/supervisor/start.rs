@@ -7,6 +7,7 @@ use tracing::warn;
 
 use super::launch::Launched;
 use super::life::{Announced, Life, Running};
+use super::refused::Said;
 use super::superseded::Superseded;
 use super::{Candidate, Supervisor, lay_over};
 use crate::fence::Fence;
@@ -107,6 +108,7 @@ impl Supervisor {
             self.elsewhere = true;
         }
         self.generation += 1;
+        self.said = Said::default();
         self.mailbox
             .set_messages_max(candidate.settings.limits.mailbox);
         let mut board = self.board.lock();

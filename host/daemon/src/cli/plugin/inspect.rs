@@ -30,12 +30,14 @@ impl Display for PluginInspection {
         if self.dropped_messages > 0 {
             writeln!(f, "Dropped       {} messages", self.dropped_messages)?;
         }
-        if self.refused_publishes > 0 {
-            writeln!(
-                f,
-                "Not published {} messages for local programs",
-                self.refused_publishes
-            )?;
+        for (count, what) in [
+            (self.refused_messages, "messages to the group"),
+            (self.refused_writes, "writes of state"),
+            (self.refused_publishes, "messages for local programs"),
+        ] {
+            if count > 0 {
+                writeln!(f, "Refused       {count} {what}")?;
+            }
         }
         self.holds.as_ref().map_or(Ok(()), |holds| holds.fmt(f))
     }

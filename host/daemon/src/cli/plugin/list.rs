@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::PluginError;
 use crate::cli::settings::PlaceFlags;
-use crate::cli::status::plugins_table;
+use crate::cli::status::{Columns, plugins_table};
 use crate::cli::{CliError, event_loop, output};
 use crate::control::client::fetch_status;
 use crate::control::types::{PluginStatus, VERSION};
@@ -25,5 +25,5 @@ pub(super) fn run(place: &PlaceFlags, json: bool) -> Result<(), CliError> {
             plugins,
         });
     }
-    output::text(&output::shown(&plugins_table(&plugins)))
+    output::text(&output::shown(&plugins_table(&plugins, Columns::Code)))
 }
