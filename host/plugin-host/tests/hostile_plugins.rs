@@ -5,33 +5,15 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::net::{TcpListener, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{World, assert_no_errors, device, message, plugin_lines, warnings};
-use consort_plugin_host::{Access, FolderGrant, Granted, LimitTable, Order, Overlay};
+use common::{
+    World, answers, assert_no_errors, beside, device, explore, grant, message, plugin_lines,
+    warnings,
+};
+use consort_plugin_host::{Access, LimitTable, Overlay};
 use consort_test_guests::{bombs, fixture};
-
-/// A world with a good plugin that takes messages all the while.
-fn beside(good: &str, install: impl FnOnce(&mut World)) -> World {
-    let mut world = World::new();
-    world.install(good, "recorder", "");
-    install(&mut world);
-    world.start();
-    world.wait_state(good, "running");
-    world
-}
-
-/// The good plugin answers within a time in which a person notices nothing.
-#[track_caller]
-fn answers(world: &World, good: &str, what: &str) {
-    let start = Instant::now();
-    world.deliver(good, message(device(2), what));
-    world.wait_line(good, &format!("on-peer-message {what}"));
-    assert!(start.elapsed() < Duration::from_secs(5), "{what}");
-    assert!(warnings(good).is_empty(), "{:?}", warnings(good));
-}
 
 /// Memory of this process in MiB.
 fn resident_mib() -> u64 {
@@ -168,30 +150,6 @@ fn nothing_of_the_device_can_be_reached() {
     assert!(!std::path::Path::new("/tmp/consort-plugin-was-here").exists());
 }
 
-/// Asks the explorer to do something and gives what it says of it.
-fn explore(world: &World, id: &str, order: &str) -> String {
-    world.wait_state(id, "running");
-    world.deliver(id, message(device(2), order));
-    let beginning = format!("{order}: ");
-    world.wait_line(id, &beginning);
-    let lines = plugin_lines(id);
-    let told = lines.iter().rev().find_map(|l| l.strip_prefix(&beginning));
-    told.unwrap().to_owned()
-}
-
-/// An overlay that grants one folder.
-fn grant(name: &str, path: &std::path::Path, access: Access) -> Overlay {
-    let path = path.to_owned();
-    let files = BTreeMap::from([(name.to_owned(), FolderGrant { path, access })]);
-    Overlay {
-        capabilities: Granted {
-            files,
-            ..Granted::default()
-        },
-        ..Overlay::default()
-    }
-}
-
 #[test]
 fn folders_are_reached_as_far_as_they_are_granted() {
     let outside = tempfile::tempdir().unwrap();
@@ -251,105 +209,6 @@ fn folders_are_reached_as_far_as_they_are_granted() {
         let refused = world.status(id).unwrap().refused_capabilities;
         assert_eq!(refused.len(), count, "{id}: {refused:?}");
     }
-}
-
-#[test]
-fn what_blocks_whoever_opens_it_is_not_opened() {
-    use std::os::unix::net::UnixListener;
-    let folder = tempfile::tempdir().unwrap();
-    let pipe = folder.path().join("pipe");
-    let mode = nix::sys::stat::Mode::S_IRWXU;
-    nix::unistd::mkfifo(&pipe, mode).unwrap();
-    std::os::unix::fs::symlink("pipe", folder.path().join("link")).unwrap();
-    let _socket = UnixListener::bind(folder.path().join("socket")).unwrap();
-    std::fs::write(folder.path().join("song"), "la la").unwrap();
-    let world = beside("pipe-good", |world| {
-        let wants = "[capabilities.files]\nmusic = \"read-write\"\n";
-        world.install("pipe", "explorer", wants);
-        world.overlay("pipe", grant("music", folder.path(), Access::ReadWrite));
-    });
-    for order in [
-        "read /music/pipe",
-        "write /music/pipe",
-        "read /music/link",
-        "read /music/socket",
-    ] {
-        assert_eq!(
-            explore(&world, "pipe", order),
-            "PermissionDenied",
-            "{order}"
-        );
-    }
-    world.wait_line("pipe", "pipe is neither a file nor a folder");
-    assert_eq!(explore(&world, "pipe", "read /music/song"), "la la");
-    assert_eq!(
-        explore(&world, "pipe", "list /music"),
-        "link,pipe,socket,song"
-    );
-    assert_eq!(explore(&world, "pipe", "read /music/none"), "NotFound");
-    answers(&world, "pipe-good", "hello");
-}
-
-#[test]
-fn a_plugin_that_is_blocked_for_good_holds_up_nobody() {
-    let tight = "[limits]\ncpu_ms = 10\nsetup_cpu_ms = 500\n";
-    let mut world = beside("blocked-good", |world| {
-        world.install("blocked", "counter_v1", tight);
-        world.install("blocked-too", "counter_v1", tight);
-    });
-    for id in ["blocked", "blocked-too"] {
-        world.wait_state(id, "running");
-        world.lead(id, 1);
-        world.wait_line(id, "v1: promote-leader");
-    }
-    world.clock.stall("blocked");
-    world.deliver("blocked", message(device(2), "x"));
-    std::fs::remove_dir_all(world.plugins_dir().join("blocked")).unwrap();
-    std::thread::sleep(Duration::from_millis(1_100));
-    // The others are reloaded meanwhile, and orders are carried out.
-    let start = Instant::now();
-    world.install("blocked-good", "recorder", "[config]\nvolume = 1\n");
-    world.wait_generation("blocked-good", 2);
-    let other = common::plugin_id("blocked-too");
-    world.host().order(&other, Order::Disable).unwrap();
-    world.wait_state("blocked-too", "disabled");
-    assert!(
-        start.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        start.elapsed()
-    );
-    world.wait_warning("blocked", "does not end, it is blocked in a system call");
-    common::wait_for("it is gone", || world.status("blocked").is_none());
-    assert_eq!(world.told("blocked").last().unwrap(), "down");
-
-    // Whoever comes back late finds the fence closed, and its successor in its place.
-    let (told, lines) = (world.told("blocked").len(), plugin_lines("blocked").len());
-    world.clock.release();
-    std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(
-        world.told("blocked").len(),
-        told,
-        "{:?}",
-        world.told("blocked")
-    );
-    assert_eq!(plugin_lines("blocked").len(), lines);
-    assert_eq!(warnings("blocked").len(), 1, "{:?}", warnings("blocked"));
-    world.install("blocked", "counter_v2", tight);
-    world.wait_state("blocked", "running");
-    world.wait_line("blocked", "v2: setup");
-
-    // A host that stops does not wait for one either.
-    world.clock.stall("blocked");
-    world.deliver("blocked", message(device(2), "x"));
-    let start = Instant::now();
-    world.stop_within(Duration::from_secs(1));
-    assert!(
-        start.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        start.elapsed()
-    );
-    world.clock.release();
-    assert_no_errors();
 }
 
 #[test]

@@ -15,8 +15,8 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use consort_plugin_host::{
-    ClockReading, Compiler, GroupClock, HostConfig, HostEvent, Overlay, PluginHost,
-    PluginHostStatus,
+    Access, ClockReading, Compiler, FolderGrant, Granted, GroupClock, HostConfig, HostEvent,
+    Overlay, PluginHost, PluginHostStatus,
 };
 use consort_proto::{Leadership, Peer, PluginEvent, PluginId, PublicKey};
 use tracing::field::{Field, Visit};
@@ -407,5 +407,49 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// A world with a good plugin that takes messages all the while.
+pub(crate) fn beside(good: &str, install: impl FnOnce(&mut World)) -> World {
+    let mut world = World::new();
+    world.install(good, "recorder", "");
+    install(&mut world);
+    world.start();
+    world.wait_state(good, "running");
+    world
+}
+
+/// The good plugin answers within a time in which a person notices nothing.
+#[track_caller]
+pub(crate) fn answers(world: &World, good: &str, what: &str) {
+    let start = Instant::now();
+    world.deliver(good, message(device(2), what));
+    world.wait_line(good, &format!("on-peer-message {what}"));
+    assert!(start.elapsed() < Duration::from_secs(5), "{what}");
+    assert!(warnings(good).is_empty(), "{:?}", warnings(good));
+}
+
+/// Asks the explorer to do something and gives what it says of it.
+pub(crate) fn explore(world: &World, id: &str, order: &str) -> String {
+    world.wait_state(id, "running");
+    world.deliver(id, message(device(2), order));
+    let beginning = format!("{order}: ");
+    world.wait_line(id, &beginning);
+    let lines = plugin_lines(id);
+    let told = lines.iter().rev().find_map(|l| l.strip_prefix(&beginning));
+    told.unwrap().to_owned()
+}
+
+/// An overlay that grants one folder.
+pub(crate) fn grant(name: &str, path: &std::path::Path, access: Access) -> Overlay {
+    let path = path.to_owned();
+    let files = BTreeMap::from([(name.to_owned(), FolderGrant { path, access })]);
+    Overlay {
+        capabilities: Granted {
+            files,
+            ..Granted::default()
+        },
+        ..Overlay::default()
     }
 }
