@@ -21,7 +21,7 @@ const STEP: i32 = 10;
 const EARNED_PART: u32 = 5;
 
 /// What a thread saves up at most, and owes at most.
-const SAVED_MAX: Duration = Duration::from_millis(50);
+const SAVED_MAX: Duration = Duration::from_millis(20);
 const OWED_MAX: Duration = Duration::from_millis(500);
 
 /// What is called next.
@@ -173,8 +173,8 @@ mod tests {
 
     #[test]
     fn a_thread_that_uses_more_than_a_fifth_of_a_core_is_lowered() {
-        assert!(!after(1, ms(40), ms(40), Callback::Ordinary), "saved up");
-        assert!(after(2, ms(40), ms(40), Callback::Ordinary));
+        assert!(!after(1, ms(15), ms(15), Callback::Ordinary), "saved up");
+        assert!(after(2, ms(15), ms(15), Callback::Ordinary));
         assert!(after(1_000, ms(10), ms(3), Callback::Ordinary));
         assert!(!after(1_000, ms(10), ms(1), Callback::Ordinary));
         assert!(!after(1_000, ms(10), ms(10), Callback::Lengthy), "free");

@@ -94,18 +94,23 @@ pub struct PeerStatus {
 }
 
 /// Plugins' messages between this device and another one, since the start. Nobody confirms a
-/// message, so what became of `sent` shows in the other device's `received`.
+/// message, so what became of `sent` shows in the other device's `received`. What a plugin sent to
+/// the device is `sent`, `dropped`, or still waiting for credit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MessageCounts {
-    /// Messages that were queued for it, one per message whatever its length.
+    /// Messages to it that went out, one per message whatever its length; of one that takes the
+    /// fan-out tree, its announcement.
     pub sent: u64,
-    /// Messages for it that were dropped because too much was waiting.
+    /// Messages to it that were dropped, because too much was waiting or because it went away
+    /// before all of the message was out. Those that were to be passed on to it count too, and the
+    /// payload of an announced message, which it may still get from others.
     pub dropped: u64,
     /// Parts of long messages that were sent again because a receiver asked for them.
     pub parts_resent: u64,
     /// Messages of it that were delivered to a plugin here, whichever way they came.
     pub received: u64,
-    /// Messages of it that came again.
+    /// Messages of it that came again over another device or session. What the network doubles is
+    /// recognised before that, and so are parts of a long message that is here.
     pub duplicates: u64,
     /// Long messages of it that stayed incomplete, and messages it announced that never came.
     pub lost: u64,

@@ -124,7 +124,8 @@ fn from_a_heal_to_one_leader() {
                 sim.run_for(secs(5));
             }
         });
-        figures.report(&format!("heal of {count} devices after {apart} s apart"));
+        let p99 = figures.report(&format!("heal of {count} devices after {apart} s apart"));
+        assert!(p99 <= secs(2), "{p99:?}");
     }
 }
 

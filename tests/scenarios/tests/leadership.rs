@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use consort_scenarios::{FORM_MAX, agree, all, all_but, app, form, group, ms, secs, settle};
-use consort_sim::{AppRole, Link, Sim, scenario};
+use consort_scenarios::{
+    FORM_MAX, agree, all, all_but, app, form, group, ms, mutate, secs, settle,
+};
+use consort_sim::{AppRole, Link, Plan, RunOptions, Seed, Sim, run_plan, scenario};
 
 /// Fails unless exactly this many promotions to leader happened since the group formed.
 fn expect_promotions(sim: &Sim, count: u64, what: &str) {
@@ -438,4 +440,58 @@ fn a_leader_away_for_a_minute_comes_back_as_a_follower() {
             }
         }
     });
+}
+
+/// Device 0 hears device 2 alone, which follows device 1 in one plugin and leads in the other.
+/// Apart from both it led in an epoch that device 1 led in too.
+const EQUAL_EPOCHS: &str = r#"
+v = 1
+nodes = 4
+for = "60s"
+
+[[plugin]]
+id = "app"
+
+[[plugin]]
+id = "lamp"
+
+[[device]]
+index = 1
+plugin = [{ id = "app", priority = 5 }, { id = "lamp" }]
+
+[[device]]
+index = 2
+plugin = [{ id = "app" }, { id = "lamp", priority = 5 }]
+
+[[device]]
+index = 3
+plugin = [{ id = "app", priority = 9 }, { id = "lamp" }]
+
+[[step]]
+at = "15s"
+crash = 3
+
+[[step]]
+at = "15s"
+cut = { from = 0, to = "all", both = true }
+
+[[step]]
+at = "20s"
+mend = { from = 0, to = 2, both = true }
+
+[[expect]]
+at = "20s"
+within = "5s"
+one_leader = [0, 1, 2]
+"#;
+
+#[test]
+fn a_leader_that_is_heard_through_others_learns_what_is_in_the_way_of_following_it() {
+    mutate();
+    let plan = Plan::from_toml(EQUAL_EPOCHS).expect("it is well formed");
+    for number in 0..20 {
+        let seed = Seed::of("equal epochs", number);
+        let outcome = run_plan(&plan, seed, RunOptions::default());
+        assert_eq!(outcome.violations, [], "{seed}: {}", outcome.state);
+    }
 }

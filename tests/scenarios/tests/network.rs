@@ -428,3 +428,28 @@ fn a_claimant_that_nobody_answers_falls_nearly_silent() {
         }
     });
 }
+
+#[test]
+fn members_of_two_segments_that_move_while_apart_join_again() {
+    let name = "members_of_two_segments_that_move_while_apart_join_again";
+    scenario(name, 20, |seed| {
+        let builder = group(name, seed, 2)
+            .device(0, |device| device.names = vec![1])
+            .device(1, |device| {
+                device.names = vec![0];
+                device.segment = 1;
+            });
+        let mut sim = builder.build();
+        sim.start_all(ms(500));
+        settle(&mut sim, &all(2), secs(15));
+        sim.run_for(secs(5));
+        sim.partition(&[&[0], &[1]]);
+        sim.run_for(secs(1));
+        sim.readdress(0);
+        sim.readdress(1);
+        // Each misses the other, and keeps its session for half a minute.
+        sim.run_for(secs(11));
+        sim.heal();
+        settle(&mut sim, &all(2), secs(12));
+    });
+}

@@ -26,6 +26,11 @@ duplicate = 0.01
 reorder = 0.01
 corrupt = 0.001
 
+[send_rate]
+bytes_per_second = 200000
+peer_bytes_per_second = 100000
+burst = 16384
+
 [[device]]
 index = 1
 name = "kitchen"

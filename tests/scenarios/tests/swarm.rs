@@ -46,6 +46,10 @@ fn no_drawn_plan_breaks_a_property() {
     );
     for failure in &report.failures {
         println!("\n{failure}");
+        println!(
+            "replay: cargo xtask swarm --seeds 1 --seed {}",
+            failure.seed
+        );
     }
     let seeds: Vec<String> = report.failures.iter().map(|f| f.seed.to_string()).collect();
     assert!(

@@ -60,7 +60,8 @@ pub(crate) enum Input {
         epoch: u64,
         asked: Option<Time>,
     },
-    /// A member was told of a tenure that this device's claim does not exceed.
+    /// A member was told of a tenure that this device's claim does not exceed, or one that keeps it
+    /// from following another's claim.
     Seen { from: NodeId, epoch: u64 },
     /// `from` gave up its tenure in order.
     Release {

@@ -49,8 +49,13 @@ pub(crate) trait Election: Debug + Send {
     /// Others' claims, as far as they are known and believed.
     fn known_claims(&self) -> &BTreeMap<NodeId, Known>;
 
-    /// The epoch that a device which claims `epoch` ought to exceed, if it does not.
+    /// The epoch that a device which claims `epoch` ought to exceed, if it does not: for this
+    /// device's sake, or for that of a member which says so.
     fn seen_beyond(&self, claimant: NodeId, epoch: u64) -> Option<u64>;
+
+    /// While this device follows nobody: the largest epoch that keeps it from following a claim it
+    /// knows of.
+    fn in_the_way(&self) -> Option<u64>;
 
     /// Whether this device ranks last for now, for having lost the leadership too often.
     fn is_flapping(&self) -> bool;

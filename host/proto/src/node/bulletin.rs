@@ -8,8 +8,10 @@ use crate::time::{Time, micros};
 use crate::wire::message::{Bulletin, Claim, Follow, LIST_MAX, Report, Seen};
 
 impl Node {
-    /// What this device tells `to`: all its claims; and of the groups that `to` claims, whether it
-    /// follows, whom it follows instead, and what epochs it saw beyond.
+    /// What this device tells `to`: all its claims; of the groups that `to` claims, whether it
+    /// follows, whom it follows instead, and what epochs it saw beyond; of those it looks for a
+    /// leader of, the epoch that is in its way. A leader that this device does not hear learns of
+    /// that by those who hear both.
     pub(super) fn bulletin_for(&mut self, to: NodeId) -> Bulletin {
         self.serials.bulletin = self.serials.bulletin.wrapping_add(1);
         let mut bulletin = Bulletin {
@@ -38,13 +40,12 @@ impl Node {
             }
             let known = election.known_claims().get(&to);
             let claimed = known.filter(|known| known.source == Source::Own);
-            if let Some(known) = claimed {
-                let seen = election.seen_beyond(to, known.epoch);
-                bulletin.seen.extend(seen.map(|epoch| Seen {
-                    group: *group,
-                    epoch,
-                }));
-            }
+            let beyond = claimed.and_then(|known| election.seen_beyond(to, known.epoch));
+            let seen = beyond.or_else(|| election.in_the_way());
+            bulletin.seen.extend(seen.map(|epoch| Seen {
+                group: *group,
+                epoch,
+            }));
             if claimed.is_some() || asked.contains(group) {
                 self.report_rivals(*group, to, &mut bulletin.reports);
             }

@@ -12,6 +12,9 @@ use crate::session::SessionEvent;
 
 /// For how long the session with a missing device is kept.
 const MISSING_SESSION_LIFE: Duration = Duration::from_secs(30);
+/// How lately a missing device must have been heard to be asked to join, and how long after it was
+/// lost: what a beacon or a handshake asks for comes first.
+const REJOIN_HEARD: Duration = Duration::from_secs(1);
 
 impl Node {
     pub(super) fn settle_sessions(&mut self) -> bool {
@@ -135,6 +138,24 @@ impl Node {
         let gone: Vec<(NodeId, PublicKey)> = self.roster.iter().filter_map(gone).collect();
         for (node, key) in gone {
             self.close_session(node, &key);
+        }
+    }
+
+    /// A missing device that is heard over its session may hold this one for missing, too. What a
+    /// beacon of it asked for may have gone to where it was before it moved, and no further beacon
+    /// comes to an address of a session.
+    pub(super) fn rejoin_missing(&mut self) {
+        let heard_since = |(node, entry): (NodeId, &Entry)| match entry.standing {
+            Standing::Missing { since } if entry.connected_at.is_some() && !entry.refuses => {
+                let heard = self.liveness.last_heard(node)?;
+                let lately = self.now.since(heard) < REJOIN_HEARD;
+                (lately && heard > since + REJOIN_HEARD).then_some(node)
+            }
+            _ => None,
+        };
+        let heard: Vec<NodeId> = self.roster.iter().filter_map(heard_since).collect();
+        for node in heard {
+            self.membership.join(self.now, node);
         }
     }
 

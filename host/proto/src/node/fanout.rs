@@ -16,6 +16,7 @@ use crate::id::{BootId, GroupKey, NodeId};
 use crate::messaging::App;
 use crate::messaging::awaited::{self, Body, Due, Told, Verified};
 use crate::messaging::kept::MessageKey;
+use crate::messaging::outbound::Cargo;
 use crate::messaging::tree::{self, BRANCHES};
 use crate::time::Time;
 use crate::wire::message::Message;
@@ -56,7 +57,8 @@ impl Node {
         let key = (self.identity.node, self.identity.boot, app.seq);
         let notice = self.notice(&app);
         for node in to {
-            queue(&mut self.messaging, *node, core::slice::from_ref(&notice));
+            let notice = core::slice::from_ref(&notice);
+            queue(&mut self.messaging, *node, notice, Cargo::Own);
         }
         if self.reminders.len() == REMINDERS_MAX {
             self.reminders.pop_front();
@@ -104,7 +106,7 @@ impl Node {
                 })
             };
             let frames = frames(app, GroupRef::Key(app.group), wrap);
-            self.messaging.outbound.push(child, &frames);
+            queue(&mut self.messaging, child, &frames, Cargo::Passed);
         }
     }
 
@@ -223,9 +225,8 @@ impl Node {
                 let members = plugin.map(|plugin| plugin.peers.keys().copied().collect());
                 let members: Vec<NodeId> = members.unwrap_or_default();
                 for node in members {
-                    self.messaging
-                        .outbound
-                        .push(node, core::slice::from_ref(&notice));
+                    let notice = core::slice::from_ref(&notice);
+                    queue(&mut self.messaging, node, notice, Cargo::Again);
                 }
             }
         }

@@ -243,7 +243,7 @@ impl Node {
         }
         self.record_present(node, false);
         self.pending.remove(&node);
-        self.messaging.outbound.forget(node);
+        self.drop_waiting(node);
         self.refresh_peer(node);
         if was_visible {
             self.events
@@ -320,6 +320,7 @@ impl Node {
             self.seek(node);
         }
         self.part_with_missing();
+        self.rejoin_missing();
         self.remember_moved();
         self.renew_sessions();
         self.share_opinions();

@@ -6,6 +6,7 @@ use super::Node;
 use super::traffic::Delivery;
 use crate::id::{BootId, GroupKey, NodeId};
 use crate::messaging::kept::MessageKey;
+use crate::messaging::outbound::{Cargo, Outgoing};
 use crate::messaging::reassembly::{Due, PartKey, Taken};
 use crate::messaging::{App, Messaging, tree};
 use crate::mutant::{self, Mutant};
@@ -47,14 +48,11 @@ pub(super) fn frame(message: Message) -> Bytes {
     bytes.into()
 }
 
-/// Queues a message for a device and counts it.
-pub(super) fn queue(messaging: &mut Messaging, to: NodeId, frames: &[Bytes]) {
-    let queued = messaging.outbound.push(to, frames);
-    let counts = messaging.counts_mut(to);
-    if queued {
-        counts.sent += 1;
-    } else {
-        counts.dropped += 1;
+/// Queues frames for a device. A message that does not fit is counted here, one that fits when it
+/// goes out.
+pub(super) fn queue(messaging: &mut Messaging, to: NodeId, frames: &[Bytes], cargo: Cargo) {
+    if !messaging.outbound.push(to, frames, cargo) && cargo.is_message() {
+        messaging.counts_mut(to).dropped += 1;
     }
 }
 
@@ -135,7 +133,7 @@ impl Node {
         let wrap = |part| Message::Relayed(Relayed { origin, boot, part });
         let frames = frames(message, GroupRef::Key(message.group), wrap);
         for member in &to {
-            self.messaging.outbound.push(*member, &frames);
+            queue(&mut self.messaging, *member, &frames, Cargo::Passed);
         }
         if frames.len() > 1 {
             let (now, message) = (self.now, message.clone());
@@ -189,7 +187,7 @@ impl Node {
         let own = (ask.origin, ask.boot) == (self.identity.node, self.identity.boot);
         if ask.notice && own && digest.is_some() {
             let notice = self.notice(&message);
-            self.messaging.outbound.push(from, &[notice]);
+            queue(&mut self.messaging, from, &[notice], Cargo::Again);
         }
         let (origin, boot, _) = key;
         let wrap = |part: Part| match digest {
@@ -213,7 +211,7 @@ impl Node {
             .iter()
             .map(|index| frame(wrap(part(&message, group, *index))));
         let again: Vec<Bytes> = again.collect();
-        if self.messaging.outbound.push(from, &again) {
+        if self.messaging.outbound.push(from, &again, Cargo::Again) {
             self.messaging.counts_mut(from).parts_resent += again.len() as u64;
         }
     }
@@ -243,13 +241,29 @@ impl Node {
         moved
     }
 
-    /// Hands the frames that there is credit for to the datagrams under way.
+    /// Hands the frames that there is credit for to the datagrams under way. Without a session all
+    /// that waits for that device is dropped.
     pub(super) fn pay_out(&mut self) {
-        while let Some((to, frame)) = self.messaging.outbound.poll(self.now) {
-            if !self.send_frame(to, |out| out.extend_from_slice(&frame)) {
-                self.messaging.outbound.forget(to);
-                self.messaging.counts_mut(to).dropped += 1;
+        while let Some(Outgoing { to, frame, ends }) = self.messaging.outbound.poll(self.now) {
+            let goes = self.send_frame(to, |out| out.extend_from_slice(&frame));
+            match ends {
+                Some(Cargo::Own) if goes => self.messaging.counts_mut(to).sent += 1,
+                Some(cargo) if !goes && cargo.is_message() => {
+                    self.messaging.counts_mut(to).dropped += 1;
+                }
+                Some(_) | None => {}
             }
+            if !goes {
+                self.drop_waiting(to);
+            }
+        }
+    }
+
+    /// Drops and counts the messages that wait for a device that cannot be sent to.
+    pub(super) fn drop_waiting(&mut self, to: NodeId) {
+        let dropped = self.messaging.outbound.forget(to);
+        if dropped > 0 {
+            self.messaging.counts_mut(to).dropped += dropped;
         }
     }
 

@@ -8,6 +8,7 @@ use super::{Node, parts};
 use crate::event::{Leadership, PluginCommand, PluginEvent};
 use crate::id::{BootId, GroupKey, NodeId, PluginId};
 use crate::messaging::App;
+use crate::messaging::outbound::Cargo;
 use crate::quota::{QuotaMeter, SendQuota};
 use crate::time::Time;
 use crate::wire::message::Message;
@@ -60,6 +61,7 @@ impl Node {
             .elections
             .get(&message.group)
             .is_some_and(|e| e.claim().is_some());
+        let (seq, len) = (message.seq, message.payload.len());
         let event = match message.class {
             Class::Broadcast => {
                 match self.followed(message.group) {
@@ -102,13 +104,25 @@ impl Node {
                 }
             }
         };
-        if self.messaging.accept(origin, boot, message.seq) {
-            self.messaging.counts_mut(origin).received += 1;
+        if self.is_first(origin, boot, seq, len) {
             self.tell(&id, event);
+        }
+    }
+
+    /// Whether a message comes for the first time; counts it.
+    fn is_first(&mut self, origin: NodeId, boot: BootId, seq: u64, len: usize) -> bool {
+        let is_first = self.messaging.accept(origin, boot, seq);
+        if is_first {
+            if len > CHUNK {
+                // Parts of it that came another way are not a message that was lost.
+                self.messaging.reassembly.forget(origin, boot, seq);
+            }
+            self.messaging.counts_mut(origin).received += 1;
         } else {
             self.messaging.counts_mut(origin).duplicates += 1;
             self.counters.messages_duplicate += 1;
         }
+        is_first
     }
 
     /// A plugin acts. Its host has checked what can be checked in place; what has changed since
@@ -234,7 +248,7 @@ impl Node {
                     parts::frames(&app, GroupRef::Key(app.group), Message::Part)
                 }),
             };
-            parts::queue(&mut self.messaging, *node, frames);
+            parts::queue(&mut self.messaging, *node, frames, Cargo::Own);
         }
         if app.payload.len() > CHUNK {
             let key = (self.identity.node, self.identity.boot, app.seq);

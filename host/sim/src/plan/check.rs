@@ -5,10 +5,11 @@ use core::time::Duration;
 use consort_proto::{PluginId, Version};
 
 use super::error::PlanError;
+use super::rate::{BURST_MIN, RATE_MIN};
 use super::span::show;
 use super::{
-    Action, DevicePlan, Expect, Mode, PLAN_VERSION, Plan, PluginPlan, StatePlan, Step, Who,
-    WritesPlan,
+    Action, DevicePlan, Expect, Mode, PLAN_VERSION, Plan, PluginPlan, RatePlan, StatePlan, Step,
+    Who, WritesPlan,
 };
 use crate::network::Link;
 
@@ -46,6 +47,7 @@ pub(super) fn plan(plan: &Plan) -> Checked {
     }
     calm(plan)?;
     link("link", &plan.link)?;
+    plan.send_rate.as_ref().map_or(Ok(()), send_rate)?;
     for (i, device) in plan.devices.iter().enumerate() {
         self::device(plan, &format!("device[{i}]"), device)?;
         let earlier = plan.devices[..i].iter().any(|d| d.index == device.index);
@@ -142,6 +144,25 @@ fn link(key: &str, link: &Link) -> Checked {
         )),
         Some(_) | None => Ok(()),
     }
+}
+
+fn send_rate(rate: &RatePlan) -> Checked {
+    let values = [
+        ("bytes_per_second", rate.bytes_per_second, RATE_MIN),
+        (
+            "peer_bytes_per_second",
+            rate.peer_bytes_per_second,
+            RATE_MIN,
+        ),
+        ("burst", rate.burst, BURST_MIN),
+    ];
+    for (name, value, least) in values {
+        if value < least {
+            let key = format!("send_rate.{name}");
+            return Err(PlanError::value(key, value, format!("at least {least}")));
+        }
+    }
+    Ok(())
 }
 
 fn device(plan: &Plan, key: &str, device: &DevicePlan) -> Checked {

@@ -16,6 +16,7 @@ use crate::seed::Seed;
 mod check;
 mod error;
 mod hosted;
+mod rate;
 mod run;
 pub(crate) mod span;
 mod state;
@@ -23,6 +24,7 @@ mod step;
 
 pub use error::PlanError;
 pub use hosted::{LogExpect, StateExpect, StateKind};
+pub use rate::RatePlan;
 pub use run::{Outcome, RunOptions, Violation, run_hosted, run_plan};
 pub use state::{LoseState, StatePlan, WritesPlan};
 pub use step::{
@@ -68,6 +70,9 @@ pub struct Plan {
     /// How links behave unless a step says otherwise. Default: a quiet wired network.
     #[serde(default)]
     pub link: Link,
+    /// What plugins' messages may take of each device's network. Default: that of the daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send_rate: Option<RatePlan>,
     /// Devices that differ from the others.
     #[serde(default, rename = "device", skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DevicePlan>,
@@ -306,6 +311,7 @@ impl Plan {
             spread: default_spread(),
             crypto: None,
             link: Link::lan(),
+            send_rate: None,
             devices: Vec::new(),
             plugins: Vec::new(),
             beats: Vec::new(),

@@ -353,6 +353,11 @@ fn build(plan: &Plan, seed: Seed, options: RunOptions) -> Sim {
     for plugin in plan.plugins_or_default() {
         builder = builder.plugin(spec(&plugin));
     }
+    if let Some(rate) = plan.send_rate {
+        for node in 0..plan.nodes {
+            builder = builder.device(node, |config| config.send_rate = rate.into());
+        }
+    }
     for device in &plan.devices {
         builder = builder.device(device.index, |config| adjust(config, device));
     }

@@ -28,10 +28,11 @@ pub fn draw(seed: Seed) -> Plan {
         begin: Duration::ZERO,
         end: Duration::ZERO,
     }
-    .all(seed)
+    .all()
 }
 
 mod lasting;
+mod lengths;
 mod segments;
 mod spans;
 
@@ -49,7 +50,7 @@ const fn ms(ms: u64) -> Duration {
 }
 
 impl Draw {
-    fn all(mut self, seed: Seed) -> Plan {
+    fn all(mut self) -> Plan {
         self.plan.nodes = match self.rng.random_range(0..100) {
             0..20 => 2,
             20..83 => self.rng.random_range(3..=6),
@@ -80,41 +81,51 @@ impl Draw {
         for _ in 0..self.rng.random_range(0..12) {
             self.fault();
         }
-        // Drawn apart, so that plans without state are what they were before.
+        self.apart();
+        self.plan.steps.sort_by_key(|step| step.at);
+        self.plan
+    }
+
+    /// What has streams of its own, so that what else a seed decides does not depend on it.
+    fn apart(&mut self) {
         self.rng = self.seed.stream("swarm state", 0);
         if self.chance(60) {
             self.state();
         }
-        // From a stream of its own: what else a seed decides does not depend on it.
-        self.rng = seed.stream("swarm", 1);
+        self.rng = self.seed.stream("swarm", 1);
         if self.chance(30) {
             self.rotations();
         }
         if self.chance(15) {
             self.preemption();
         }
-        self.rng = seed.stream("swarm versions", 0);
+        self.rng = self.seed.stream("swarm versions", 0);
         if self.chance(15) {
             for node in self.some() {
                 self.device(node).later = true;
             }
         }
-        self.rng = seed.stream("swarm spans", 0);
+        self.rng = self.seed.stream("swarm spans", 0);
         self.spans();
-        self.rng = seed.stream("swarm segments", 0);
+        self.rng = self.seed.stream("swarm segments", 0);
         if self.plan.nodes > 2 && self.chance(15) {
             self.segments();
         }
-        self.rng = seed.stream("swarm minutes", 0);
+        self.rng = self.seed.stream("swarm minutes", 0);
         if self.chance(8) {
             self.away_for_a_minute();
         }
-        self.rng = seed.stream("swarm floods", 0);
+        self.rng = self.seed.stream("swarm floods", 0);
         if self.chance(12) {
             self.floods_from_within();
         }
-        self.plan.steps.sort_by_key(|step| step.at);
-        self.plan
+        self.rng = self.seed.stream("swarm lengths", 0);
+        if self.chance(20) {
+            self.lengths();
+        }
+        if self.chance(if self.plan.nodes > 9 { 50 } else { 8 }) {
+            self.credit();
+        }
     }
 
     fn chance(&mut self, percent: u32) -> bool {
@@ -566,8 +577,17 @@ mod tests {
             "names = [",
             "kind = \"copies\"",
             "kind = \"insider\"",
+            "[send_rate]",
         ] {
             assert!(text.contains(word), "{word} never comes up");
         }
+        let long = |len: usize| len > 30_000;
+        assert!(
+            plans
+                .iter()
+                .any(|plan| plan.beats.iter().any(|beat| long(beat.len)))
+        );
+        let steps = || plans.iter().flat_map(|plan| &plan.steps);
+        assert!(steps().any(|step| matches!(&step.action, Action::Send(send) if long(send.len))));
     }
 }

@@ -113,6 +113,7 @@ impl Search {
             self.attempt(plan);
         }
         self.change(|plan| plan.link = Link::lan());
+        self.change(|plan| plan.send_rate = None);
         self.change(|plan| plan.crypto = Some(CryptoChoice::Toy));
         self.change(|plan| plan.spread = Duration::from_millis(500));
         self.shorten();

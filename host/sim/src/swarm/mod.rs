@@ -1,20 +1,18 @@
 //! Many plans, each drawn from a seed and run: what a scenario's author did not think of.
 //!
 //! [`draw`] makes a plan of a seed, [`swarm`] runs a row of seeds on several threads, and
-//! [`minimise`] cuts a plan that breaks a property down. Which seeds are run decides the outcome,
-//! the number of threads does not.
+//! [`minimise`] cuts a plan that breaks a property down. Which seeds are asked for decides the
+//! outcome, the number of threads does not.
 
 use core::fmt;
 use core::time::Duration;
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use crate::plan::{Plan, RunOptions, run_plan};
 use crate::seed::{Seed, mix};
 
 mod draw;
 mod minimise;
+mod row;
 
 pub use draw::draw;
 pub use minimise::{Shortest, minimise};
@@ -30,7 +28,8 @@ pub struct SwarmOptions {
     pub threads: usize,
     /// How many runs may be spent on cutting one failure down.
     pub budget: u32,
-    /// After how many failures no further seeds are run.
+    /// With how many failures the row ends: what comes after the last of them is left out. At least
+    /// one.
     pub failures_max: usize,
 }
 
@@ -63,11 +62,12 @@ pub struct SwarmReport {
     pub datagrams: u64,
     /// Over the hashes of all runs.
     pub hash: u64,
-    /// Seeds that broke a property, the lowest first.
+    /// Seeds that broke a property, in the order in which seeds follow each other.
     pub failures: Vec<Failure>,
 }
 
-/// A seed that broke a property.
+/// A seed that broke a property. As text it says all but the command that replays it, which depends
+/// on who runs the swarm.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// Which.
@@ -98,105 +98,65 @@ impl fmt::Display for Failure {
         for line in self.shortest.plan.to_toml().lines() {
             writeln!(f, "    {line}")?;
         }
-        writeln!(
-            f,
-            "\nreplay: cargo xtask swarm --seeds 1 --seed {}",
-            self.seed
-        )
+        Ok(())
     }
 }
 
 /// Runs a row of seeds. `done` hears how many were run so far, from any thread.
 pub fn swarm(options: &SwarmOptions, done: impl Fn(u64) + Sync) -> SwarmReport {
-    let (next, finished) = (AtomicU64::new(0), AtomicU64::new(0));
-    let enough = AtomicBool::new(false);
-    let results = Mutex::new(Results::default());
-    std::thread::scope(|scope| {
-        for _ in 0..options.threads.max(1) {
-            scope.spawn(|| {
-                while !enough.load(Ordering::Relaxed) {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= options.runs {
-                        break;
-                    }
-                    let seed = Seed(options.first.0.wrapping_add(number));
-                    let failures = results
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .failures
-                        .len();
-                    let run = one(seed, options.budget);
-                    let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
-                    results.take(number, run);
-                    if failures >= options.failures_max {
-                        enough.store(true, Ordering::Relaxed);
-                    }
-                    drop(results);
-                    done(finished.fetch_add(1, Ordering::Relaxed) + 1);
-                }
-            });
-        }
-    });
-    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.report()
+    let bounds = row::Bounds {
+        runs: options.runs,
+        threads: options.threads,
+        failures_max: options.failures_max,
+    };
+    let one = |number| one(Seed(options.first.0.wrapping_add(number)), options.budget);
+    let row = row::run(bounds, one, done);
+    let mut report = SwarmReport::default();
+    for figures in row.results {
+        report.add(&figures);
+    }
+    report.failures = row.failures;
+    report
 }
 
-/// One run.
-#[derive(Debug)]
-struct Run {
-    report: SwarmReport,
-    failure: Option<Failure>,
+/// What one run adds to the report.
+#[derive(Clone, Copy, Debug)]
+struct Figures {
+    simulated: Duration,
+    leader_changes: u64,
+    heals: u64,
+    datagrams: u64,
+    hash: u64,
 }
 
-fn one(seed: Seed, budget: u32) -> Run {
+fn one(seed: Seed, budget: u32) -> (Figures, Option<Failure>) {
     let plan = draw(seed);
     let outcome = run_plan(&plan, seed, RunOptions::default());
-    let report = SwarmReport {
-        runs: 1,
+    let figures = Figures {
         simulated: outcome.summary.simulated,
         leader_changes: outcome.summary.leader_changes,
         heals: outcome.summary.heals as u64,
         datagrams: outcome.stats.datagrams,
         hash: outcome.trace_hash,
-        failures: Vec::new(),
     };
     let failed = !outcome.violations.is_empty();
     let shortest = failed.then(|| minimise(&plan, seed, budget)).flatten();
-    Run {
-        report,
-        failure: shortest.map(|shortest| Failure {
-            seed,
-            plan,
-            shortest,
-        }),
-    }
+    let failure = shortest.map(|shortest| Failure {
+        seed,
+        plan,
+        shortest,
+    });
+    (figures, failure)
 }
 
-#[derive(Debug, Default)]
-struct Results {
-    sums: SwarmReport,
-    hashes: BTreeMap<u64, u64>,
-    failures: BTreeMap<u64, Failure>,
-}
-
-impl Results {
-    fn take(&mut self, number: u64, run: Run) {
-        self.sums.runs += 1;
-        self.sums.simulated += run.report.simulated;
-        self.sums.leader_changes += run.report.leader_changes;
-        self.sums.heals += run.report.heals;
-        self.sums.datagrams += run.report.datagrams;
-        self.hashes.insert(number, run.report.hash);
-        self.failures
-            .extend(run.failure.map(|failure| (number, failure)));
-    }
-
-    fn report(self) -> SwarmReport {
-        SwarmReport {
-            hash: self.hashes.values().fold(0, |hash, run| mix(hash ^ run)),
-            failures: self.failures.into_values().collect(),
-            ..self.sums
-        }
+impl SwarmReport {
+    fn add(&mut self, run: &Figures) {
+        self.runs += 1;
+        self.simulated += run.simulated;
+        self.leader_changes += run.leader_changes;
+        self.heals += run.heals;
+        self.datagrams += run.datagrams;
+        self.hash = mix(self.hash ^ run.hash);
     }
 }
 

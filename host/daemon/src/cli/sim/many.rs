@@ -74,16 +74,15 @@ pub(super) fn run(args: &Args, runs: u32) -> Result<(), CliError> {
         }
     });
     for failure in &report.failures {
-        output::note(&failure.to_string());
+        let replay = format!("replay: consort sim --swarm 1 --seed {}", failure.seed);
+        output::note(&format!("{failure}\n{replay}"));
     }
     output::result(&Report::new(&options, &report), args.json)?;
-    match report.failures.first() {
-        None => Ok(()),
-        Some(failure) => Err(SimError::Violated(format!(
-            "{} of {} scenarios break a property\nreplay: consort sim --swarm 1 --seed {}",
-            report.failures.len(),
-            report.runs,
-            failure.seed
+    match report.failures.len() {
+        0 => Ok(()),
+        failed => Err(SimError::Violated(format!(
+            "{failed} of {} scenarios break a property",
+            report.runs
         ))
         .into()),
     }

@@ -20,6 +20,8 @@ pub(super) struct Claims {
     lost: BTreeMap<NodeId, Time>,
     /// The largest epoch that another claimed or a member was told of.
     exceeded_by: u64,
+    /// The largest epoch that a member named as in its way.
+    in_the_way: u64,
 }
 
 impl Claims {
@@ -87,6 +89,17 @@ impl Claims {
     /// Somebody was told of this epoch by another than this device.
     pub(super) fn exceeded(&mut self, epoch: u64) {
         self.exceeded_by = self.exceeded_by.max(epoch);
+    }
+
+    /// A member was told of a tenure of this epoch and follows none that is not beyond it.
+    pub(super) fn in_the_way(&mut self, epoch: u64) {
+        self.in_the_way = self.in_the_way.max(epoch);
+        self.exceeded(epoch);
+    }
+
+    /// The epoch that is in some member's way to a tenure of `epoch`.
+    pub(super) fn blocks(&self, epoch: u64) -> Option<u64> {
+        (self.in_the_way >= epoch).then_some(self.in_the_way)
     }
 
     /// Whether others were told of an epoch that `own` does not exceed; true once per epoch.

@@ -125,7 +125,7 @@ impl Election for Available {
             Input::Follow { from, epoch, asked } => self.take_follow(now, from, epoch, asked),
             Input::Seen { from, epoch } => {
                 if self.admit(from, epoch) {
-                    self.claims.exceeded(epoch);
+                    self.claims.in_the_way(epoch);
                 }
             }
             Input::Release {
@@ -199,7 +199,18 @@ impl Election for Available {
 
     fn seen_beyond(&self, claimant: NodeId, epoch: u64) -> Option<u64> {
         let beyond = (self.epochs.max() > epoch).then_some(self.epochs.max());
-        beyond.or_else(|| self.obstacle(claimant, epoch))
+        beyond
+            .or_else(|| self.obstacle(claimant, epoch))
+            .or_else(|| self.claims.blocks(epoch))
+    }
+
+    fn in_the_way(&self) -> Option<u64> {
+        let known = self.claims.known().iter();
+        let obstacles = known.filter_map(|(node, known)| self.obstacle(*node, known.epoch));
+        match self.state {
+            State::Joining { .. } | State::Vacant { .. } => obstacles.max(),
+            State::Idle | State::Following { .. } | State::Leading(_) => None,
+        }
     }
 
     fn is_flapping(&self) -> bool {

@@ -18,8 +18,8 @@ impl Draw {
         } else {
             2
         };
-        // Devices of segments that move, over a narrow link, do not always end with one leader of each
-        // plugin: PROTOCOL.md, records and introductions.
+        // Members of different segments that miss each other and have moved are not sought through
+        // others: PROTOCOL.md, records and introductions.
         let moves = |step: &Step| matches!(step.action, Action::Readdress(_));
         self.plan.steps.retain(|step| !moves(step));
         let mut segments: Vec<Vec<usize>> = (0..count).map(|first| vec![first]).collect();
