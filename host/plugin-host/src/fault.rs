@@ -6,7 +6,12 @@ use std::time::Duration;
 use thiserror::Error;
 use wasmtime::Trap;
 
+use crate::plugin_log::printable;
 use crate::timers::TimerError;
+
+/// The most frames of a backtrace that are kept, and the most bytes of one: names are the plugin's.
+const FRAMES_MAX: usize = 16;
+const FRAME_BYTES_MAX: usize = 240;
 
 /// The end of an instance: one of its callbacks trapped or overran a limit.
 #[derive(Clone, Debug)]
@@ -15,8 +20,9 @@ pub struct Fault {
     pub callback: &'static str,
     /// What happened and, where there is something to do, what.
     pub cause: String,
-    /// Where in the guest, if known.
-    pub backtrace: Option<String>,
+    /// Where in the guest, as far as it is known: function by function, the innermost first, each
+    /// of a line's length and without control characters.
+    pub backtrace: Vec<String>,
     /// Where its core is, or why it was not kept; none if nobody asked for cores.
     pub core: Option<String>,
 }
@@ -50,13 +56,13 @@ impl Fault {
         error: &wasmtime::Error,
         memory_refused: Option<usize>,
     ) -> Self {
-        let backtrace = error
-            .downcast_ref::<wasmtime::WasmBacktrace>()
-            .map(ToString::to_string);
+        let backtrace = error.downcast_ref::<wasmtime::WasmBacktrace>();
         Self {
             callback,
             cause: explain(error, memory_refused),
-            backtrace,
+            backtrace: backtrace
+                .map(|all| frames(&all.to_string()))
+                .unwrap_or_default(),
             core: None,
         }
     }
@@ -66,10 +72,52 @@ impl Fault {
         Self {
             callback,
             cause: why.to_string(),
-            backtrace: None,
+            backtrace: Vec::new(),
             core: None,
         }
     }
+}
+
+/// The frames in wasmtime's text of a backtrace. Its first line is a heading; a frame begins with its
+/// number, and goes on with the places in the source, where the file has them. A function that was
+/// called again and again by itself is one frame with its count.
+fn frames(text: &str) -> Vec<String> {
+    let mut frames: Vec<(String, usize)> = Vec::new();
+    for line in text.lines().skip(1).map(str::trim) {
+        let begins = line.split_once(": ").filter(|(number, _)| {
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        });
+        match (begins, frames.last_mut()) {
+            (Some((_, frame)), Some((last, count))) if function(frame) == function(last) => {
+                *count += 1;
+            }
+            (Some((_, frame)), _) => frames.push((frame.trim().to_owned(), 1)),
+            // A place in the source, of the first of several frames of one function.
+            (None, Some((last, 1))) if last.len() < FRAME_BYTES_MAX => {
+                last.push(' ');
+                last.push_str(line);
+            }
+            (None, _) => {}
+        }
+    }
+    let shown = frames.into_iter().take(FRAMES_MAX).map(|(frame, count)| {
+        let mut frame = printable(&frame);
+        if frame.len() > FRAME_BYTES_MAX {
+            frame.truncate(frame.floor_char_boundary(FRAME_BYTES_MAX));
+            frame.push_str(" (cut)");
+        }
+        if count > 1 {
+            frame.push_str(&format!(" (at least {count} times)"));
+        }
+        frame
+    });
+    shown.collect()
+}
+
+/// A frame without the place in the code and in the source.
+fn function(frame: &str) -> &str {
+    let name = frame.split_once(" - ").map_or(frame, |(_, name)| name);
+    name.split_once(" at ").map_or(name, |(name, _)| name)
 }
 
 fn explain(error: &wasmtime::Error, memory_refused: Option<usize>) -> String {
@@ -103,4 +151,34 @@ fn explain_trap(trap: Trap) -> String {
         _ => "",
     };
     format!("it trapped: {trap}{hint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_bounded_and_repetitions_counted() {
+        let mut text = "error while executing at wasm backtrace:\n".to_owned();
+        for number in 0..3 {
+            text.push_str(&format!("    {number}: 0x{number}1 - app.wasm!recurse\n"));
+        }
+        text.push_str(
+            "    3:   0x40 - app.wasm!on_message\n                    at src/lib.rs:7:3\n",
+        );
+        text.push_str(&format!(
+            "    4:   0x50 - app.wasm!{}\n",
+            "é\u{1b}".repeat(2_000)
+        ));
+        for number in 5..40 {
+            text.push_str(&format!("   {number}:   0x60 - app.wasm!f{number}\n"));
+        }
+        let frames = frames(&text);
+        assert_eq!(frames.len(), FRAMES_MAX);
+        assert_eq!(frames[0], "0x01 - app.wasm!recurse (at least 3 times)");
+        assert_eq!(frames[1], "0x40 - app.wasm!on_message at src/lib.rs:7:3");
+        assert!(frames[2].ends_with(" (cut)") && frames[2].len() < FRAME_BYTES_MAX + 10);
+        assert_eq!(frames[3], "0x60 - app.wasm!f5");
+        assert!(frames.iter().all(|frame| !frame.contains(char::is_control)));
+    }
 }

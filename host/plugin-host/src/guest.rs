@@ -87,7 +87,6 @@ impl Guest {
     pub(crate) fn host_call(&mut self) -> Result<(), HostFault> {
         self.cpu.host_call()
     }
-
 }
 
 impl WasiView for Guest {

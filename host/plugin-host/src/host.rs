@@ -15,6 +15,7 @@ use tracing::warn;
 use crate::compiler::Compiler;
 use crate::cores::Cores;
 use crate::engine::{Runtime, RuntimeError};
+use crate::fence::Fence;
 use crate::jobs::Jobs;
 use crate::keeper::{Actor, Keeper, Plugins};
 use crate::log_ring::LogLine;
@@ -79,6 +80,9 @@ pub struct PluginHost {
     keeper: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// A plugin that is to end.
+type Ending = (PluginId, JoinHandle<()>, Fence);
+
 impl std::fmt::Debug for PluginHost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PluginHost")
@@ -125,6 +129,7 @@ impl PluginHost {
             switched: BTreeMap::new(),
             hashes: BTreeMap::new(),
             said: BTreeSet::new(),
+            unreadable: None,
             lines_written: 0,
         };
         let keeper = thread::Builder::new()
@@ -226,23 +231,31 @@ impl PluginHost {
         let deadline = Instant::now() + within;
         self.stopping.store(true, Ordering::Release);
         self.bell.ring();
-        self.each_actor(|actor| actor.mailbox.control(Control::Stop(ShutdownReason::Stop)));
+        self.each_actor(|actor| actor.stop(ShutdownReason::Stop));
+        let mut departures = self.plugins.departures();
         let entries = std::mem::take(&mut *self.plugins.lock());
-        let mut threads: Vec<_> = entries
+        let running = entries
             .into_iter()
-            .filter_map(|(id, entry)| entry.actor.map(|actor| (id.to_string(), actor.thread)))
-            .collect();
+            .filter_map(|(id, entry)| entry.actor.map(|actor| (id, actor.thread, actor.fence)));
+        let mut actors: Vec<_> = running.chain(departures.take_all()).collect();
+        drop(departures);
+        let waits = |actors: &[Ending]| actors.iter().any(|(_, thread, _)| !thread.is_finished());
         let keeper = self
             .keeper
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        threads.extend(keeper.map(|keeper| ("the plugins folder".to_owned(), keeper)));
-        while threads.iter().any(|(_, thread)| !thread.is_finished()) && Instant::now() < deadline {
+        let keeper_runs = || keeper.as_ref().is_some_and(|keeper| !keeper.is_finished());
+        while (waits(&actors) || keeper_runs()) && Instant::now() < deadline {
             thread::sleep(STOP_LOOK);
         }
-        for (name, _) in threads.iter().filter(|(_, thread)| !thread.is_finished()) {
-            warn!(plugin = %name, "did not stop in time; left behind");
+        actors.retain(|(_, thread, _)| !thread.is_finished());
+        for (id, _, fence) in &actors {
+            fence.close();
+            warn!(plugin = %id, "did not stop in time; left behind");
+        }
+        if keeper_runs() {
+            warn!("the plugins folder's thread did not stop in time; left behind");
         }
     }
 

@@ -1,5 +1,5 @@
 //! The thread that looks after the plugins folder: it reads what changed, has it compiled, and lets
-//! the plugin's own thread have it. It never waits for a compiler.
+//! the plugin's own thread have it. It never waits for a compiler, nor for a plugin.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,6 +14,8 @@ use consort_proto::PluginId;
 use tracing::{debug, error, info, warn};
 
 use crate::allowance::Limits;
+use crate::departures::{Departures, Gone, LEFT_BEHIND_MAX, longest_end};
+use crate::fence::Fence;
 use crate::folder::{self, Content, ContentHash, Found, ReadError, Scan};
 use crate::jobs::Jobs;
 use crate::mailbox::Mailbox;
@@ -22,19 +24,21 @@ use crate::orders::{Order, OrderError, Orders};
 use crate::plugin_log::printable;
 use crate::status::{Board, HostEvent};
 use crate::supervisor::{Candidate, Control, PluginMailbox, Supervisor, Surroundings};
-use crate::watch::{Change, FolderWatch, Settler};
+use crate::watch::{Bell, Change, FolderWatch, Settler};
 use crate::{Code, CodeError, CompileError, ShutdownReason};
 
 /// The plugins that have a thread, or are known not to get one.
 #[derive(Default)]
 pub(crate) struct Plugins {
     pub(crate) by_id: Mutex<BTreeMap<PluginId, Entry>>,
+    /// Those of them that were told to end. Who locks both locks this one first.
+    pub(crate) departures: Mutex<Departures>,
 }
 
 /// One plugin.
 pub(crate) struct Entry {
     pub(crate) board: Board,
-    /// None if the operator disabled it.
+    /// None if the operator disabled it, or if it is on its way out.
     pub(crate) actor: Option<Actor>,
 }
 
@@ -42,11 +46,26 @@ pub(crate) struct Entry {
 pub(crate) struct Actor {
     pub(crate) mailbox: Arc<PluginMailbox>,
     pub(crate) thread: JoinHandle<()>,
+    pub(crate) fence: Fence,
+}
+
+impl Actor {
+    /// Tells the plugin to end.
+    pub(crate) fn stop(&self, reason: ShutdownReason) {
+        self.fence.begin_end();
+        self.mailbox.control(Control::Stop(reason));
+    }
 }
 
 impl Plugins {
     pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeMap<PluginId, Entry>> {
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn departures(&self) -> MutexGuard<'_, Departures> {
+        self.departures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn control(&self, id: &PluginId, control: Control) {
@@ -71,8 +90,10 @@ pub(crate) struct Keeper {
     pub(crate) switched: BTreeMap<PluginId, bool>,
     /// What was handed over last, usable or not.
     pub(crate) hashes: BTreeMap<PluginId, ContentHash>,
-    /// What the log has said already.
+    /// What the log has said of files that are not taken for plugins, as long as they are there.
     pub(crate) said: BTreeSet<String>,
+    /// Why the folder could not be read the last time.
+    pub(crate) unreadable: Option<io::ErrorKind>,
     /// The highest number of a line that an unloaded plugin has logged: the numbers of one that comes
     /// back are larger, so that whoever follows its log misses nothing.
     pub(crate) lines_written: u64,
@@ -83,7 +104,10 @@ impl Keeper {
         while !self.stopping.load(Ordering::Acquire) {
             self.look();
             self.take_orders();
-            self.watch.wait(self.settler.next_look());
+            self.see_off();
+            let overdue = self.plugins.departures().next_deadline();
+            let next = [self.settler.next_look(), overdue];
+            self.watch.wait(next.into_iter().flatten().min());
         }
         self.jobs.stop();
     }
@@ -92,7 +116,10 @@ impl Keeper {
         // The watch comes before the scan: what is written in between is noticed by one of them.
         self.watch.set_present(self.folder.is_dir());
         let scan = match folder::scan(&self.folder) {
-            Ok(scan) => scan,
+            Ok(scan) => {
+                self.unreadable = None;
+                scan
+            }
             Err(error) => {
                 self.say_unreadable(&error);
                 if error.kind() != io::ErrorKind::NotFound {
@@ -102,11 +129,7 @@ impl Keeper {
                 Scan::default()
             }
         };
-        for (path, why) in &scan.ignored {
-            if self.said.insert(format!("{} {why}", path.display())) {
-                warn!(file = %path.display(), cause = %why, "not taken for a plugin");
-            }
-        }
+        self.say_ignored(&scan);
         for change in self.settler.observe(&scan, Instant::now()) {
             if self.stopping.load(Ordering::Acquire) {
                 return;
@@ -118,8 +141,21 @@ impl Keeper {
         }
     }
 
+    /// Names what is not taken for a plugin, once for as long as it is there.
+    fn say_ignored(&mut self, scan: &Scan) {
+        let mut ignored = BTreeSet::new();
+        for (path, why) in &scan.ignored {
+            let line = format!("{} {why}", path.display());
+            if !self.said.contains(&line) && !ignored.contains(&line) {
+                warn!(file = %path.display(), cause = %why, "not taken for a plugin");
+            }
+            ignored.insert(line);
+        }
+        self.said = ignored;
+    }
+
     fn say_unreadable(&mut self, error: &io::Error) {
-        if self.said.insert(format!("folder {}", error.kind())) {
+        if self.unreadable.replace(error.kind()) != Some(error.kind()) {
             warn!(
                 folder = %self.folder.display(), cause = %error,
                 "there is no readable plugins folder; plugins run as soon as there is one"
@@ -128,6 +164,10 @@ impl Keeper {
     }
 
     fn handle_written(&mut self, id: &PluginId, found: &Found) {
+        if self.plugins.departures().has(id) {
+            // Once it is gone its files are new.
+            return;
+        }
         if self.is_disabled(id) {
             return self.disable(id);
         }
@@ -185,28 +225,70 @@ impl Keeper {
         self.unload(id, ShutdownReason::Remove);
     }
 
-    /// Ends a plugin's thread and forgets the plugin.
+    /// Tells a plugin to end; [`Keeper::see_off`] forgets it.
     fn unload(&mut self, id: &PluginId, reason: ShutdownReason) {
         self.hashes.remove(id);
         self.jobs.cancel(id);
-        let Some(entry) = self.plugins.lock().remove(id) else {
+        let mut departures = self.plugins.departures();
+        let mut plugins = self.plugins.lock();
+        let Some(entry) = plugins.get_mut(id) else {
             return;
         };
-        if let Some(actor) = entry.actor {
-            actor.mailbox.control(Control::Stop(reason));
-            // The plugin may come back soon; two threads must not speak for one plugin.
-            if actor.thread.join().is_err() {
-                error!(plugin = %id, "a plugin's thread ended by a panic");
+        let Some(actor) = entry.actor.take() else {
+            if !departures.has(id) {
+                plugins.remove(id);
+            }
+            return;
+        };
+        actor.stop(reason);
+        let details = entry.board.details();
+        let longest = longest_end(details.as_ref().map(|details| &details.limits));
+        departures.add(id, actor, Instant::now() + longest);
+    }
+
+    /// Forgets the plugins that are gone. The files of one that was asked for again meanwhile are
+    /// taken for new: two threads must not speak for one plugin.
+    fn see_off(&mut self) {
+        let gone = self.plugins.departures().take_gone(Instant::now());
+        for Gone {
+            id,
+            overdue,
+            answers,
+        } in gone
+        {
+            if let Some(entry) = self.plugins.lock().remove(&id) {
+                self.lines_written = self.lines_written.max(entry.board.log().written());
+            }
+            if overdue {
+                (self.surroundings.out)(HostEvent::Down(id.clone()));
+            }
+            self.hashes.remove(&id);
+            let is_there = self.settler.renew(&id, Instant::now());
+            if is_there && self.is_disabled(&id) {
+                self.disable(&id);
+            }
+            for answer in answers {
+                // Whoever asked may have given up.
+                let _ = answer.try_send(Ok(()));
             }
         }
-        self.lines_written = self.lines_written.max(entry.board.log().written());
     }
 
     fn take_orders(&mut self) {
         for asked in self.orders.take() {
             let result = self.carry_out(&asked.id, asked.order);
-            // Whoever asked may have given up.
-            let _ = asked.answer.try_send(result);
+            let answer = match asked.order {
+                // It is carried out once the plugin is gone.
+                Order::Disable if result.is_ok() => {
+                    let mut departures = self.plugins.departures();
+                    departures.wait_for(&asked.id, asked.answer)
+                }
+                Order::Disable | Order::Enable | Order::Reload => Some(asked.answer),
+            };
+            if let Some(answer) = answer {
+                // Whoever asked may have given up.
+                let _ = answer.try_send(result);
+            }
         }
     }
 
@@ -223,10 +305,15 @@ impl Keeper {
             Order::Disable => {
                 self.switched.insert(id.clone(), false);
                 self.unload(id, ShutdownReason::Stop);
-                self.disable(id);
+                if !self.plugins.departures().has(id) {
+                    self.disable(id);
+                }
             }
             Order::Enable => {
                 self.switched.insert(id.clone(), true);
+                if self.plugins.departures().has(id) {
+                    return Ok(());
+                }
                 let mut plugins = self.plugins.lock();
                 if plugins.get(id).is_some_and(|entry| entry.actor.is_some()) {
                     return Ok(());
@@ -257,6 +344,7 @@ impl Keeper {
 
     /// Gives a plugin its thread; says whether it has one.
     fn ensure_actor(&mut self, id: &PluginId) -> bool {
+        let is_full = self.plugins.departures().are_full();
         let mut plugins = self.plugins.lock();
         if plugins.contains_key(id) {
             return true;
@@ -265,7 +353,14 @@ impl Keeper {
         if self.stopping.load(Ordering::Acquire) {
             return false;
         }
-        match start_actor(id, &self.surroundings, self.lines_written) {
+        let started = if is_full {
+            let many = format!("{LEFT_BEHIND_MAX} threads of removed plugins are blocked");
+            Err(io::Error::other(many))
+        } else {
+            let bell = self.watch.bell();
+            start_actor(id, &self.surroundings, self.lines_written, bell)
+        };
+        match started {
             Ok(entry) => {
                 plugins.insert(id.clone(), entry);
                 true
@@ -318,30 +413,39 @@ fn start_actor(
     id: &PluginId,
     surroundings: &Arc<Surroundings>,
     lines_written: u64,
+    bell: Bell,
 ) -> io::Result<Entry> {
     let mailbox = Arc::new(Mailbox::new(Limits::default().mailbox));
     let board = Board::new(id.clone(), "discovered", lines_written);
     let surroundings = Arc::clone(surroundings);
     let out = Arc::clone(&surroundings.out);
+    let fence = Fence::default();
     let supervisor = Supervisor::new(
         id.clone(),
         surroundings,
         Arc::clone(&mailbox),
         board.clone(),
+        fence.clone(),
     );
-    let (own_id, own_board) = (id.clone(), board.clone());
+    let (own_id, own_board, own_fence) = (id.clone(), board.clone(), fence.clone());
     let body = move || {
         if catch_unwind(AssertUnwindSafe(|| supervisor.run())).is_err() {
             error!(plugin = %own_id, "the host panicked while it served the plugin; it is unloaded");
             own_board.lock().state = "stopped";
-            out(HostEvent::Down(own_id));
+            own_fence.pass(|| out(HostEvent::Down(own_id)));
         }
+        own_fence.note_end();
+        bell.ring();
     };
     let thread = thread::Builder::new()
         .name(format!("plugin-{id}"))
         .spawn(body)?;
     Ok(Entry {
         board,
-        actor: Some(Actor { mailbox, thread }),
+        actor: Some(Actor {
+            mailbox,
+            thread,
+            fence,
+        }),
     })
 }

@@ -101,9 +101,10 @@ impl Settings {
             .map(|(key, value)| (key, value.0))
             .collect();
         let Election {
-            mut priority,
+            priority,
             mut preempt,
         } = manifest.election;
+        let mut priority = priority.map(|rank| rank.0);
         if let Some(overlay) = overlay {
             config.extend(overlay.config.clone());
             priority = overlay.priority.or(priority);
@@ -221,8 +222,25 @@ struct Manifest {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Election {
-    priority: Option<i16>,
+    priority: Option<Rank>,
     preempt: Option<bool>,
+}
+
+/// A rank in elections.
+#[derive(Clone, Copy, Debug)]
+struct Rank(i16);
+
+impl<'de> Deserialize<'de> for Rank {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = i64::deserialize(deserializer)?;
+        i16::try_from(number).map(Self).map_err(|_| {
+            D::Error::custom(format!(
+                "{number} is not allowed; use {} to {}",
+                i16::MIN,
+                i16::MAX
+            ))
+        })
+    }
 }
 
 /// `[capabilities]`: what the plugin asks to reach outside its sandbox.
@@ -474,7 +492,11 @@ mod tests {
                 2,
                 &["a", "a string, a number or a boolean"],
             ),
-            ("[election]\npriority = 99999\n", 2, &["priority"]),
+            (
+                "[election]\npriority = 99999\n",
+                2,
+                &["priority", "99999 is not allowed", "-32768 to 32767"],
+            ),
             ("[config\n", 1, &[]),
             (
                 "[state]\ninterval_ms = 10\n",

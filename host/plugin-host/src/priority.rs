@@ -83,8 +83,8 @@ impl Thread {
             let done = set(self.usual.saturating_add(step));
             let thread = std::thread::current();
             debug!(
-                thread = thread.name().unwrap_or_default(), lowered, done,
-                "a plugin's thread runs at another priority"
+                thread = thread.name().unwrap_or_default(),
+                lowered, done, "a plugin's thread runs at another priority"
             );
         }
     }

@@ -107,6 +107,8 @@ pub struct PluginHostStatus {
     pub hash: Option<String>,
     /// Why it last faulted, or why its file was last refused.
     pub last_fault: Option<String>,
+    /// Where in the plugin that fault was, the innermost function first; empty where that is not known.
+    pub last_backtrace: Vec<String>,
     /// Messages that were dropped because the plugin was too slow or not running.
     pub dropped_messages: u64,
     /// Messages to the group that were refused at the call: too large, or beyond the quota.
@@ -163,6 +165,7 @@ impl Board {
             generation: 0,
             hash: None,
             last_fault: None,
+            last_backtrace: Vec::new(),
             dropped_messages: 0,
             refused_messages: 0,
             refused_writes: 0,

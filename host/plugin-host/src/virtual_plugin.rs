@@ -15,6 +15,7 @@ use bytes::Bytes;
 use consort_proto::{Peer, PluginEvent, Time};
 
 use crate::engine::Runtime;
+use crate::fence::Fence;
 use crate::folder::ContentHash;
 use crate::manifest::Settings;
 use crate::metering::Work;
@@ -146,7 +147,13 @@ impl VirtualPlugin {
             hash: ContentHash::new(&[], None),
         })));
         Some(Self {
-            supervisor: Supervisor::new(id, surroundings, Arc::clone(&mailbox), board.clone()),
+            supervisor: Supervisor::new(
+                id,
+                surroundings,
+                Arc::clone(&mailbox),
+                board.clone(),
+                Fence::default(),
+            ),
             board,
             mailbox,
             clock,
@@ -222,7 +229,7 @@ impl VirtualPlugin {
         self.supervisor.lose(&Fault {
             callback: "scenario",
             cause: cause.to_owned(),
-            backtrace: None,
+            backtrace: Vec::new(),
             core: None,
         });
         self.take_said()

@@ -5,6 +5,8 @@
 //! group time, waiting moves them on and costs no real time, and each random stream is derived by
 //! hashing from (seed, device, plugin, run, stream). What a guest prints goes to its log.
 
+mod open;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
@@ -100,12 +102,13 @@ pub(crate) fn context(
 }
 
 /// Links all of preview 2, since a component that names an interface needs it even when it calls
-/// nothing of it; waiting is replaced by the virtual kind.
+/// nothing of it; waiting is replaced by the virtual kind, and what may be opened is bounded.
 pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     p2::add_to_linker_sync(linker)?;
     linker.allow_shadowing(true);
     monotonic_clock::add_to_linker::<Guest, Virtual>(linker, |guest| guest)?;
     poll::add_to_linker::<Guest, Virtual>(linker, |guest| guest)?;
+    open::add_to_linker(linker)?;
     linker.allow_shadowing(false);
     Ok(())
 }

@@ -5,6 +5,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{World, assert_no_errors, device, message, this_device, warnings};
 use consort_proto::PluginEvent;
 
@@ -229,4 +231,23 @@ fn files_with_impossible_names_are_passed_over() {
         common::warnings_with("is no plugin id") == 1
     });
     assert_eq!(world.host().status().len(), 1);
+}
+
+#[test]
+fn what_is_put_back_after_its_removal_is_named_again() {
+    let mut world = World::new();
+    std::fs::create_dir_all(world.plugins_dir()).unwrap();
+    let file = world.plugins_dir().join("put-back.cwasm");
+    world.start();
+    for times in 1..=2 {
+        std::fs::write(&file, "native code").unwrap();
+        common::wait_for("it is named", || {
+            common::warnings_with("put-back.cwasm") >= times
+        });
+        // Looked at again while it is there, it is not named again.
+        std::thread::sleep(Duration::from_millis(2_500));
+        assert_eq!(common::warnings_with("put-back.cwasm"), times);
+        std::fs::remove_file(&file).unwrap();
+        std::thread::sleep(Duration::from_millis(2_500));
+    }
 }

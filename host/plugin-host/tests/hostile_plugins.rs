@@ -5,33 +5,15 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::net::{TcpListener, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{World, assert_no_errors, device, message, plugin_lines, warnings};
-use consort_plugin_host::{Access, FolderGrant, Granted, LimitTable, Overlay};
+use common::{
+    World, answers, assert_no_errors, beside, device, explore, grant, message, plugin_lines,
+    warnings,
+};
+use consort_plugin_host::{Access, LimitTable, Overlay};
 use consort_test_guests::{bombs, fixture};
-
-/// A world with a good plugin that takes messages all the while.
-fn beside(good: &str, install: impl FnOnce(&mut World)) -> World {
-    let mut world = World::new();
-    world.install(good, "recorder", "");
-    install(&mut world);
-    world.start();
-    world.wait_state(good, "running");
-    world
-}
-
-/// The good plugin answers within a time in which a person notices nothing.
-#[track_caller]
-fn answers(world: &World, good: &str, what: &str) {
-    let start = Instant::now();
-    world.deliver(good, message(device(2), what));
-    world.wait_line(good, &format!("on-peer-message {what}"));
-    assert!(start.elapsed() < Duration::from_secs(5), "{what}");
-    assert!(warnings(good).is_empty(), "{:?}", warnings(good));
-}
 
 /// Memory of this process in MiB.
 fn resident_mib() -> u64 {
@@ -166,30 +148,6 @@ fn nothing_of_the_device_can_be_reached() {
     datagrams.set_nonblocking(true).unwrap();
     assert!(datagrams.recv(&mut [0; 8]).is_err(), "nothing was sent");
     assert!(!std::path::Path::new("/tmp/consort-plugin-was-here").exists());
-}
-
-/// Asks the explorer to do something and gives what it says of it.
-fn explore(world: &World, id: &str, order: &str) -> String {
-    world.wait_state(id, "running");
-    world.deliver(id, message(device(2), order));
-    let beginning = format!("{order}: ");
-    world.wait_line(id, &beginning);
-    let lines = plugin_lines(id);
-    let told = lines.iter().rev().find_map(|l| l.strip_prefix(&beginning));
-    told.unwrap().to_owned()
-}
-
-/// An overlay that grants one folder.
-fn grant(name: &str, path: &std::path::Path, access: Access) -> Overlay {
-    let path = path.to_owned();
-    let files = BTreeMap::from([(name.to_owned(), FolderGrant { path, access })]);
-    Overlay {
-        capabilities: Granted {
-            files,
-            ..Granted::default()
-        },
-        ..Overlay::default()
-    }
 }
 
 #[test]
@@ -422,10 +380,18 @@ fn a_trap_says_where_it_was_by_the_plugin_s_function_names() {
                 .any(|line| line.by_host && line.text.contains(function))
         });
         let lines = world.host().log_lines(&common::plugin_id(id), 0).unwrap();
-        let frames = lines
-            .iter()
-            .filter(|line| line.text.contains("wasm backtrace"));
+        let frames = lines.iter().filter(|line| line.text.starts_with("  at "));
         assert!(frames.count() >= 1);
+        // The operator's log has them on the line that tells of the fault, and status with it.
+        world.wait_warning(id, "backtrace=");
+        let told = warnings(id).concat();
+        assert!(told.contains(function), "{told}");
+        let shown = world.status(id).unwrap().last_backtrace;
+        assert!(
+            shown.iter().any(|frame| frame.contains(function)),
+            "{shown:?}"
+        );
+        assert!(shown.len() <= 16, "{shown:?}");
         assert!(
             lines
                 .iter()

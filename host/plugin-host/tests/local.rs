@@ -212,14 +212,14 @@ fn a_fault_in_a_request_is_its_answer_and_the_next_instance_takes_the_next() {
 fn requests_wait_over_a_reload_and_are_bounded() {
     let world = with_local("held", "recorder");
     let slow = |number: usize| ask(&world, "held", "echo", format!("{number}").as_bytes());
-    // The plugin is busy for as long as its setup spins, and what waits is bounded.
-    let manifest = format!("version = \"0.2.0\"\n{ASKS}[config]\nspin_ms = 1500\n");
+    // The plugin's thread is held up, and what waits is bounded.
+    world.clock.stall("held");
+    world.deliver("held", message(device(2), "x"));
+    let manifest = format!("version = \"0.2.0\"\n{ASKS}");
     world.install("held", "recorder", &manifest);
-    wait_for("a reload", || {
-        world.status("held").unwrap().state == "reloading"
-    });
     let waiting: Vec<_> = (0..LOCAL_REQUESTS_MAX).map(|n| slow(n).unwrap()).collect();
     assert_eq!(slow(99).unwrap_err(), LocalRequestError::Busy);
+    world.clock.release();
     for (number, answered) in waiting.into_iter().enumerate() {
         let answer = answered.recv_timeout(common::PATIENCE).unwrap();
         assert_eq!(answer, Ok(Bytes::from(number.to_string())));
@@ -254,13 +254,11 @@ fn what_nobody_waits_for_is_not_asked() {
 #[test]
 fn an_unloaded_plugin_drops_what_waits() {
     let mut world = with_local("gone", "recorder");
-    let manifest = format!("version = \"0.2.0\"\n{ASKS}[config]\nspin_ms = 1000\n");
-    world.install("gone", "recorder", &manifest);
-    wait_for("a reload", || {
-        world.status("gone").unwrap().state == "reloading"
-    });
+    world.clock.stall("gone");
+    world.deliver("gone", message(device(2), "x"));
     let waiting = ask(&world, "gone", "echo", b"x").unwrap();
-    world.stop();
+    world.stop_within(Duration::ZERO);
+    world.clock.release();
     let dropped = waiting.recv_timeout(Duration::from_secs(10));
     assert_eq!(dropped, Err(mpsc::RecvTimeoutError::Disconnected));
 }

@@ -251,3 +251,154 @@ fn events_wait_while_a_generation_hands_over() {
     );
     assert_eq!(world.status("held").unwrap().dropped_messages, 0);
 }
+
+#[test]
+fn what_a_generation_hands_over_is_bounded() {
+    let mib = 1 << 20;
+    for (id, bytes, fits) in [
+        ("saves", 4 * mib - 4096, true),
+        ("saves-more", 4 * mib + 1, false),
+    ] {
+        let mut world = World::new();
+        world.install(id, "hostile", &format!("[config]\nsave-bytes = {bytes}\n"));
+        world.start();
+        world.wait_state(id, "running");
+        world.install(id, "hostile", "");
+        world.wait_generation(id, 2);
+        let restored = format!("restore of {bytes} bytes");
+        let lines = plugin_lines(id);
+        assert_eq!(
+            lines.iter().any(|line| *line == restored),
+            fits,
+            "{lines:?}"
+        );
+        if !fits {
+            world.wait_warning(id, "the new one starts without its state");
+        }
+    }
+}
+
+/// A manifest whose `setup` does some work: this takes a second or more.
+const SLOW: &str = "version = \"0.1.0\"\n[limits]\nsetup_cpu_ms = 60000\n[config]\nwork = 2000\n";
+
+fn counts(id: &str) -> Vec<u64> {
+    let lines = plugin_lines(id);
+    let counts = lines.iter().filter_map(|line| line.split_once("count "));
+    counts.filter_map(|(_, count)| count.parse().ok()).collect()
+}
+
+#[test]
+fn the_old_generation_goes_on_while_a_slow_one_is_set_up() {
+    let world = counting("slow");
+    world.install("slow", "counter_v2", SLOW);
+    world.wait_line("slow", "v2: setup");
+    let mut sent = 2;
+    while !plugin_lines("slow")
+        .iter()
+        .any(|line| line == "v2: setup done")
+    {
+        world.deliver("slow", message(device(2), "x"));
+        sent += 1;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    world.wait_line("slow", "v2: promote-leader 6");
+    world.deliver("slow", message(device(2), "x"));
+    world.wait_line("slow", &format!("v2: count {}", sent + 1));
+    let lines = plugin_lines("slow");
+    let at = |text: &str| lines.iter().position(|line| line == text).unwrap();
+    let meanwhile = &lines[at("v2: setup")..at("v2: setup done")];
+    let answered = meanwhile
+        .iter()
+        .filter(|line| line.starts_with("v1: count"))
+        .count();
+    assert!(answered > 50, "{answered} of {sent} answered meanwhile");
+    let counts = counts("slow");
+    assert!(
+        counts.iter().copied().eq(1..=sent + 1),
+        "each once, in order: {counts:?}"
+    );
+    assert_eq!(world.status("slow").unwrap().dropped_messages, 0);
+    let order = [
+        "v2: setup done",
+        "v1: save",
+        "v2: restore from 0.1.0",
+        "v1: demote-leader",
+    ];
+    assert!(
+        order.windows(2).all(|pair| at(pair[0]) < at(pair[1])),
+        "{lines:?}"
+    );
+    assert_no_errors();
+}
+
+#[test]
+fn the_newest_content_wins_over_one_that_is_still_set_up() {
+    let world = counting("newest");
+    world.install("newest", "counter_v2", SLOW);
+    world.wait_line("newest", "v2: setup");
+    world.install("newest", "recorder", "version = \"0.1.0\"\n");
+    world.wait_line("newest", "promote-leader 6");
+    world.wait_generation("newest", 2);
+    world.wait_line("newest", "v2: setup done");
+    // Had the older one landed, it would be told of the peer.
+    world.deliver("newest", PluginEvent::PeerAdded(device(3)));
+    world.wait_line("newest", "on-peer-added device-3");
+    let lines = plugin_lines("newest");
+    assert!(
+        !lines.iter().any(|line| line.starts_with("v2: on-peer")),
+        "{lines:?}"
+    );
+    assert_eq!(world.status("newest").unwrap().generation, 2);
+    let told = world.told("newest").concat();
+    assert!(!told.contains("b\"v2\""), "nothing of it gets out: {told}");
+}
+
+#[test]
+fn an_older_content_that_lands_first_does_not_take_over() {
+    let world = counting("older");
+    world.install("older", "counter_v2", SLOW);
+    world.wait_line("older", "v2: setup");
+    world.install("older", "counter_v1", &SLOW.replace("2000", "4000"));
+    world.wait_line("older", "v1: restore from 0.1.0");
+    world.wait_generation("older", 2);
+    let lines = plugin_lines("older");
+    let at = |text: &str| lines.iter().position(|line| line == text).unwrap();
+    assert!(at("v2: setup done") < at("v1: setup done"), "{lines:?}");
+    assert!(
+        !lines.iter().any(|line| line.starts_with("v2: restore")),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn what_is_set_up_does_not_outlive_its_plugin_or_the_time_it_was_begun_in() {
+    let world = counting("outdated");
+    world.install("outdated", "counter_v2", SLOW);
+    world.wait_line("outdated", "v2: setup");
+    world.clock.shift(-3_600_000_000);
+    world.host().clock_set_back();
+    // The running one is made again at once, and the new one set up again.
+    world.wait_line("outdated", "v2: promote-leader 6");
+    let lines = plugin_lines("outdated");
+    let setups = |name: &str| lines.iter().filter(|line| *line == name).count();
+    assert_eq!(
+        (setups("v1: setup"), setups("v2: setup")),
+        (2, 2),
+        "{lines:?}"
+    );
+    world.deliver("outdated", message(device(2), "x"));
+    world.wait_line("outdated", "v2: count 3");
+
+    let world = counting("removed");
+    world.install("removed", "counter_v2", SLOW);
+    world.wait_line("removed", "v2: setup");
+    std::fs::remove_dir_all(world.plugins_dir().join("removed")).unwrap();
+    world.wait_line("removed", "v1: shutdown Reason::Remove");
+    std::thread::sleep(Duration::from_secs(3));
+    let lines = plugin_lines("removed");
+    assert!(
+        !lines.iter().any(|line| line.contains("v2: setup done")),
+        "{lines:?}"
+    );
+    assert!(world.status("removed").is_none());
+}

@@ -302,10 +302,15 @@ impl local_events::Guest for Hostile {
 impl handover::Guest for Hostile {
     fn save() -> Vec<u8> {
         behave_as("save");
-        Vec::new()
+        let bytes = config::get("save-bytes").and_then(|text| text.parse().ok());
+        vec![7; bytes.unwrap_or(0)]
     }
 
-    fn restore(_: Vec<u8>, _: String) -> Result<(), String> {
+    fn restore(saved: Vec<u8>, _: String) -> Result<(), String> {
+        log::write(
+            log::Level::Info,
+            &format!("restore of {} bytes", saved.len()),
+        );
         if config::get("restore").as_deref() == Some("error") {
             return Err("cannot read the old state".into());
         }

@@ -166,6 +166,7 @@ fn pretty(line: &str, at: Duration, device: Option<&str>, colours: bool) -> Opti
     shown.push_str(text(&object, "message").unwrap_or_default());
     if !own {
         append_fields(&mut shown, &object);
+        append_backtrace(&mut shown, &object);
     }
     let colour = match level {
         "ERROR" => "31",
@@ -189,6 +190,16 @@ fn append_fields(shown: &mut String, object: &Map<String, Value>) {
             Some(Value::Number(value)) => shown.push_str(&format!("  {key}={value}")),
             _ => {}
         }
+    }
+}
+
+/// Where in the plugin a fault was: each frame on a line of its own, below the line that tells of it.
+fn append_backtrace(shown: &mut String, object: &Map<String, Value>) {
+    for frame in text(object, "backtrace")
+        .iter()
+        .flat_map(|all| all.split(" <- "))
+    {
+        shown.push_str(&format!("\n{:12}at {frame}", ""));
     }
 }
 
@@ -226,6 +237,13 @@ mod tests {
             line(fault, Some("device-2")).expect("shown"),
             "   1.250  device-2  app          * WARN plugin faulted  hash=abc  cause=it trapped"
         );
+        let trap = serde_json::json!({
+            "level": "WARN", "target": "consort", "plugin": "app", "message": "plugin faulted",
+            "backtrace": "0x1 - app!inner <- 0x2 - app!outer",
+        });
+        let shown = line(trap, None).expect("shown");
+        let frames: Vec<_> = shown.lines().skip(1).map(str::trim).collect();
+        assert_eq!(frames, ["at 0x1 - app!inner", "at 0x2 - app!outer"]);
         let other = serde_json::json!({"level": "INFO", "target": "consort", "message": "running"});
         assert_eq!(line(other, None), None);
         let warning = serde_json::json!({"level": "WARN", "target": "consort", "message": "hot"});

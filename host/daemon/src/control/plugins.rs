@@ -51,6 +51,8 @@ pub struct PluginInspection {
     pub content_hash: Option<String>,
     /// Why it last faulted, or why its file was last refused.
     pub last_fault: Option<String>,
+    /// Where in the plugin that fault was, the innermost function first.
+    pub last_backtrace: Vec<String>,
     /// Messages that were dropped because it was too slow or not running.
     pub dropped_messages: u64,
     /// Messages to the group that were refused at the call: too large, or beyond the quota.
@@ -196,6 +198,7 @@ impl PluginInspection {
             generation: status.generation,
             content_hash: status.hash,
             last_fault: status.last_fault,
+            last_backtrace: status.last_backtrace,
             dropped_messages: status.dropped_messages,
             refused_messages: status.refused_messages,
             refused_writes: status.refused_writes,

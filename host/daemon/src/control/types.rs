@@ -313,6 +313,8 @@ pub struct PluginStatus {
     pub content_hash: Option<String>,
     /// What its last fault was.
     pub last_fault: Option<String>,
+    /// Where in the plugin that fault was, the innermost function first.
+    pub last_backtrace: Vec<String>,
     /// Messages lost because its mailbox was full.
     pub dropped_messages: u64,
     /// Messages to the group that its host refused at the call: too large, or beyond the quota.

@@ -192,6 +192,18 @@ fn an_author_s_devices_keep_the_cores_of_plugins_that_trap() {
     );
 }
 
+#[test]
+fn an_author_sees_by_function_names_where_a_plugin_trapped() {
+    let home = Home::new();
+    install(&home, "app", "hostile", "[config]\nsetup = \"recurse\"\n");
+    let mut dev = Following::start(&home, &["dev", "plugins", "--for", "3m"]);
+    let seen = dev.wait("  at ");
+    let frame = seen.last().expect("a line");
+    assert!(frame.contains("recurse"), "{seen:#?}");
+    dev.interrupt();
+    assert!(dev.child.wait().expect("ends").success());
+}
+
 /// Why there can be no user namespace here; none if there can.
 fn no_namespaces() -> Option<String> {
     let probe = ["--user", "--map-root-user", "true"];

@@ -112,6 +112,14 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// Where in the plugin it was.
+    pub(crate) fn backtrace(&self) -> &[String] {
+        match self {
+            Self::Fault(fault) => &fault.backtrace,
+            Self::Contract(_) | Self::Refused { .. } => &[],
+        }
+    }
+
     /// Where the core of a trap is, or why it was not kept.
     pub(crate) fn core(&self) -> Option<&str> {
         match self {
@@ -326,16 +334,15 @@ impl Instance {
         from: Version,
         reading: ClockReading,
     ) -> Result<Outcome, StartError> {
-        let (result, outcome) =
-            self.call(
-                "restore",
-                Callback::Lengthy,
-                reading,
-                |exports, store| match &exports.handover {
-                    Some(handover) => handover.call_restore(store, saved, &from.to_string()),
-                    None => Ok(Ok(())),
-                },
-            )?;
+        let (result, outcome) = self.call(
+            "restore",
+            Callback::Lengthy,
+            reading,
+            |exports, store| match &exports.handover {
+                Some(handover) => handover.call_restore(store, saved, &from.to_string()),
+                None => Ok(Ok(())),
+            },
+        )?;
         result.map_err(|text| StartError::Refused {
             callback: "restore",
             text: printable(&text),

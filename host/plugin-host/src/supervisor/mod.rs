@@ -8,6 +8,7 @@
 //! another group, and begins with nothing of the former one: its view is new, and what the node
 //! says is passed over until it says that the plugin joined its own group.
 
+mod launch;
 mod life;
 mod local;
 mod refused;
@@ -26,11 +27,15 @@ use consort_proto::{
 use sha2::{Digest, Sha256};
 use tracing::{debug, info, warn};
 
+pub(crate) use self::launch::Landing;
+use self::launch::Launches;
 use self::life::{Announced, Life};
 use self::refused::Said;
+use self::start::shown;
 use self::superseded::Superseded;
 use crate::backoff::Backoff;
 use crate::engine::Runtime;
+use crate::fence::Fence;
 use crate::folder::ContentHash;
 use crate::mailbox::{Mailbox, Taken, is_message};
 use crate::manifest::Settings;
@@ -70,6 +75,8 @@ pub(crate) enum Control {
         /// Why.
         cause: String,
     },
+    /// A content was set up beside the generation that runs, or was not.
+    Landed(Box<Landing>),
     /// Group time was set back.
     SetBack,
     /// Unload and end.
@@ -77,6 +84,7 @@ pub(crate) enum Control {
 }
 
 /// A content of a plugin's files that compiled.
+#[derive(Debug)]
 pub(crate) struct Candidate {
     pub(crate) settings: Settings,
     pub(crate) code: Code,
@@ -126,6 +134,7 @@ pub(crate) struct Supervisor {
     surroundings: Arc<Surroundings>,
     mailbox: Arc<PluginMailbox>,
     board: Board,
+    fence: Fence,
     view: View,
     /// What the node says is of another group than the plugin's.
     elsewhere: bool,
@@ -139,6 +148,7 @@ pub(crate) struct Supervisor {
     /// As the daemon was told.
     local: bool,
     candidate: Option<Arc<Candidate>>,
+    launches: Launches,
     generation: u64,
     /// What the log has named of what the generation was refused.
     said: Said,
@@ -151,6 +161,7 @@ impl Supervisor {
         surroundings: Arc<Surroundings>,
         mailbox: Arc<PluginMailbox>,
         board: Board,
+        fence: Fence,
     ) -> Self {
         let seed = Sha256::new()
             .chain_update(b"consort plugin back-off v1")
@@ -166,6 +177,7 @@ impl Supervisor {
             state_config: None,
             local: false,
             candidate: None,
+            launches: Launches::default(),
             generation: 0,
             said: Said::default(),
             backoff: Backoff::new(seed.finalize().into()),
@@ -173,25 +185,32 @@ impl Supervisor {
             surroundings,
             mailbox,
             board,
+            fence,
         }
     }
 
-    /// Serves the plugin until it is stopped.
+    /// Serves the plugin until it is stopped, or left behind.
     pub(crate) fn run(mut self) {
         info!(plugin = %self.id, "plugin discovered");
-        loop {
+        while !self.fence.is_closed() {
             match self.mailbox.take(self.wake_at()) {
                 Taken::Control(Control::Stop(reason)) => return self.stop(reason),
+                Taken::Control(_) if self.fence.is_ending() => {}
                 Taken::Control(control) => self.handle_control(control),
                 Taken::Request(request) => self.handle_request(request),
                 Taken::Events(events) => {
                     for event in events {
+                        if self.fence.is_ending() {
+                            break;
+                        }
                         self.handle_event(&event);
                     }
                 }
                 Taken::Nothing => {}
             }
-            self.handle_deadline();
+            if !self.fence.is_ending() {
+                self.handle_deadline();
+            }
         }
     }
 
@@ -302,11 +321,12 @@ impl Supervisor {
                     self.enter(Life::Compiling);
                 }
             }
-            Control::Load(candidate) => self.load(*candidate),
+            Control::Load(candidate) => self.load(Arc::new(*candidate)),
+            Control::Landed(landing) => self.land(*landing),
             Control::Refused { file, hash, cause } => {
                 let kept = self.kept();
                 warn!(plugin = %self.id, file = %file.display(), %hash, %cause, "plugin file refused{kept}");
-                self.note_fault(cause);
+                self.note_fault(cause, &[]);
                 if matches!(self.life, Life::Discovered | Life::Compiling) {
                     self.enter(Life::Rejected);
                 }
@@ -334,6 +354,9 @@ impl Supervisor {
     }
 
     pub(crate) fn stop(mut self, reason: ShutdownReason) {
+        if self.fence.is_closed() {
+            return;
+        }
         let life = std::mem::replace(&mut self.life, Life::Stopped);
         if let Life::Running(running) = life {
             self.unload(*running.instance, reason);
@@ -351,10 +374,19 @@ impl Supervisor {
         match result {
             Ok(outcome) => self.send(outcome),
             Err(fault) => {
-                warn!(plugin = %self.id, file = %self.file(), cause = %fault, "plugin faulted while it was unloaded");
+                warn!(
+                    plugin = %self.id, file = %self.file(), cause = %fault,
+                    backtrace = shown(&fault.backtrace).map(display),
+                    "plugin faulted while it was unloaded"
+                );
                 self.say_core(fault.core.as_deref());
             }
         }
+    }
+
+    /// Tells the daemon, unless this thread was left behind.
+    fn tell(&self, event: HostEvent) {
+        self.fence.pass(|| (self.surroundings.out)(event));
     }
 
     fn announce_up(&mut self) {
@@ -367,21 +399,21 @@ impl Supervisor {
         if self.local != local {
             self.local = local;
             let (id, held) = (self.id.clone(), local);
-            (self.surroundings.out)(HostEvent::Local { id, held });
+            self.tell(HostEvent::Local { id, held });
         }
         if self.quota != Some(quota) || self.announced == Announced::Down {
             self.quota = Some(quota);
             let id = self.id.clone();
-            (self.surroundings.out)(HostEvent::Quota { id, quota });
+            self.tell(HostEvent::Quota { id, quota });
         }
         if self.state_config != Some(state) || self.announced == Announced::Down {
             self.state_config = Some(state);
             let (id, config) = (self.id.clone(), state);
-            (self.surroundings.out)(HostEvent::State { id, config });
+            self.tell(HostEvent::State { id, config });
         }
         if self.announced != Announced::Up(spec.clone()) {
             self.announced = Announced::Up(spec.clone());
-            (self.surroundings.out)(HostEvent::Up(spec));
+            self.tell(HostEvent::Up(spec));
         }
     }
 
@@ -389,13 +421,16 @@ impl Supervisor {
         if self.announced != Announced::Down {
             self.announced = Announced::Down;
             self.local = false;
-            (self.surroundings.out)(HostEvent::Down(self.id.clone()));
+            self.tell(HostEvent::Down(self.id.clone()));
         }
     }
 
     /// Hands what a callback left behind to the daemon. Writes are what the plugin ought to know from
     /// here on.
     fn send(&mut self, outcome: Outcome) {
+        if self.fence.is_closed() {
+            return;
+        }
         let Outcome {
             commands,
             published: messages,
@@ -405,17 +440,21 @@ impl Supervisor {
         lay_over(self.view.state_mut(), &commands, reading);
         if !commands.is_empty() {
             let id = self.id.clone();
-            (self.surroundings.out)(HostEvent::Commands { id, commands });
+            self.tell(HostEvent::Commands { id, commands });
         }
         if !messages.is_empty() {
             let id = self.id.clone();
-            (self.surroundings.out)(HostEvent::Published { id, messages });
+            self.tell(HostEvent::Published { id, messages });
         }
         self.note_refusals(&refusals);
     }
 
     /// The one place where the life changes and says so.
     fn enter(&mut self, life: Life) {
+        if self.fence.is_closed() {
+            self.life = Life::Stopped;
+            return;
+        }
         self.board.lock().state = life.name();
         self.board
             .log()

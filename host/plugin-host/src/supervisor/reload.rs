@@ -1,15 +1,18 @@
 //! One generation hands over to the next.
 //!
-//! Order: new setup → (events wait) → old save → new restore → commit → old demotion, old shutdown
+//! Order: new setup, beside the old one → (events wait) → old save → new restore → commit → old demotion, old shutdown
 //! → new peers, new role → the events that waited. Until the commit the new one's commands are
 //! kept back and any failure leaves the old one as it was. The group notices nothing, unless the
 //! version changed. An incompatible version takes over what the old one saved, but leaves its group:
 //! it knows neither the group's state nor peers and role until it has joined its own.
 
+use std::sync::Arc;
+
 use tracing::{info, warn};
 
+use super::launch::Launched;
 use super::life::{Life, Running};
-use super::start::as_fault;
+use super::start::{as_fault, shown};
 use super::{Candidate, Supervisor};
 use crate::{Instance, Outcome, ShutdownReason, StartError};
 
@@ -23,11 +26,20 @@ struct Successor {
 }
 
 impl Supervisor {
-    /// Replaces a running generation by `candidate`, or keeps it.
-    pub(super) fn reload(&mut self, mut old: Running, candidate: Candidate) {
+    /// Replaces a running generation by what was set up from `candidate`, or keeps it.
+    pub(super) fn reload(
+        &mut self,
+        mut old: Running,
+        candidate: Arc<Candidate>,
+        launched: Launched,
+    ) {
         let (from, to) = (self.hash(), candidate.hash.short());
-        self.enter(Life::Reloading);
-        match self.prepare(&mut old.instance, &candidate) {
+        if launched.is_ok() {
+            self.enter(Life::Reloading);
+        }
+        let hand_over =
+            launched.and_then(|set_up| self.prepare(&mut old.instance, &candidate, set_up));
+        match hand_over {
             Ok(successor) => {
                 self.backoff.clear();
                 self.commit(old, successor, Some(candidate));
@@ -38,11 +50,16 @@ impl Supervisor {
             Err(error) => {
                 warn!(
                     plugin = %self.id, file = %candidate.file.display(), hash = to, cause = %error,
+                    backtrace = shown(error.backtrace()).map(display),
                     "reload failed; generation {} stays running", self.generation
                 );
-                self.note_fault(error.to_string());
-                self.say_core(error.core());
-                self.enter(Life::Running(old));
+                self.note_error(&error);
+                if matches!(self.life, Life::Reloading) {
+                    self.enter(Life::Running(old));
+                } else {
+                    // It never stopped.
+                    self.life = Life::Running(old);
+                }
             }
         }
     }
@@ -50,13 +67,17 @@ impl Supervisor {
     /// Group time was set back: a new instance of the same code takes over, so that time never
     /// runs back within one.
     pub(super) fn set_back(&mut self) {
+        self.relaunch();
         let Some(candidate) = self.candidate.clone() else {
             return;
         };
         match std::mem::replace(&mut self.life, Life::Reloading) {
             Life::Running(mut old) => {
                 self.enter(Life::Reloading);
-                match self.prepare(&mut old.instance, &candidate) {
+                let hand_over = self
+                    .launch(&candidate)
+                    .and_then(|set_up| self.prepare(&mut old.instance, &candidate, set_up));
+                match hand_over {
                     Ok(successor) => self.commit(old, successor, None),
                     Err(error) => self.fault(&as_fault(error)),
                 }
@@ -66,13 +87,13 @@ impl Supervisor {
         }
     }
 
-    /// Everything before the commit.
+    /// Everything between the new one's setup and the commit.
     fn prepare(
         &mut self,
         old: &mut Instance,
         candidate: &Candidate,
+        (mut instance, mut kept_back): (Instance, Outcome),
     ) -> Result<Successor, StartError> {
-        let (mut instance, mut kept_back) = self.launch(candidate)?;
         let mut predecessor_lost = false;
         if instance.has_handover() {
             match old.save(self.reading()) {
@@ -88,6 +109,7 @@ impl Supervisor {
                 Err(fault) => {
                     warn!(
                         plugin = %self.id, file = %self.file(), hash = %self.hash(), cause = %fault,
+                        backtrace = shown(&fault.backtrace).map(display),
                         "the old generation faulted while saving; the new one starts without its state"
                     );
                     self.say_core(fault.core.as_deref());
@@ -103,7 +125,7 @@ impl Supervisor {
     }
 
     /// The new generation is the one that counts from here on.
-    fn commit(&mut self, old: Running, successor: Successor, candidate: Option<Candidate>) {
+    fn commit(&mut self, old: Running, successor: Successor, candidate: Option<Arc<Candidate>>) {
         if !successor.predecessor_lost {
             self.unload(*old.instance, ShutdownReason::Reload);
         }

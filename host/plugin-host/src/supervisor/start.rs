@@ -1,33 +1,41 @@
 //! Instances come and go: the first one, the next one after a fault, and the end of the attempts.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use consort_proto::{PluginCommand, PluginId, StateView};
-use tracing::{debug, warn};
+use tracing::warn;
 
+use super::launch::Launched;
 use super::life::{Announced, Life, Running};
-use super::superseded::Superseded;
 use super::refused::Said;
+use super::superseded::Superseded;
 use super::{Candidate, Supervisor, lay_over};
+use crate::fence::Fence;
 use crate::log_ring::LogRing;
 use crate::plugin_log::{Level, LogSink};
 use crate::status::HostEvent;
 use crate::view::View;
-use crate::{Fault, Instance, InstanceSettings, Outcome, StartError};
+use crate::{Fault, Instance, Outcome, StartError};
 
-/// Lines of a backtrace that are kept where the plugin's own lines are.
-const FRAMES_SHOWN: usize = 24;
+/// What stands between the frames of a backtrace in the host's log, the caller to the right.
+const BETWEEN_FRAMES: &str = " <- ";
 
 impl Supervisor {
     /// Takes a new content of the plugin's files.
-    pub(super) fn load(&mut self, candidate: Candidate) {
-        let life = std::mem::replace(&mut self.life, Life::Setup);
-        if let Life::Running(running) = life {
-            return self.reload(running, candidate);
+    pub(super) fn load(&mut self, candidate: Arc<Candidate>) {
+        if matches!(self.life, Life::Running(_)) {
+            return self.launch_beside(candidate);
         }
+        self.launches.cancel();
+        let life = std::mem::replace(&mut self.life, Life::Setup);
         self.enter(Life::Setup);
-        let error = match self.launch(&candidate) {
+        let launched = self.launch(&candidate);
+        self.begin(life, candidate, launched);
+    }
+
+    /// A content was set up while nothing ran: it runs, or all stays as it was.
+    pub(super) fn begin(&mut self, life: Life, candidate: Arc<Candidate>, launched: Launched) {
+        let error = match launched {
             Ok((instance, outcome)) => {
                 self.adopt(candidate);
                 self.backoff.clear();
@@ -39,10 +47,10 @@ impl Supervisor {
         if self.candidate.is_some() {
             warn!(
                 plugin = %self.id, file = %file.display(), %hash, cause = %error,
+                backtrace = shown(error.backtrace()).map(display),
                 "new content of the plugin's file refused; the old one stays {}", life.name()
             );
-            self.note_fault(error.to_string());
-            self.say_core(error.core());
+            self.note_error(&error);
             return self.enter(life);
         }
         match error {
@@ -52,7 +60,7 @@ impl Supervisor {
             }
             StartError::Contract(_) | StartError::Refused { .. } => {
                 warn!(plugin = %self.id, file = %file.display(), %hash, cause = %error, "plugin rejected");
-                self.note_fault(error.to_string());
+                self.note_error(&error);
                 self.enter(Life::Rejected);
             }
         }
@@ -68,28 +76,6 @@ impl Supervisor {
             Ok((instance, outcome)) => self.activate(instance, outcome),
             Err(error) => self.fault(&as_fault(error)),
         }
-    }
-
-    /// Makes an instance and sets it up.
-    pub(super) fn launch(&self, candidate: &Candidate) -> Result<(Instance, Outcome), StartError> {
-        let settings = InstanceSettings {
-            plugin: self.id.clone(),
-            this_device: self.view.this_device().clone(),
-            config: Arc::clone(&candidate.settings.config),
-            limits: candidate.settings.limits.clone(),
-            files: candidate.settings.capabilities.files.clone(),
-            local: candidate.settings.capabilities.local,
-            seed: self.surroundings.seed,
-            run: self.surroundings.runs.fetch_add(1, Ordering::Relaxed),
-            log: Box::new(TracingLog {
-                plugin: self.id.clone(),
-                ring: self.board.log().clone(),
-            }),
-        };
-        let mut instance = Instance::new(&candidate.code, settings, self.reading())?;
-        instance.set_state(self.state_for(candidate, &[]));
-        let outcome = instance.setup(self.reading())?;
-        Ok((instance, outcome))
     }
 
     /// What an instance of `candidate` reads that has issued `kept_back` so far.
@@ -115,7 +101,7 @@ impl Supervisor {
     }
 
     /// Makes `candidate` the content that counts.
-    pub(super) fn adopt(&mut self, candidate: Candidate) {
+    pub(super) fn adopt(&mut self, candidate: Arc<Candidate>) {
         if self.moves(&candidate) {
             self.view = View::new(self.view.this_device().clone());
             self.superseded = Superseded::default();
@@ -136,7 +122,7 @@ impl Supervisor {
             warn!(plugin = %self.id, file = %candidate.file.display(), "capability {refused}");
         }
         self.view.state_mut().set_config(candidate.state_config());
-        self.candidate = Some(Arc::new(candidate));
+        self.candidate = Some(candidate);
     }
 
     /// An instance passed `setup`: it runs from here on, and learns what its plugin ought to know.
@@ -161,9 +147,20 @@ impl Supervisor {
     }
 
     /// Keeps why something failed for whoever asks.
-    pub(super) fn note_fault(&self, cause: String) {
+    pub(super) fn note_fault(&self, cause: String, backtrace: &[String]) {
         self.board.say(&cause);
-        self.board.lock().last_fault = Some(cause);
+        for frame in backtrace {
+            self.board.say(&format!("  at {frame}"));
+        }
+        let mut board = self.board.lock();
+        board.last_fault = Some(cause);
+        board.last_backtrace = backtrace.to_vec();
+    }
+
+    /// Keeps why an instance did not start or take over.
+    pub(super) fn note_error(&self, error: &StartError) {
+        self.note_fault(error.to_string(), error.backtrace());
+        self.say_core(error.core());
     }
 
     /// Tells where the core of a fault is, or why it was not kept.
@@ -180,23 +177,18 @@ impl Supervisor {
             Life::Running(running) => Some(running.since),
             _ => None,
         };
-        warn!(plugin = %self.id, file = %self.file(), hash = %self.hash(), cause = %fault, "plugin faulted");
-        if let Some(backtrace) = &fault.backtrace {
-            debug!(plugin = %self.id, backtrace, "where the plugin faulted");
+        if self.fence.is_closed() {
+            return self.enter(Life::Stopped);
         }
-        self.note_fault(fault.to_string());
-        for frame in fault
-            .backtrace
-            .iter()
-            .flat_map(|all| all.lines())
-            .take(FRAMES_SHOWN)
-        {
-            self.board.say(frame.trim_end());
-        }
+        warn!(
+            plugin = %self.id, file = %self.file(), hash = %self.hash(), cause = %fault,
+            backtrace = shown(&fault.backtrace).map(display), "plugin faulted"
+        );
+        self.note_fault(fault.to_string(), &fault.backtrace);
         self.say_core(fault.core.as_deref());
         if matches!(self.announced, Announced::Up(_)) {
             self.announced = Announced::Faulted;
-            (self.surroundings.out)(HostEvent::Faulted(self.id.clone()));
+            self.tell(HostEvent::Faulted(self.id.clone()));
         }
         let now = self.now();
         match self.backoff.fault(since, now) {
@@ -209,6 +201,11 @@ impl Supervisor {
     }
 }
 
+/// A backtrace as a field of a line of the log; none if there is none.
+pub(super) fn shown(backtrace: &[String]) -> Option<String> {
+    (!backtrace.is_empty()).then(|| backtrace.join(BETWEEN_FRAMES))
+}
+
 /// A setup that refuses to run again counts as a fault.
 pub(super) fn as_fault(error: StartError) -> Fault {
     match error {
@@ -216,34 +213,37 @@ pub(super) fn as_fault(error: StartError) -> Fault {
         StartError::Contract(cause) => Fault {
             callback: "start",
             cause,
-            backtrace: None,
+            backtrace: Vec::new(),
             core: None,
         },
         StartError::Refused { callback, text } => Fault {
             callback,
             cause: format!("it failed: {text}"),
-            backtrace: None,
+            backtrace: Vec::new(),
             core: None,
         },
     }
 }
 
 /// Brings a plugin's lines into the host's log, and where they can be asked for.
-struct TracingLog {
-    plugin: PluginId,
-    ring: LogRing,
+pub(super) struct TracingLog {
+    pub(super) plugin: PluginId,
+    pub(super) fence: Fence,
+    pub(super) ring: LogRing,
 }
 
 impl LogSink for TracingLog {
     fn line(&mut self, level: Level, text: &str) {
-        let plugin = &self.plugin;
-        self.ring.push(level, false, text);
-        match level {
-            Level::Trace => tracing::trace!(target: "plugin", plugin = %plugin, "{text}"),
-            Level::Debug => tracing::debug!(target: "plugin", plugin = %plugin, "{text}"),
-            Level::Info => tracing::info!(target: "plugin", plugin = %plugin, "{text}"),
-            Level::Warn => tracing::warn!(target: "plugin", plugin = %plugin, "{text}"),
-            Level::Error => tracing::error!(target: "plugin", plugin = %plugin, "{text}"),
-        }
+        let (plugin, ring) = (&self.plugin, &self.ring);
+        self.fence.pass(|| {
+            ring.push(level, false, text);
+            match level {
+                Level::Trace => tracing::trace!(target: "plugin", plugin = %plugin, "{text}"),
+                Level::Debug => tracing::debug!(target: "plugin", plugin = %plugin, "{text}"),
+                Level::Info => tracing::info!(target: "plugin", plugin = %plugin, "{text}"),
+                Level::Warn => tracing::warn!(target: "plugin", plugin = %plugin, "{text}"),
+                Level::Error => tracing::error!(target: "plugin", plugin = %plugin, "{text}"),
+            }
+        });
     }
 }

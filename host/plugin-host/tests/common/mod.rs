@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use consort_plugin_host::{
-    ClockReading, Compiler, GroupClock, HostConfig, HostEvent, Overlay, PluginHost,
-    PluginHostStatus,
+    Access, ClockReading, Compiler, FolderGrant, Granted, GroupClock, HostConfig, HostEvent,
+    Overlay, PluginHost, PluginHostStatus,
 };
 use consort_proto::{Leadership, Peer, PluginEvent, PluginId, PublicKey};
 use tracing::field::{Field, Visit};
@@ -187,16 +187,36 @@ pub(crate) fn assert_no_errors() {
 pub(crate) struct TestClock {
     start: Instant,
     shift_us: AtomicI64,
+    /// The plugin whose thread does not come back from reading it, as from a system call that
+    /// blocks.
+    stalled: Mutex<Option<String>>,
+    released: Condvar,
 }
 
 impl TestClock {
     pub(crate) fn shift(&self, by_us: i64) {
         self.shift_us.fetch_add(by_us, Ordering::SeqCst);
     }
+
+    /// Blocks the threads of a plugin at their next reading.
+    pub(crate) fn stall(&self, id: &str) {
+        *self.stalled.lock().unwrap() = Some(format!("plugin-{id}"));
+    }
+
+    /// Lets those go on that are blocked.
+    pub(crate) fn release(&self) {
+        *self.stalled.lock().unwrap() = None;
+        self.released.notify_all();
+    }
 }
 
 impl GroupClock for TestClock {
     fn reading(&self) -> ClockReading {
+        let this = std::thread::current();
+        let stalled = self.stalled.lock().unwrap();
+        let is_stalled =
+            |name: &mut Option<String>| name.is_some() && name.as_deref() == this.name();
+        drop(self.released.wait_while(stalled, is_stalled).unwrap());
         let elapsed = i64::try_from(self.start.elapsed().as_micros()).unwrap();
         let shifted = elapsed + self.shift_us.load(Ordering::SeqCst);
         ClockReading {
@@ -224,6 +244,8 @@ impl World {
         let clock = TestClock {
             start: Instant::now(),
             shift_us: AtomicI64::new(0),
+            stalled: Mutex::new(None),
+            released: Condvar::new(),
         };
         Self {
             folder: tempfile::tempdir().unwrap(),
@@ -372,8 +394,12 @@ impl World {
     }
 
     pub(crate) fn stop(&mut self) {
+        self.stop_within(PATIENCE);
+    }
+
+    pub(crate) fn stop_within(&mut self, within: Duration) {
         if let Some(host) = self.host.take() {
-            host.shutdown(PATIENCE);
+            host.shutdown(within);
         }
     }
 }
@@ -381,5 +407,49 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// A world with a good plugin that takes messages all the while.
+pub(crate) fn beside(good: &str, install: impl FnOnce(&mut World)) -> World {
+    let mut world = World::new();
+    world.install(good, "recorder", "");
+    install(&mut world);
+    world.start();
+    world.wait_state(good, "running");
+    world
+}
+
+/// The good plugin answers within a time in which a person notices nothing.
+#[track_caller]
+pub(crate) fn answers(world: &World, good: &str, what: &str) {
+    let start = Instant::now();
+    world.deliver(good, message(device(2), what));
+    world.wait_line(good, &format!("on-peer-message {what}"));
+    assert!(start.elapsed() < Duration::from_secs(5), "{what}");
+    assert!(warnings(good).is_empty(), "{:?}", warnings(good));
+}
+
+/// Asks the explorer to do something and gives what it says of it.
+pub(crate) fn explore(world: &World, id: &str, order: &str) -> String {
+    world.wait_state(id, "running");
+    world.deliver(id, message(device(2), order));
+    let beginning = format!("{order}: ");
+    world.wait_line(id, &beginning);
+    let lines = plugin_lines(id);
+    let told = lines.iter().rev().find_map(|l| l.strip_prefix(&beginning));
+    told.unwrap().to_owned()
+}
+
+/// An overlay that grants one folder.
+pub(crate) fn grant(name: &str, path: &std::path::Path, access: Access) -> Overlay {
+    let path = path.to_owned();
+    let files = BTreeMap::from([(name.to_owned(), FolderGrant { path, access })]);
+    Overlay {
+        capabilities: Granted {
+            files,
+            ..Granted::default()
+        },
+        ..Overlay::default()
     }
 }

@@ -5,7 +5,7 @@ wit_bindgen::generate!({ path: "../../wit", world: "plugin" });
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use consort::plugin::types::{Leadership, Peer};
-use consort::plugin::{log, messages};
+use consort::plugin::{config, log, messages};
 use exports::consort::plugin::{
     handover, lifecycle, local_events, message_events, peer_events, role, state_events, timers,
 };
@@ -22,6 +22,13 @@ impl lifecycle::Guest for Counter {
     fn setup() -> Result<(), String> {
         say("setup");
         let _ = messages::send_to_all(NAME.as_bytes());
+        // Work, for whoever wants to see what happens meanwhile.
+        if let Some(millions) = config::get("work").and_then(|text| text.parse::<u64>().ok()) {
+            (0..millions * 1_000_000).for_each(|step| {
+                std::hint::black_box(step);
+            });
+            say("setup done");
+        }
         Ok(())
     }
 

@@ -2,13 +2,15 @@
 //! started once in a sandbox that reaches nothing, and everything it offers and needs is said.
 
 use std::fmt::{self, Display};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use consort_plugin_host::{
-    ClockReading, Code, Instance, InstanceSettings, Level, LogSink, Overlay, Runtime, Settings,
+    ClockReading, Code, FILE_BYTES_MAX, Instance, InstanceSettings, Level, LogSink, Overlay,
+    Runtime, Settings,
 };
 use consort_proto::{Peer, PluginId, PublicKey};
 use serde::Serialize;
@@ -63,7 +65,7 @@ fn check(file: &Path) -> Result<Report, PluginError> {
         let file = file.to_owned();
         move |source| PluginError::Read { file, source }
     };
-    let wasm = fs::read(&wasm_file).map_err(unreadable(&wasm_file))?;
+    let wasm = read_wasm(&wasm_file).map_err(unreadable(&wasm_file))?;
     let manifest = match &manifest_file {
         Some(path) => Some(fs::read_to_string(path).map_err(unreadable(path))?),
         None => None,
@@ -109,6 +111,15 @@ fn check(file: &Path) -> Result<Report, PluginError> {
         memory_bytes: memory as u64,
         log: lines.take(),
     })
+}
+
+/// The content of a plugin's file; of one beyond the limit as much as it takes to be refused.
+pub(in crate::cli) fn read_wasm(file: &Path) -> io::Result<Vec<u8>> {
+    let mut wasm = Vec::new();
+    let file = File::open(file)?;
+    file.take(FILE_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut wasm)?;
+    Ok(wasm)
 }
 
 /// The plugin's file and the manifest beside it.
@@ -230,5 +241,16 @@ fn list(names: &[String]) -> String {
         "none".to_owned()
     } else {
         names.join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_end_is_read_up_to_the_limit() {
+        let read = read_wasm(Path::new("/dev/zero")).expect("readable");
+        assert_eq!(read.len(), FILE_BYTES_MAX + 1);
     }
 }

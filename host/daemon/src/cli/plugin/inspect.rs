@@ -23,6 +23,9 @@ impl Display for PluginInspection {
         }
         if let Some(fault) = &self.last_fault {
             writeln!(f, "Last fault    {fault}")?;
+            for frame in &self.last_backtrace {
+                writeln!(f, "{:<14}at {frame}", "")?;
+            }
         }
         if self.dropped_messages > 0 {
             writeln!(f, "Dropped       {} messages", self.dropped_messages)?;

@@ -21,7 +21,7 @@ use consort_sim::{Actor, Entrance, Heard, LogLevel, Moment, Said, Stage, Turn};
 
 use crate::cli::output;
 use crate::cli::plugin::PluginError;
-use crate::cli::plugin::check::{files, name_of};
+use crate::cli::plugin::check::{files, name_of, read_wasm};
 
 /// Bytes of a payload that a line shows.
 const PAYLOAD_SHOWN: usize = 200;
@@ -53,7 +53,7 @@ impl Played {
         cores: Option<&Path>,
     ) -> Result<Self, PluginError> {
         let (file, manifest) = files(given);
-        let wasm = fs::read(&file).map_err(unreadable(&file))?;
+        let wasm = read_wasm(&file).map_err(unreadable(&file))?;
         let text = match &manifest {
             Some(path) => Some(fs::read_to_string(path).map_err(unreadable(path))?),
             None => None,
