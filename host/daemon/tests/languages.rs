@@ -1,19 +1,18 @@
-//! The tour in every language, simulated: two runs of one seed give the same bytes. The languages
-//! are those whose `<language>.wasm` lies in the folder that `CONSORT_TOURS` names, which
-//! `cargo xtask test --guests` builds.
+//! The tour in every language, simulated: two runs of one seed give the same bytes. The one in Rust is
+//! always there; the others are those whose `<language>.wasm` lies in the folder that `CONSORT_TOURS`
+//! names, which `cargo xtask test --guests` builds.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn tours() -> Vec<PathBuf> {
+    let mut tours = vec![consort_test_guests::fixture("tour")];
     let Some(folder) = std::env::var_os("CONSORT_TOURS") else {
-        return Vec::new();
+        return tours;
     };
     let files = std::fs::read_dir(folder).expect("the variable names a folder");
     let paths = files.map(|entry| entry.expect("an entry").path());
-    let mut tours: Vec<_> = paths
-        .filter(|path| path.extension().is_some_and(|end| end == "wasm"))
-        .collect();
+    tours.extend(paths.filter(|path| path.extension().is_some_and(|end| end == "wasm")));
     tours.sort();
     tours
 }

@@ -48,15 +48,14 @@ fn beats(setting: &Daemons, what: &str, more: &str) -> Option<()> {
     let lab = lab(setting, more)?;
     let marks = lab.group.marks();
     std::thread::sleep(BEAT * (setting.times + 2));
-    let spreads = spreads(&lab, &lab.all(), &marks);
-    print(setting, what, spreads);
+    print(setting, what, beats(&lab, &lab.all(), &marks));
     Some(())
 }
 
 /// The leader of `lights` is killed again and again.
 fn deaths(setting: &Daemons) -> Option<()> {
     let mut lab = lab(setting, "")?;
-    let mut all = Vec::new();
+    let mut all = Beats::default();
     for _ in 0..DEATHS {
         lab.group.wait_settled(&lab.all());
         std::thread::sleep(Duration::from_secs(10));
@@ -68,15 +67,26 @@ fn deaths(setting: &Daemons) -> Option<()> {
         lab.group.devices[leader].kill();
         std::thread::sleep(AROUND_DEATH);
         let rest = lab.group.all_but(&[leader]);
-        all.extend(spreads(&lab, &rest, &marks));
+        let seen = beats(&lab, &rest, &marks);
+        all.spreads.extend(seen.spreads);
+        all.missed += seen.missed;
         lab.group.devices[leader].start();
     }
     print(setting, "lights, 5 s from the leader's death on", all);
     Some(())
 }
 
-/// For each beat that all of these devices showed: the time from the first to the last.
-fn spreads(lab: &Lab, among: &[usize], marks: &[usize]) -> Vec<Duration> {
+/// What devices made of the beats.
+#[derive(Default)]
+struct Beats {
+    /// Of each that all showed: the time from the first device to the last.
+    spreads: Vec<Duration>,
+    /// Those that some showed and some did not, the first and the last of the time apart, which is cut
+    /// somewhere.
+    missed: usize,
+}
+
+fn beats(lab: &Lab, among: &[usize], marks: &[usize]) -> Beats {
     let mut beats: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     for place in among {
         for line in lab.group.devices[*place].log().since(marks[*place]) {
@@ -91,19 +101,30 @@ fn spreads(lab: &Lab, among: &[usize], marks: &[usize]) -> Vec<Duration> {
             }
         }
     }
+    let inner = beats.values().skip(1).take(beats.len().saturating_sub(2));
+    let missed = inner.filter(|times| times.len() < among.len()).count();
     let whole = beats
         .into_values()
         .filter(|times| times.len() == among.len());
-    whole
-        .filter_map(|times| {
-            let spread = times.iter().max()? - times.iter().min()?;
-            Some(Duration::from_micros(u64::try_from(spread).ok()?))
-        })
-        .collect()
+    let spreads = whole.filter_map(|times| {
+        let spread = times.iter().max()? - times.iter().min()?;
+        Some(Duration::from_micros(u64::try_from(spread).ok()?))
+    });
+    Beats {
+        spreads: spreads.collect(),
+        missed,
+    }
 }
 
-fn print(setting: &Daemons, what: &str, spreads: Vec<Duration>) {
+fn print(setting: &Daemons, what: &str, beats: Beats) {
     let mut samples = Samples::default();
-    spreads.into_iter().for_each(|spread| samples.add(spread));
+    beats
+        .spreads
+        .into_iter()
+        .for_each(|spread| samples.add(spread));
     samples.print(&title(setting, what));
+    println!(
+        "beats that some devices showed and some did not: {}",
+        beats.missed
+    );
 }

@@ -29,6 +29,12 @@ fn tours() -> Vec<(String, PathBuf)> {
     }
     assert!(tours.len() >= 2, "{tours:?}");
     tours.truncate(DEVICES);
+    if tours.len() < DEVICES {
+        println!(
+            "a group of {} instead of {DEVICES}: no more were built",
+            tours.len()
+        );
+    }
     tours
 }
 

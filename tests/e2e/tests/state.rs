@@ -136,12 +136,20 @@ fn who_joins_a_playlist_late_starts_at_the_right_place_and_the_plan_outlives_its
     }
 }
 
-/// Waits until a device plays the item that began at `start`; from which place on, in ms.
+/// Waits until a device plays the item that began at `start`; from which place on, in ms. That is the
+/// time that has passed since, by this machine's clock, which the group's began with.
 #[track_caller]
 fn joins(device: &Device, start: u64) -> u64 {
     let playing = format!("playing long item=0 start={start} ");
     let line = wait_says(device, 0, "playlist", &playing);
-    number(&line, "position_ms")
+    let place = number(&line, "position_ms");
+    // Both are times of day: microseconds since midnight.
+    const DAY: i64 = 86_400_000_000;
+    let written = line.written_us().expect("lines have their time");
+    let start = i64::try_from(start).expect("it lies in this age") % DAY;
+    let passed = (written - start).rem_euclid(DAY).unsigned_abs() / 1000;
+    assert!(place.abs_diff(passed) <= 1_000, "{place} of {passed} ms");
+    place
 }
 
 #[test]
