@@ -48,7 +48,7 @@ fn beats(setting: &Daemons, what: &str, more: &str) -> Option<()> {
     let lab = lab(setting, more)?;
     let marks = lab.group.marks();
     std::thread::sleep(BEAT * (setting.times + 2));
-    print(setting, what, beats(&lab, &lab.all(), &marks));
+    print(setting, what, shown(&lab, &lab.all(), &marks));
     Some(())
 }
 
@@ -67,7 +67,7 @@ fn deaths(setting: &Daemons) -> Option<()> {
         lab.group.devices[leader].kill();
         std::thread::sleep(AROUND_DEATH);
         let rest = lab.group.all_but(&[leader]);
-        let seen = beats(&lab, &rest, &marks);
+        let seen = shown(&lab, &rest, &marks);
         all.spreads.extend(seen.spreads);
         all.missed += seen.missed;
         lab.group.devices[leader].start();
@@ -86,7 +86,7 @@ struct Beats {
     missed: usize,
 }
 
-fn beats(lab: &Lab, among: &[usize], marks: &[usize]) -> Beats {
+fn shown(lab: &Lab, among: &[usize], marks: &[usize]) -> Beats {
     let mut beats: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     for place in among {
         for line in lab.group.devices[*place].log().since(marks[*place]) {
