@@ -16,6 +16,7 @@ use tracing::{error, warn};
 use crate::allowance::Limits;
 use crate::fence::Fence;
 use crate::keeper::Actor;
+use crate::limit_table::SETUP_CPU_MS_MAX;
 use crate::orders::Answer;
 
 /// The most threads that may be left behind, each with the memory of its plugin. Beyond, no plugin
@@ -24,9 +25,6 @@ pub(crate) const LEFT_BEHIND_MAX: usize = 16;
 
 /// What a plugin gets for its end beyond twice the CPU time that its callbacks may take.
 const MARGIN: Duration = Duration::from_secs(2);
-
-/// The most CPU time that a manifest may ask for, of `setup`.
-const SETUP_CPU_MAX: Duration = Duration::from_secs(60);
 
 /// Plugins on their way out.
 #[derive(Default)]
@@ -54,7 +52,8 @@ pub(crate) struct Gone {
 /// How long a plugin may take to end: the callback under way, which may be its `setup`, its demotion
 /// and its `shutdown`, on a machine that has other things to do.
 pub(crate) fn longest_end(limits: Option<&Limits>) -> Duration {
-    let cpu = limits.map_or(SETUP_CPU_MAX, |limits| {
+    let longest = Duration::from_millis(SETUP_CPU_MS_MAX.unsigned_abs());
+    let cpu = limits.map_or(longest, |limits| {
         limits.setup_cpu.max(limits.cpu) + 2 * limits.cpu
     });
     2 * cpu + MARGIN

@@ -13,6 +13,9 @@ use crate::timers::TimerError;
 const FRAMES_MAX: usize = 16;
 const FRAME_BYTES_MAX: usize = 240;
 
+/// What stands between the frames of a backtrace in the host's log, the caller to the right.
+pub const BETWEEN_FRAMES: &str = " <- ";
+
 /// The end of an instance: one of its callbacks trapped or overran a limit.
 #[derive(Clone, Debug)]
 pub struct Fault {

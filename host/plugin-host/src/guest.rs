@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use consort_proto::{PluginCommand, QuotaMeter, StateWrite};
+use thiserror::Error;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -99,6 +100,18 @@ impl WasiView for Guest {
     }
 }
 
+/// Why a message is not appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Full {
+    #[error("one callback sends and writes no more than {max} times", max = OUTBOX_MAX)]
+    Callback,
+    #[error(
+        "its quota is used up (`[limits]`: messages_per_second, payload_kib_per_second and their \
+         bursts)"
+    )]
+    Quota,
+}
+
 /// The commands of the call under way, and the quota for them.
 pub(crate) struct Outbox {
     commands: Vec<PluginCommand>,
@@ -123,18 +136,21 @@ impl Outbox {
         self.commands.push(PluginCommand::Write(write));
     }
 
-    /// Appends a message if the quota allows it.
+    /// Appends a message if there is room for it and the quota allows it.
     pub(crate) fn push(
         &mut self,
         now_us: u64,
         payload: Bytes,
         command: impl FnOnce(Bytes) -> PluginCommand,
-    ) -> bool {
-        let accepted = !self.is_full() && self.quota.take(now_us, payload.len());
-        if accepted {
-            self.commands.push(command(payload));
+    ) -> Result<(), Full> {
+        if self.is_full() {
+            return Err(Full::Callback);
         }
-        accepted
+        if !self.quota.take(now_us, payload.len()) {
+            return Err(Full::Quota);
+        }
+        self.commands.push(command(payload));
+        Ok(())
     }
 }
 

@@ -60,7 +60,7 @@ pub use compile::{CompileError, FILE_BYTES_MAX, component_of};
 pub use compiler::{ChildCompiler, CompileLimits, Compiler, serve as serve_compiler};
 pub use cores::Cores;
 pub use engine::{Runtime, RuntimeError};
-pub use fault::Fault;
+pub use fault::{BETWEEN_FRAMES, Fault};
 pub use folder::ReadError;
 pub use host::{HostConfig, PluginHost, StartHostError};
 pub use instance::{Instance, InstanceSettings, Outcome, ShutdownReason, StartError};

@@ -8,13 +8,16 @@ use serde::{Deserialize, Deserializer};
 
 use crate::allowance::Limits;
 
+/// The most CPU time that may be asked for, of `setup` and `restore`, in milliseconds.
+pub(crate) const SETUP_CPU_MS_MAX: i64 = 60_000;
+
 /// `[limits]`; what is not in it stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitTable {
     memory_mib: Option<Within<1, 1024>>,
     cpu_ms: Option<Within<1, 10_000>>,
-    setup_cpu_ms: Option<Within<1, 60_000>>,
+    setup_cpu_ms: Option<Within<1, SETUP_CPU_MS_MAX>>,
     mailbox: Option<Within<1, 65_536>>,
     messages_per_second: Option<Within<1, 100_000>>,
     message_burst: Option<Within<1, 100_000>>,
@@ -65,13 +68,15 @@ impl LimitTable {
 
 /// A number between two bounds, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Within<const MIN: u32, const MAX: u32>(pub(crate) u32);
+pub(crate) struct Within<const MIN: i64, const MAX: i64, T = u32>(pub(crate) T);
 
-impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Within<MIN, MAX> {
+impl<'de, const MIN: i64, const MAX: i64, T: TryFrom<i64>> Deserialize<'de>
+    for Within<MIN, MAX, T>
+{
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = i64::deserialize(deserializer)?;
-        match u32::try_from(number) {
-            Ok(number) if (MIN..=MAX).contains(&number) => Ok(Self(number)),
+        match T::try_from(number) {
+            Ok(value) if (MIN..=MAX).contains(&number) => Ok(Self(value)),
             Ok(_) | Err(_) => Err(D::Error::custom(format!(
                 "{number} is not allowed; use {MIN} to {MAX}"
             ))),

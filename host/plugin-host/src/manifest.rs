@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::allowance::Limits;
 use crate::capabilities::{Access, Asked, Capabilities, FOLDERS_MAX, Granted, is_folder_name};
-use crate::limit_table::LimitTable;
+use crate::limit_table::{LimitTable, Within};
 use crate::state_table::StateTable;
 
 /// The version of a plugin that has no `plugin.toml`.
@@ -227,21 +227,7 @@ struct Election {
 }
 
 /// A rank in elections.
-#[derive(Clone, Copy, Debug)]
-struct Rank(i16);
-
-impl<'de> Deserialize<'de> for Rank {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let number = i64::deserialize(deserializer)?;
-        i16::try_from(number).map(Self).map_err(|_| {
-            D::Error::custom(format!(
-                "{number} is not allowed; use {} to {}",
-                i16::MIN,
-                i16::MAX
-            ))
-        })
-    }
-}
+type Rank = Within<-32_768, 32_767, i16>;
 
 /// `[capabilities]`: what the plugin asks to reach outside its sandbox.
 #[derive(Debug, Default, Deserialize)]

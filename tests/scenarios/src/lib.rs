@@ -8,7 +8,7 @@ pub mod wire;
 
 use std::time::Duration;
 
-use consort_proto::PluginSpec;
+use consort_proto::{PluginSpec, SendRate};
 use consort_sim::{Link, Seed, Sim, SimBuilder, spec};
 
 /// Seconds of virtual time.
@@ -52,6 +52,14 @@ pub fn group(name: &str, seed: Seed, count: usize) -> SimBuilder {
         .devices(count)
         .plugin(app())
         .link(Link::lan())
+}
+
+/// Gives each of the `count` devices of a group this much of its network for plugins' messages.
+#[must_use]
+pub fn with_credit(builder: SimBuilder, count: usize, rate: SendRate) -> SimBuilder {
+    (0..count).fold(builder, |builder, node| {
+        builder.device(node, |device| device.send_rate = rate)
+    })
 }
 
 /// Switches the guard off that `CONSORT_MUTANT` names, in a build with the feature `mutants`; see

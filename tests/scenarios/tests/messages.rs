@@ -1,8 +1,8 @@
 //! Messages: who gets them, how large they may be, that none comes twice.
 
 use consort_proto::{MAX_PAYLOAD, PluginCommand, SendQuota, SendRate};
-use consort_scenarios::{all, all_but, app, form, group, ms, secs, settle};
-use consort_sim::{Link, PAYLOAD_MIN, Refused, Sim, SimBuilder, scenario};
+use consort_scenarios::{all, all_but, app, form, group, ms, secs, settle, with_credit};
+use consort_sim::{Link, PAYLOAD_MIN, Refused, Sim, scenario};
 
 /// Bytes that one datagram takes.
 const CHUNK: usize = 1100;
@@ -355,12 +355,6 @@ fn cost(sim: &mut Sim, send: impl FnOnce(&mut Sim) -> Vec<u64>, from: usize) -> 
     (after.0 - before.0, after.1 - before.1)
 }
 
-fn slow(builder: SimBuilder, count: usize, rate: SendRate) -> SimBuilder {
-    (0..count).fold(builder, |builder, node| {
-        builder.device(node, |device| device.send_rate = rate)
-    })
-}
-
 /// A group of 100 whose devices may put 64 kB/s on the network for plugins.
 fn crowd(name: &str, seed: consort_sim::Seed, link: Link) -> (Sim, usize) {
     let rate = SendRate {
@@ -368,7 +362,7 @@ fn crowd(name: &str, seed: consort_sim::Seed, link: Link) -> (Sim, usize) {
         peer_bytes_per_second: 64_000,
         burst: 16 << 10,
     };
-    let mut sim = slow(group(name, seed, 100).link(link), 100, rate).build();
+    let mut sim = with_credit(group(name, seed, 100).link(link), 100, rate).build();
     sim.start_all(ms(500));
     settle(&mut sim, &all(100), secs(30));
     sim.run_for(secs(5));
@@ -468,7 +462,7 @@ fn flood(name: &str, seed: consort_sim::Seed, rate: SendRate) -> (u64, u32) {
         bandwidth: Some(30_000),
         ..Link::lan()
     };
-    let mut sim = slow(group(name, seed, 5).link(link), 5, rate).build();
+    let mut sim = with_credit(group(name, seed, 5).link(link), 5, rate).build();
     let before = form(&mut sim);
     let quota = SendQuota {
         messages_per_second: 10_000,

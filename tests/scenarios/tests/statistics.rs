@@ -2,7 +2,7 @@
 //! messages arrived, and which datagrams went out.
 
 use consort_proto::{MAX_PAYLOAD, MessageCounts, SendQuota, SendRate};
-use consort_scenarios::{all, all_but, app, form, group, ms, secs, settle};
+use consort_scenarios::{all, all_but, app, form, group, ms, secs, settle, with_credit};
 use consort_sim::{Link, Seed, Sim, scenario};
 
 /// Bytes in a full part, and the least length of a datagram that carries one.
@@ -38,11 +38,7 @@ fn thrifty(name: &str, seed: Seed, bytes_per_second: u32) -> (Sim, [usize; 2]) {
         peer_bytes_per_second: bytes_per_second,
         burst: 4 << 10,
     };
-    let builder = group(name, seed, 3).record();
-    let builder = (0..3).fold(builder, |builder, node| {
-        builder.device(node, |device| device.send_rate = rate)
-    });
-    let mut sim = builder.build();
+    let mut sim = with_credit(group(name, seed, 3).record(), 3, rate).build();
     let (leader, _) = form(&mut sim);
     unlimited(&mut sim);
     sim.run_for(secs(6));
@@ -152,11 +148,7 @@ fn what_the_tree_drops_is_counted() {
             peer_bytes_per_second: 40_000,
             burst: 4 << 10,
         };
-        let builder = group(name, seed, 12);
-        let builder = (0..12).fold(builder, |builder, node| {
-            builder.device(node, |device| device.send_rate = rate)
-        });
-        let mut sim = builder.build();
+        let mut sim = with_credit(group(name, seed, 12), 12, rate).build();
         let (leader, _) = form(&mut sim);
         unlimited(&mut sim);
         sim.run_for(secs(6));

@@ -9,6 +9,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use consort_plugin_host::BETWEEN_FRAMES;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
@@ -197,7 +198,7 @@ fn append_fields(shown: &mut String, object: &Map<String, Value>) {
 fn append_backtrace(shown: &mut String, object: &Map<String, Value>) {
     for frame in text(object, "backtrace")
         .iter()
-        .flat_map(|all| all.split(" <- "))
+        .flat_map(|all| all.split(BETWEEN_FRAMES))
     {
         shown.push_str(&format!("\n{:12}at {frame}", ""));
     }

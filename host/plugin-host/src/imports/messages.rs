@@ -1,3 +1,5 @@
+use std::fmt::Display;
+
 use bytes::Bytes;
 use consort_proto::{DeviceId, MAX_PAYLOAD, PluginCommand};
 
@@ -53,13 +55,8 @@ impl Guest {
     ) -> Result<(), SendError> {
         self.checked(&payload)?;
         let now = self.clock.group_time();
-        if self.outbox.is_full() {
-            return Err(self.busy("one callback sends and writes no more than 4096 times"));
-        }
-        if self.outbox.push(now, payload.into(), command) {
-            return Ok(());
-        }
-        Err(self.busy("its quota is used up (`[limits]`: messages_per_second, payload_kib_per_second and their bursts)"))
+        let pushed = self.outbox.push(now, payload.into(), command);
+        pushed.map_err(|full| self.busy(full))
     }
 
     fn checked(&mut self, payload: &[u8]) -> Result<(), SendError> {
@@ -72,8 +69,8 @@ impl Guest {
         Err(SendError::TooLarge(MAX_PAYLOAD as u32))
     }
 
-    fn busy(&mut self, why: &str) -> SendError {
-        self.refusals.note(Asked::Messages, || why.to_owned());
+    fn busy(&mut self, why: impl Display) -> SendError {
+        self.refusals.note(Asked::Messages, || why.to_string());
         SendError::Busy
     }
 }

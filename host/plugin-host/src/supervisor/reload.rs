@@ -1,7 +1,7 @@
 //! One generation hands over to the next.
 //!
-//! Order: new setup, beside the old one → (events wait) → old save → new restore → commit → old demotion, old shutdown
-//! → new peers, new role → the events that waited. Until the commit the new one's commands are
+//! Order: new setup, beside the old one → (events wait) → old save → new restore → commit → old
+//! demotion, old shutdown → new peers, new role → the events that waited. Until the commit the new one's commands are
 //! kept back and any failure leaves the old one as it was. The group notices nothing, unless the
 //! version changed. An incompatible version takes over what the old one saved, but leaves its group:
 //! it knows neither the group's state nor peers and role until it has joined its own.

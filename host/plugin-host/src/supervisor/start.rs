@@ -10,15 +10,13 @@ use super::life::{Announced, Life, Running};
 use super::refused::Said;
 use super::superseded::Superseded;
 use super::{Candidate, Supervisor, lay_over};
+use crate::fault::BETWEEN_FRAMES;
 use crate::fence::Fence;
 use crate::log_ring::LogRing;
 use crate::plugin_log::{Level, LogSink};
 use crate::status::HostEvent;
 use crate::view::View;
 use crate::{Fault, Instance, Outcome, StartError};
-
-/// What stands between the frames of a backtrace in the host's log, the caller to the right.
-const BETWEEN_FRAMES: &str = " <- ";
 
 impl Supervisor {
     /// Takes a new content of the plugin's files.
