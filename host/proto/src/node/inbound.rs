@@ -321,7 +321,13 @@ impl Node {
         if !self.admits(vouch.device) || mutant::is(Mutant::VouchingIgnored) {
             return;
         }
-        let at = self.now - Duration::from_micros(u64::from(vouch.age_us));
+        let age = u64::from(vouch.age_us);
+        let age = if mutant::is(Mutant::VouchAgeless) {
+            0
+        } else {
+            age
+        };
+        let at = self.now - Duration::from_micros(age);
         let hears = self
             .liveness
             .last_heard(vouch.device)
@@ -392,7 +398,7 @@ impl Node {
         }
         // A member that the introducer hears is one here too, whether or not a session opens: its
         // record is asked for, and where it is if it moves. What nobody hears is left to foca.
-        if heard {
+        if heard || mutant::is(Mutant::IntroducedUnheard) {
             self.refresh_visibility(node);
         }
     }

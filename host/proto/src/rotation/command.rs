@@ -64,7 +64,8 @@ impl Rotation {
                 next
             }
             RotateStep::Compromised => {
-                if self.listed.as_ref().is_none_or(|listed| listed.is_empty()) {
+                let unlisted = self.listed.as_ref().is_none_or(|listed| listed.is_empty());
+                if unlisted && !mutant::is(Mutant::CompromisedUnlisted) {
                     return Err(RotateError::NoList);
                 }
                 rng.fill_bytes(&mut *random);
