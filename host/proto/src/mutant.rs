@@ -53,6 +53,8 @@ mutants! {
     CookieForever = "cookie-forever",
     /// A newer boot of a key always takes over from the one before.
     ClonesTakeTurns = "clones-take-turns",
+    /// What a boot of a device says that is not the one in use counts.
+    QuarantinedCounts = "quarantined-counts",
     /// The time in which this device's own loop stood still counts as others' silence.
     StallCounts = "stall-counts",
     /// A device whose loop comes late is no more patient than others.
@@ -101,8 +103,12 @@ mutants! {
     CeilingNotStored = "ceiling-not-stored",
     /// A leader that hears none of its followers goes on as if it did.
     IsolationIgnored = "isolation-ignored",
+    /// A leader that was away counts followers by what waited in its socket.
+    StaleFollowCounts = "stale-follow-counts",
     /// Of two claims that outlast each other the larger epoch wins, whoever follows.
     TieByEpochAlone = "tie-by-epoch-alone",
+    /// A third device's claim counts though its device was lost since.
+    ReportBeforeLoss = "report-before-loss",
     /// A leader does not exceed epochs that others were told of.
     ReaffirmationSkipped = "reaffirmation-skipped",
     /// Nobody tells others what keeps it from following a leader.
@@ -123,6 +129,10 @@ mutants! {
     CutsIgnored = "cuts-ignored",
     /// A deletion is forgotten at once.
     TombstonesForgotten = "tombstones-forgotten",
+    /// Kept records count though a disk has changed them.
+    DamageUnnoticed = "damage-unnoticed",
+    /// A device folds its earlier counts though others may not have them.
+    FoldEarly = "fold-early",
     /// The hybrid logical clock does not take over what it sees.
     ClockUnmoved = "clock-unmoved",
     /// A write counts however far ahead of group time it lies.
@@ -139,16 +149,22 @@ mutants! {
     DriftIgnored = "drift-ignored",
     /// The bound on group time's error is that of the last sample, however old.
     BoundStandsStill = "bound-stands-still",
+    /// Group time is taken from any member that tells one.
+    TimeOfAnyone = "time-of-anyone",
     /// Devices on the deny-list are admitted.
     DenyListIgnored = "deny-list-ignored",
     /// Under load an address gets as many answers as it sends Inits.
     BucketsEndless = "buckets-endless",
     /// All beacons of a source are opened, however many.
     BeaconsEndless = "beacons-endless",
+    /// A device is dialled at every address that a beacon of it came from.
+    AddressesEndless = "addresses-endless",
     /// A device may begin as many long messages as it likes.
     ReassemblyUnbounded = "reassembly-unbounded",
     /// A fresh secret is used before all members hold it.
     UseUnready = "use-unready",
+    /// Secrets are removed while members still send under them.
+    RemoveUnready = "remove-unready",
     /// A keyring is in force though it could not be stored.
     KeyringUnstored = "keyring-unstored",
     /// A stolen secret may be replaced where no list says for whom.

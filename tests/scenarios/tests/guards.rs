@@ -422,6 +422,58 @@ fn a_device_whose_own_loop_is_late_is_patient_with_its_leader() {
     assert!(gave_up(&wire), "not for ever");
 }
 
+/// Whether a node's plugin was told to lead no longer.
+fn is_demoted(wire: &Wire, node: usize) -> bool {
+    let demoted = |event: &PluginEvent| matches!(event, PluginEvent::DemoteLeader);
+    wire.plugin_events(node).any(demoted)
+}
+
+/// What the others sent while they still followed it waits in its socket; what they sent as the
+/// followers of its successor was lost.
+#[test]
+fn a_leader_that_was_away_does_not_count_who_followed_it() {
+    let (mut wire, leader) = Wire::formed(3);
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    wire.hold(move |flying| flying.to == address(leader));
+    wire.stop(leader);
+    wire.run_for(ms(700));
+    wire.let_pass();
+    wire.run_for(secs(2));
+    wire.resume(leader);
+    for flying in wire.caught.clone() {
+        wire.inject(leader, flying.from, &flying.bytes);
+    }
+    wire.run_for(secs(3));
+    assert!(is_demoted(&wire, leader), "it gives way");
+    for other in others {
+        assert!(!is_demoted(&wire, other), "to its successor");
+    }
+}
+
+/// One of two followers does not hear that their leader is restarted, and reports its claim.
+#[test]
+fn a_claim_of_before_its_device_was_restarted_does_not_count() {
+    let (mut wire, leader) = Wire::formed(3);
+    let (hearer, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    wire.hold(move |flying| goes(flying, leader, other) || goes(flying, other, leader));
+    let before = wire.events(hearer).len();
+    wire.restart(leader);
+    wire.run_for(ms(500));
+    let since = wire.events(hearer)[before..].iter();
+    let told: Vec<&PluginEvent> = since
+        .filter_map(|event| match event {
+            Event::Plugin { event, .. } => Some(event),
+            _ => None,
+        })
+        .collect();
+    let of_old = |event: &&PluginEvent| match event {
+        PluginEvent::PromoteFollower(told) => told.leader.device == wire.id(leader),
+        event => matches!(event, PluginEvent::DemoteLeader),
+    };
+    assert!(told.contains(&&PluginEvent::DemoteFollower), "it is lost");
+    assert!(!told.iter().any(|event| of_old(event)), "{told:?}");
+}
+
 /// Its followers are suspected, and say that they live, while it does not get to read it.
 #[test]
 fn what_waits_in_a_late_device_s_socket_is_read_before_anyone_is_down() {

@@ -1,8 +1,10 @@
 //! Guards of handshakes, sessions and beacons against whoever reads along and sends again what it
 //! read, from wherever it likes and as often as it likes. docs/mutants.md lists them.
 
+use bytes::Bytes;
+use consort_proto::{PeerState, PluginCommand, PluginEvent};
 use consort_scenarios::wire::{Flying, Packet, Wire, address, caller};
-use consort_scenarios::{ms, secs};
+use consort_scenarios::{app, ms, secs};
 
 /// An address of nobody.
 const STRANGER: usize = 60_000;
@@ -193,6 +195,42 @@ fn a_session_sends_no_more_than_its_counter_can_number() {
     let before = count(&wire, Packet::Data, 0, 1);
     wire.run_for(secs(3));
     assert_eq!(count(&wire, Packet::Data, 0, 1) - before, 3);
+}
+
+#[test]
+fn a_beacon_from_everywhere_is_dialled_at_four_addresses() {
+    let mut wire = Wire::new(2);
+    wire.hold(|flying| flying.to == address(0));
+    wire.run_for(ms(2));
+    let beacon = first(&wire, Packet::Beacon, 1, 0);
+    for number in 0..50 {
+        wire.inject(0, address(STRANGER + number), &beacon.bytes);
+    }
+    wire.run_for(ms(100));
+    let inits = wire.astray.iter().filter(|f| f.packet() == Packet::Init);
+    assert_eq!(inits.count(), 4, "within a round");
+}
+
+#[test]
+fn a_packet_held_back_over_a_restart_counts_for_nothing() {
+    let (mut wire, _) = Wire::formed(2);
+    wire.hold(|flying| is(flying, Packet::Data, 1, 0));
+    let words = PluginCommand::SendToAll(Bytes::from_static(b"before"));
+    wire.command(1, app().id, words);
+    wire.restart(1);
+    wire.let_pass();
+    wire.run_for(secs(10));
+    for late in wire.caught.clone() {
+        wire.inject(0, late.from, &late.bytes);
+    }
+    wire.run_for(secs(2));
+    let heard = |event: &PluginEvent| matches!(event, PluginEvent::PeerMessage { .. });
+    assert!(!wire.plugin_events(0).any(heard), "its sender is gone");
+    let peer = &wire.status(0).peers[0];
+    assert_eq!(
+        (peer.state, &peer.quarantined_clone),
+        (PeerState::Member, &None)
+    );
 }
 
 #[test]

@@ -421,6 +421,29 @@ fn a_device_that_missed_everything_needs_the_secret_by_hand() {
 }
 
 #[test]
+fn a_secret_stays_until_all_use_the_next_one() {
+    let name = "a_secret_stays_until_all_use_the_next_one";
+    scenario(name, 3, |seed| {
+        let mut sim = group(name, seed, 4).build();
+        form(&mut sim);
+        sim.run_for(secs(2));
+        sim.rotate(0, RotateStep::Install, false).expect("taken");
+        expect_same(&mut sim, &all(4), "all hold it");
+        sim.set_disk_full(2, true);
+        sim.rotate(1, RotateStep::Use, false).expect("all hold it");
+        sim.run_for(secs(5));
+        assert_eq!(
+            sim.rotate(1, RotateStep::Remove, false),
+            Err(RotateError::NotUsed(vec![sim.id(2)]))
+        );
+        sim.set_disk_full(2, false);
+        expect_same(&mut sim, &all(4), "all use it");
+        sim.rotate(1, RotateStep::Remove, false).expect("all do");
+        expect_same(&mut sim, &all(4), "and it is gone");
+    });
+}
+
+#[test]
 fn a_device_that_cannot_store_keeps_what_it_has_and_holds_the_rotation_up() {
     let name = "a_device_that_cannot_store_keeps_what_it_has_and_holds_the_rotation_up";
     scenario(name, 3, |seed| {

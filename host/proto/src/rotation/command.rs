@@ -58,7 +58,7 @@ impl Rotation {
                 let next = next.ok_or(RotateError::NothingRetiring)?;
                 let active = self.shape.active;
                 let without = self.those_without(present, |shape| shape.active >= active);
-                if !without.is_empty() && !force {
+                if !without.is_empty() && !force && !mutant::is(Mutant::RemoveUnready) {
                     return Err(RotateError::NotUsed(without));
                 }
                 next
