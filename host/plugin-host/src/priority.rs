@@ -32,6 +32,9 @@ const STEP: i32 = 10;
 /// For how long a thread is new.
 const PROBATION: Duration = Duration::from_secs(1);
 
+/// How long callbacks of one kind go on before what they used is looked at.
+const BETWEEN: Duration = Duration::from_millis(5);
+
 /// A thread earns one part in so many of the time that passes.
 const EARNED_PART: u32 = 5;
 
@@ -78,17 +81,21 @@ pub(crate) fn yield_to_others(niceness: i32) {
     let _ = set(current(), USUAL_SLICE);
 }
 
-/// A callback begins on this thread, which has used so much CPU time so far.
-pub(crate) fn begin(callback: Callback, cpu: Duration) {
+/// A callback begins on this thread, which has used as much CPU time so far as `cpu` says. It is not
+/// asked at each of many short ones.
+pub(crate) fn begin(callback: Callback, cpu: impl FnOnce() -> Duration) {
     THREAD.with_borrow_mut(|thread| {
-        thread.note(cpu);
-        thread.account.callback = callback;
+        let now = Instant::now();
+        if callback != thread.account.callback || now.duration_since(thread.account.at) >= BETWEEN {
+            thread.note(now, cpu());
+            thread.account.callback = callback;
+        }
     });
 }
 
 /// The callback goes on, and the thread has used so much CPU time so far.
 pub(crate) fn look(cpu: Duration) {
-    THREAD.with_borrow_mut(|thread| thread.note(cpu));
+    THREAD.with_borrow_mut(|thread| thread.note(Instant::now(), cpu));
 }
 
 /// The priority of a thread that comes after its parent's usual one.
@@ -152,8 +159,8 @@ impl Default for Thread {
 }
 
 impl Thread {
-    fn note(&mut self, cpu: Duration) {
-        self.account.note(Instant::now(), cpu);
+    fn note(&mut self, now: Instant, cpu: Duration) {
+        self.account.note(now, cpu);
         let standing = self.account.standing(self.standing);
         if standing != self.standing {
             self.standing = standing;
@@ -320,7 +327,7 @@ mod tests {
     fn this_thread_s_priority_is_its_own() {
         let usual = current();
         let lowered = std::thread::spawn(move || {
-            begin(Callback::Ordinary, Duration::ZERO);
+            begin(Callback::Ordinary, || Duration::ZERO);
             look(Duration::from_secs(1));
             let after_others = AfterOthers::of_this_thread();
             let set_up = move || {
