@@ -71,6 +71,13 @@ pub enum Lie {
         /// A bit for each part, the lowest for the first.
         parts: u64,
     },
+    /// Group time, as its reference tells it.
+    GroupTime {
+        /// Of which era.
+        era: u64,
+        /// In microseconds.
+        time: u64,
+    },
     /// An entry of replicated state.
     Entry(FalseEntry),
     /// A part of a long message to the plugin of one device.
@@ -195,7 +202,7 @@ impl Node {
         self.say_bytes(now, to, &plaintext)
     }
 
-    fn made_up(&self, to: DeviceId, lie: Lie) -> Option<Message> {
+    fn made_up(&mut self, to: DeviceId, lie: Lie) -> Option<Message> {
         Some(match lie {
             Lie::Down { by, device } => {
                 let forged = self
@@ -207,6 +214,12 @@ impl Node {
                 let own = self.identity.node;
                 let forged = self.membership.forge_down(own, to.node(), device.node())?;
                 Message::Membership([&forged[..], &[0, 1, 7]].concat().into())
+            }
+            Lie::GroupTime { era, time } => {
+                let mut heartbeat = self.heartbeat_for(to.node(), Some((era, time)));
+                // The clocks of who lies and of who hears it show the same time.
+                heartbeat.echo = Some((heartbeat.sent, 0));
+                Message::Heartbeat(heartbeat)
             }
             Lie::Record { device, name } => Message::StateDelta(self.forge_record(device, name)?),
             Lie::Entry(entry) => Message::StateDelta(self.forge_entry(entry)?),
