@@ -19,6 +19,7 @@ pub mod bench;
 mod caller;
 mod clock;
 mod config;
+pub mod cost;
 pub mod crypto;
 mod ctx;
 mod discovery;
@@ -62,7 +63,7 @@ pub use id::{
 pub use keyring::{KEYS_MAX, KeyEntry, KeyState, Keyring, ParseKeyringError};
 pub use keys::{GroupKeys, GroupSecret, ParseGroupSecretError, StaticSecret};
 #[doc(hidden)]
-pub use node::{FalseEntry, FalseKind, Lie};
+pub use node::{FalseEntry, FalseKind, InTree, Lie};
 pub use node::{NewNodeError, Node};
 pub use quota::{QuotaMeter, SendQuota};
 #[doc(hidden)]

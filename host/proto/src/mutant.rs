@@ -31,40 +31,112 @@ mutants! {
     SessionUnconfirmed = "session-unconfirmed",
     /// A renewed session takes the place of the one before at once.
     RekeyDropsPrevious = "rekey-drops-previous",
-    /// Neither the codes nor the counters of earlier Inits count.
-    InitsForgotten = "inits-forgotten",
+    /// A session is good for as long as both devices run.
+    SessionAgeless = "session-ageless",
+    /// A session is not renewed for having sent many packets.
+    PacketsUncounted = "packets-uncounted",
+    /// A session sends on when its counter is used up.
+    CounterEndless = "counter-endless",
+    /// The codes of earlier Inits do not count.
+    InitCopiesForgotten = "init-copies-forgotten",
+    /// The counters of earlier Inits do not count.
+    InitCountersForgotten = "init-counters-forgotten",
+    /// An Init for another boot of this device is answered.
+    BootUnchecked = "boot-unchecked",
+    /// A handshake does not depend on what its responder's beacon says.
+    FlagsUnbound = "flags-unbound",
     /// Under load an Init is answered without its cookie.
     CookieUnchecked = "cookie-unchecked",
+    /// A cookie is good at any address.
+    CookieForAnyone = "cookie-for-anyone",
+    /// A cookie is good for as long as the device runs.
+    CookieForever = "cookie-forever",
     /// A newer boot of a key always takes over from the one before.
     ClonesTakeTurns = "clones-take-turns",
+    /// What a boot of a device says that is not the one in use counts.
+    QuarantinedCounts = "quarantined-counts",
     /// The time in which this device's own loop stood still counts as others' silence.
     StallCounts = "stall-counts",
+    /// A device whose loop comes late is no more patient than others.
+    OwnSlownessIgnored = "own-slowness-ignored",
+    /// Membership's timers run on while this device's loop is late.
+    TimersNotPutOff = "timers-not-put-off",
     /// The group's word that a member is down is believed without a probe.
     DownBelieved = "down-believed",
+    /// One unanswered probe shows that a device is lost.
+    ProbesSkipped = "probes-skipped",
+    /// A device is a member by the word of one that does not hear it.
+    IntroducedUnheard = "introduced-unheard",
     /// A membership packet may name any sender.
     MembershipUnbound = "membership-unbound",
+    /// A membership packet counts though broadcast items follow its members.
+    ItemsAdmitted = "items-admitted",
     /// A device is not told that its membership number is of no use.
     NoDownNotice = "no-down-notice",
+    /// A missing device that is heard over its session is not asked to join.
+    MissingNotRejoined = "missing-not-rejoined",
     /// A record counts from third devices, also while its own device is connected.
     RecordFromAnyone = "record-from-anyone",
     /// A relayed broadcast counts while the leader itself is heard.
     RelayAlways = "relay-always",
+    /// A broadcast counts whoever leads.
+    BroadcastOfAnyone = "broadcast-of-anyone",
+    /// A leader that lost touch with its followers broadcasts all the same.
+    HeldBroadcast = "held-broadcast",
+    /// A payload from another member counts without its sender's notice.
+    TreeUnannounced = "tree-unannounced",
+    /// Any payload counts for the one that its sender's notice told of.
+    DigestUnchecked = "digest-unchecked",
+    /// Who asks for parts of a message gets them, whomever it was for.
+    AskedByAnyone = "asked-by-anyone",
+    /// Parts are sent again as often as they are asked for.
+    SentAgainEndlessly = "sent-again-endlessly",
+    /// What the protocol says waits behind what plugins send.
+    ControlWaits = "control-waits",
+    /// A plugin may send as much as it likes.
+    QuotaEndless = "quota-endless",
+    /// The node does not look at its plugins' quotas itself.
+    QuotaAtTheHostAlone = "quota-at-the-host-alone",
     /// A message is delivered as often as it arrives.
     DuplicatesDelivered = "duplicates-delivered",
     /// The ceiling of epochs is not stored.
     CeilingNotStored = "ceiling-not-stored",
     /// A leader that hears none of its followers goes on as if it did.
     IsolationIgnored = "isolation-ignored",
+    /// A leader that was away counts followers by what waited in its socket.
+    StaleFollowCounts = "stale-follow-counts",
     /// Of two claims that outlast each other the larger epoch wins, whoever follows.
     TieByEpochAlone = "tie-by-epoch-alone",
+    /// A third device's claim counts though its device was lost since.
+    ReportBeforeLoss = "report-before-loss",
     /// A leader does not exceed epochs that others were told of.
     ReaffirmationSkipped = "reaffirmation-skipped",
+    /// Nobody tells others what keeps it from following a leader.
+    ObstacleUntold = "obstacle-untold",
+    /// A device follows tenures older than one that it was told of.
+    OlderTenureFollowed = "older-tenure-followed",
+    /// A bulletin counts though a later one of its sender has come.
+    BulletinsOutOfOrder = "bulletins-out-of-order",
+    /// A device claims whose instance is being restarted.
+    UnfitClaims = "unfit-claims",
+    /// Nobody waits for the successor that a leader named.
+    SuccessorUnprotected = "successor-unprotected",
+    /// A better device takes over as soon as it is there.
+    PreemptionHasty = "preemption-hasty",
+    /// All versions of a plugin are one group.
+    VersionsMixed = "versions-mixed",
     /// Leader state beyond its cut stays.
     CutsIgnored = "cuts-ignored",
     /// A deletion is forgotten at once.
     TombstonesForgotten = "tombstones-forgotten",
+    /// Kept records count though a disk has changed them.
+    DamageUnnoticed = "damage-unnoticed",
+    /// A device folds its earlier counts though others may not have them.
+    FoldEarly = "fold-early",
     /// The hybrid logical clock does not take over what it sees.
     ClockUnmoved = "clock-unmoved",
+    /// A write counts however far ahead of group time it lies.
+    QuarantineIgnored = "quarantine-ignored",
     /// Others may continue a device's own streams.
     OwnStreamOpen = "own-stream-open",
     /// Anyone may push another's entries.
@@ -77,16 +149,36 @@ mutants! {
     DriftIgnored = "drift-ignored",
     /// The bound on group time's error is that of the last sample, however old.
     BoundStandsStill = "bound-stands-still",
+    /// Group time is taken from any member that tells one.
+    TimeOfAnyone = "time-of-anyone",
     /// Devices on the deny-list are admitted.
     DenyListIgnored = "deny-list-ignored",
     /// Under load an address gets as many answers as it sends Inits.
     BucketsEndless = "buckets-endless",
+    /// All beacons of a source are opened, however many.
+    BeaconsEndless = "beacons-endless",
+    /// A device is dialled at every address that a beacon of it came from.
+    AddressesEndless = "addresses-endless",
     /// A device may begin as many long messages as it likes.
     ReassemblyUnbounded = "reassembly-unbounded",
     /// A fresh secret is used before all members hold it.
     UseUnready = "use-unready",
+    /// Secrets are removed while members still send under them.
+    RemoveUnready = "remove-unready",
+    /// A keyring is in force though it could not be stored.
+    KeyringUnstored = "keyring-unstored",
+    /// A stolen secret may be replaced where no list says for whom.
+    CompromisedUnlisted = "compromised-unlisted",
+    /// A restricted secret is offered to whoever lacks it.
+    RestrictedToAnyone = "restricted-to-anyone",
+    /// Sessions under a stolen secret go on as under any that is replaced.
+    StolenInGrace = "stolen-in-grace",
+    /// Handshakes under a secret that is gone are accepted.
+    RemovedAccepted = "removed-accepted",
     /// What others heard of a leader that is silent here makes no difference.
     VouchingIgnored = "vouching-ignored",
+    /// Who is vouched for was heard just now, whenever that was.
+    VouchAgeless = "vouch-ageless",
     /// Whoever starts claims at once.
     StartUnheard = "start-unheard",
     /// Any epoch is believed, however far above all seen.

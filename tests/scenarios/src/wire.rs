@@ -11,10 +11,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use consort_proto::crypto::Ring;
 use consort_proto::{
-    Access, Address, Command, Destination, DeviceId, Event, GroupSecret, Lie, Node, NodeConfig,
-    NodeStatus, PluginEvent, PluginId, SendRate, StaticSecret, Stored, Time, Version,
+    Access, Address, Caller, Command, Destination, DeviceId, Event, GroupSecret, Lie, Node,
+    NodeConfig, NodeStatus, PluginEvent, PluginId, SendRate, StaticSecret, Stored, Time, Version,
 };
 
+/// What the group's secret is made of.
+const GROUP: [u8; 48] = [5; 48];
 /// How long a datagram takes.
 const TAKES: Duration = Duration::from_millis(1);
 
@@ -94,12 +96,17 @@ pub fn address(number: usize) -> Address {
 /// Never: the keys are usable.
 #[must_use]
 pub fn node(number: usize) -> Node {
+    in_life(number, 1, Time::ZERO)
+}
+
+/// The node that is started at `now`, for the time that `life` says.
+fn in_life(number: usize, life: u8, now: Time) -> Node {
     let mut seed = [7; 32];
     // Not in the first byte, of which X25519 ignores three bits.
     seed[8..16].copy_from_slice(&(number as u64).to_le_bytes());
     let config = NodeConfig {
         name: format!("n{number}"),
-        group: Some(GroupSecret::from_random(&[5; 48]).into()),
+        group: Some(GroupSecret::from_random(&GROUP).into()),
         version: Version::default(),
         port: 4747,
         aes_in_hardware: true,
@@ -111,11 +118,22 @@ pub fn node(number: usize) -> Node {
     let stored = Stored {
         state: Vec::new(),
         secret: StaticSecret::new(seed),
-        boot_counter: 1,
+        boot_counter: life.into(),
         epoch_ceilings: Vec::new(),
         addresses: Vec::new(),
     };
-    Node::new(config, stored, Time::ZERO, 1_700_000_000_000_000, seed).expect("a usable key")
+    seed[16] += life - 1;
+    Node::new(config, stored, now, 1_700_000_000_000_000, seed).expect("a usable key")
+}
+
+/// Somebody with the group's secret who calls without end.
+///
+/// # Panics
+/// Never: the key is usable.
+#[must_use]
+pub fn caller() -> Caller {
+    let secret = GroupSecret::from_random(&GROUP);
+    Caller::new(&secret, Arc::new(Ring), [9; 32]).expect("a usable key")
 }
 
 impl Wire {
@@ -200,6 +218,23 @@ impl Wire {
     /// It goes on with what the test or the wire gives it next.
     pub fn resume(&mut self, node: usize) {
         self.stopped.retain(|stopped| *stopped != node);
+    }
+
+    /// A node is switched off and on again, and has lost all that it does not keep.
+    pub fn restart(&mut self, node: usize) {
+        self.nodes[node] = in_life(node, 2, self.now);
+        self.tell(node, Command::PluginUp(crate::app()));
+    }
+
+    /// As if a node had sent so many packets over its session with another one.
+    pub fn wear_session(&mut self, node: usize, to: usize, sent: u64) {
+        let to = self.id(to);
+        self.nodes[node].wear_session(to, sent);
+    }
+
+    /// From here on a node's beacons say that it has no AES in hardware, which it has.
+    pub fn deny_aes(&mut self, node: usize) {
+        self.nodes[node].deny_aes();
     }
 
     /// Gives a datagram to a node, in anyone's name.

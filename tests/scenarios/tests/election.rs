@@ -400,6 +400,7 @@ fn rule_8_a_faulted_instance_takes_no_leadership() {
         // The head start, two ranks where the old leader's record still counts it, and a round.
         agree(&mut sim, &rest[1..], ms(270));
         assert_eq!(leader(&sim, &rest[1..]), Some(rest[1]));
+        assert_eq!(sim.promotions(&app()), 1, "no other was told to lead");
     });
 }
 

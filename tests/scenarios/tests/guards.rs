@@ -2,7 +2,10 @@
 //! who reads along and forges addresses, or a member that lies. docs/mutants.md lists them.
 
 use bytes::Bytes;
-use consort_proto::{Event, Lie, PluginCommand, PluginEvent, RemovalReason};
+use consort_proto::{
+    Command, Event, InTree, Lie, MAX_PAYLOAD, MessageCounts, PeerState, PluginCommand, PluginEvent,
+    RemovalReason,
+};
 use consort_scenarios::wire::{Flying, Packet, Wire, address, node};
 use consort_scenarios::{app, ms, secs};
 
@@ -137,6 +140,13 @@ fn unfinished_messages_of_a_member_are_bounded() {
     assert_eq!(whole, 1, "the oldest made room for the newest");
 }
 
+/// What another node is to a node.
+fn state(wire: &Wire, node: usize, other: usize) -> Option<PeerState> {
+    let mut peers = wire.status(node).peers.into_iter();
+    let peer = peers.find(|peer| peer.device == wire.id(other));
+    peer.map(|peer| peer.state)
+}
+
 /// Whether a node has lost a member.
 fn loses(wire: &Wire, node: usize, member: usize) -> bool {
     let id = wire.id(member);
@@ -200,6 +210,317 @@ fn nobody_speaks_for_a_leader_that_is_heard() {
     wire.run_for(ms(100));
     let heard = |event: &&PluginEvent| matches!(event, PluginEvent::LeaderMessage { .. });
     assert_eq!(wire.plugin_events(hearer).find(heard), None);
+}
+
+/// The payloads of the broadcasts that a node's plugin has heard.
+fn heard(wire: &Wire, node: usize) -> Vec<&[u8]> {
+    let events = wire.plugin_events(node);
+    let heard = events.filter_map(|event| match event {
+        PluginEvent::LeaderMessage { payload, .. } => Some(&payload[..]),
+        _ => None,
+    });
+    heard.collect()
+}
+
+#[test]
+fn nobody_but_the_leader_broadcasts() {
+    let (mut wire, leader) = Wire::formed(3);
+    let (liar, hearer) = ((leader + 1) % 3, (leader + 2) % 3);
+    let lie = Lie::Broadcast {
+        group: app().group(),
+        epoch: wire.status(hearer).plugins[0].term,
+        payload: Bytes::from_static(b"forged"),
+    };
+    wire.lie(liar, hearer, lie.clone());
+    wire.lie(liar, leader, lie.clone());
+    wire.run_for(secs(3));
+    assert!(heard(&wire, hearer).is_empty() && heard(&wire, leader).is_empty());
+    wire.lie(leader, hearer, lie);
+    wire.run_for(ms(2));
+    assert_eq!(heard(&wire, hearer), [b"forged"], "it may say so");
+}
+
+/// A leader, a member that passes payloads on, one that gets them; what is passed on of a broadcast.
+fn tree() -> (Wire, [usize; 3], impl Fn(&'static [u8]) -> InTree) {
+    let (wire, leader) = Wire::formed(3);
+    let epoch = wire.status(leader).plugins[0].term;
+    let message = move |payload| InTree {
+        group: app().group(),
+        epoch,
+        seq: 1_000,
+        payload: Bytes::from_static(payload),
+    };
+    (wire, [leader, (leader + 1) % 3, (leader + 2) % 3], message)
+}
+
+#[test]
+fn a_payload_that_its_sender_tells_nothing_of_does_not_count() {
+    let (mut wire, [leader, liar, hearer], message) = tree();
+    let branch = Lie::Branch {
+        leader: wire.id(leader),
+        message: message(b"forged"),
+    };
+    wire.lie(liar, hearer, branch);
+    wire.lie(liar, hearer, Lie::Notice(message(b"forged")));
+    wire.run_for(secs(10));
+    assert!(
+        heard(&wire, hearer).is_empty(),
+        "nobody tells it for the leader"
+    );
+}
+
+#[test]
+fn a_payload_that_is_not_what_its_sender_told_of_does_not_count() {
+    let (mut wire, [leader, liar, hearer], message) = tree();
+    wire.lie(leader, hearer, Lie::Notice(message(b"spoken")));
+    wire.run_for(ms(2));
+    for payload in [&b"forged"[..], b"spoken"] {
+        let branch = Lie::Branch {
+            leader: wire.id(leader),
+            message: message(payload),
+        };
+        wire.lie(liar, hearer, branch);
+        wire.run_for(ms(2));
+    }
+    assert_eq!(heard(&wire, hearer), [b"spoken"]);
+}
+
+/// What node 0 counts of its messages to another one.
+fn counts(wire: &Wire, of: usize) -> MessageCounts {
+    let peers = wire.status(0).peers;
+    let peer = peers.into_iter().find(|peer| peer.device == wire.id(of));
+    peer.expect("they have met").messages
+}
+
+#[test]
+fn parts_are_sent_again_to_whom_they_are_for_and_not_for_ever() {
+    let (mut wire, _) = Wire::formed(3);
+    let (to, payload) = (wire.id(1), Bytes::from(vec![7; 3_000]));
+    wire.command(0, app().id, PluginCommand::Send { to, payload });
+    wire.run_for(ms(10));
+    for asker in [2, 1] {
+        for _ in 0..50 {
+            let ask = Lie::Ask {
+                seq: 1,
+                parts: 0b111,
+            };
+            wire.lie(asker, 0, ask);
+            wire.run_for(ms(5));
+        }
+    }
+    assert_eq!(counts(&wire, 2).parts_resent, 0, "it is not for that one");
+    assert_eq!(counts(&wire, 1).parts_resent, 4 * 3, "four times over");
+}
+
+#[test]
+fn a_goodbye_passes_by_what_plugins_have_waiting() {
+    let (mut wire, _) = Wire::formed(2);
+    for _ in 0..16 {
+        let payload = Bytes::from(vec![7; MAX_PAYLOAD]);
+        wire.command(0, app().id, PluginCommand::SendToAll(payload));
+    }
+    wire.tell(0, Command::Leave);
+    wire.run_for(ms(3));
+    assert!(leaves(&wire, 1, 0), "it is known at once");
+    let arrived = |event: &&PluginEvent| matches!(event, PluginEvent::PeerMessage { .. });
+    assert!(
+        wire.plugin_events(1).filter(arrived).count() < 8,
+        "all that there was credit for"
+    );
+}
+
+#[test]
+fn a_plugin_whose_host_does_not_count_keeps_to_its_quota() {
+    let (mut wire, _) = Wire::formed(2);
+    for _ in 0..500 {
+        let words = PluginCommand::SendToAll(Bytes::from_static(b"again"));
+        wire.command(0, app().id, words);
+    }
+    wire.run_for(ms(100));
+    let arrived = |event: &&PluginEvent| matches!(event, PluginEvent::PeerMessage { .. });
+    let arrived = wire.plugin_events(1).filter(arrived).count();
+    assert_eq!(arrived, 375, "a quarter more than the burst");
+    assert_eq!(wire.status(0).counters.messages_over_quota, 125);
+}
+
+#[test]
+fn a_membership_packet_with_a_broadcast_item_is_refused_as_a_whole() {
+    let (mut wire, _) = Wire::formed(3);
+    let before = wire.status(2).counters.datagrams_refused;
+    wire.lie(0, 2, Lie::Item { device: wire.id(1) });
+    wire.run_for(ms(1));
+    assert_eq!(wire.status(2).counters.datagrams_refused, before + 1);
+    let other = state(&wire, 2, 1);
+    assert_eq!(other, Some(PeerState::Member), "its members do not count");
+}
+
+/// The leader's heartbeats to its successor are held up until that one leads.
+#[test]
+fn a_claim_that_its_device_has_ended_since_does_not_count() {
+    let (mut wire, leader) = Wire::formed(3);
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    for other in others {
+        let held = move |flying: &Flying| goes(flying, leader, other);
+        wire.hold(held);
+        wire.run_for(ms(260));
+    }
+    wire.let_pass();
+    wire.tell(leader, Command::PluginDown(app().id));
+    wire.run_for(secs(1));
+    let leads =
+        |wire: &Wire, node: usize| wire.status(node).plugins[0].leader == Some(wire.id(node));
+    let next = others.into_iter().find(|node| leads(&wire, *node));
+    let next = next.expect("one of them leads");
+    wire.tell(leader, Command::PluginUp(app()));
+    wire.run_for(secs(3));
+    for flying in wire.caught.clone() {
+        let node = others.into_iter().find(|node| flying.to == address(*node));
+        wire.inject(node.expect("one of them"), flying.from, &flying.bytes);
+    }
+    wire.run_for(secs(1));
+    let demoted = |event: &&PluginEvent| matches!(event, PluginEvent::DemoteLeader);
+    assert_eq!(wire.plugin_events(next).find(demoted), None);
+    assert!(leads(&wire, next));
+}
+
+#[test]
+fn a_leader_that_is_not_heard_for_a_moment_is_probed_first() {
+    let (mut wire, leader) = Wire::formed(3);
+    let follower = (leader + 1) % 3;
+    wire.hold(move |flying| flying.to == address(follower));
+    for _ in 0..1_000 {
+        wire.run_for(ms(1));
+        if state(&wire, follower, leader) == Some(PeerState::Suspect) {
+            break;
+        }
+    }
+    // Four of the ten probes.
+    wire.run_for(ms(100));
+    wire.let_pass();
+    wire.run_for(secs(2));
+    let gone = |event: &PluginEvent| matches!(event, PluginEvent::DemoteFollower);
+    assert!(!wire.plugin_events(follower).any(gone), "it is followed");
+}
+
+/// It hears nothing, and gets to run for a moment in each third of a second only.
+#[test]
+fn a_device_whose_own_loop_is_late_is_patient_with_its_leader() {
+    let (mut wire, leader) = Wire::formed(3);
+    let late = (leader + 1) % 3;
+    wire.hold(move |flying| flying.to == address(late));
+    let gave_up = |wire: &Wire| {
+        let gone = |event: &PluginEvent| matches!(event, PluginEvent::DemoteFollower);
+        wire.plugin_events(late).any(gone)
+    };
+    for round in 0..40 {
+        wire.stop(late);
+        wire.run_for(ms(300));
+        wire.resume(late);
+        wire.run_for(ms(1));
+        assert!(round > 16 || !gave_up(&wire), "after {round} rounds");
+    }
+    assert!(gave_up(&wire), "not for ever");
+}
+
+#[test]
+fn nobody_but_the_reference_tells_group_time() {
+    let (mut wire, leader) = Wire::formed(3);
+    let (liar, hearer) = ((leader + 1) % 3, (leader + 2) % 3);
+    let (era, time) = (7, 1_000_000);
+    wire.lie(liar, hearer, Lie::GroupTime { era, time });
+    wire.run_for(secs(1));
+    let of_liar = |event: &Event| matches!(event, Event::Clock(view) if view.group_at < 2 * time);
+    assert!(!wire.events(hearer).iter().any(of_liar));
+    wire.lie(leader, hearer, Lie::GroupTime { era, time });
+    wire.run_for(ms(2));
+    assert!(wire.events(hearer).iter().any(of_liar), "that one does");
+}
+
+/// Whether a node's plugin was told to lead no longer.
+fn is_demoted(wire: &Wire, node: usize) -> bool {
+    let demoted = |event: &PluginEvent| matches!(event, PluginEvent::DemoteLeader);
+    wire.plugin_events(node).any(demoted)
+}
+
+/// What the others sent while they still followed it waits in its socket; what they sent as the
+/// followers of its successor was lost.
+#[test]
+fn a_leader_that_was_away_does_not_count_who_followed_it() {
+    let (mut wire, leader) = Wire::formed(3);
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    wire.hold(move |flying| flying.to == address(leader));
+    wire.stop(leader);
+    wire.run_for(ms(700));
+    wire.let_pass();
+    wire.run_for(secs(2));
+    wire.resume(leader);
+    for flying in wire.caught.clone() {
+        wire.inject(leader, flying.from, &flying.bytes);
+    }
+    wire.run_for(secs(3));
+    assert!(is_demoted(&wire, leader), "it gives way");
+    for other in others {
+        assert!(!is_demoted(&wire, other), "to its successor");
+    }
+}
+
+/// One of two followers does not hear that their leader is restarted, and reports its claim.
+#[test]
+fn a_claim_of_before_its_device_was_restarted_does_not_count() {
+    let (mut wire, leader) = Wire::formed(3);
+    let (hearer, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let beacons = |wire: &Wire| {
+        let sent = wire.sent.iter();
+        let sent = sent.filter(|f| f.packet() == Packet::Beacon && f.from == address(leader));
+        sent.count()
+    };
+    // Its next beacon is one that is opened.
+    let mut last = 0;
+    while last < beacons(&wire) {
+        last = beacons(&wire);
+        wire.run_for(ms(1_100));
+    }
+    wire.hold(move |flying| goes(flying, leader, other) || goes(flying, other, leader));
+    let before = wire.events(hearer).len();
+    wire.restart(leader);
+    wire.run_for(ms(500));
+    let since = wire.events(hearer)[before..].iter();
+    let told: Vec<&PluginEvent> = since
+        .filter_map(|event| match event {
+            Event::Plugin { event, .. } => Some(event),
+            _ => None,
+        })
+        .collect();
+    let of_old = |event: &&PluginEvent| match event {
+        PluginEvent::PromoteFollower(told) => told.leader.device == wire.id(leader),
+        event => matches!(event, PluginEvent::DemoteLeader),
+    };
+    assert!(
+        told.contains(&&PluginEvent::DemoteFollower),
+        "it is lost: {told:?}"
+    );
+    assert!(!told.iter().any(|event| of_old(event)), "{told:?}");
+}
+
+/// Its followers are suspected, and say that they live, while it does not get to read it.
+#[test]
+fn what_waits_in_a_late_device_s_socket_is_read_before_anyone_is_down() {
+    let (mut wire, leader) = Wire::formed(3);
+    wire.hold(move |flying| flying.to == address(leader));
+    // Shortly before the four seconds are over.
+    wire.run_for(ms(4_500));
+    wire.stop(leader);
+    wire.run_for(secs(3));
+    wire.resume(leader);
+    wire.run_for(ms(1));
+    for flying in wire.caught.clone() {
+        wire.inject(leader, flying.from, &flying.bytes);
+    }
+    wire.let_pass();
+    for other in [(leader + 1) % 3, (leader + 2) % 3] {
+        assert_eq!(state(&wire, leader, other), Some(PeerState::Member));
+        assert!(!loses(&wire, leader, other));
+    }
 }
 
 #[test]

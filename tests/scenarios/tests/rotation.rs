@@ -210,6 +210,28 @@ fn a_stolen_secret_is_worth_nothing_after_lists_and_rotation() {
     });
 }
 
+/// It could not store the secret while it was on the list, so it would be offered again.
+#[test]
+fn who_is_taken_off_the_list_is_offered_the_secret_no_more() {
+    let name = "who_is_taken_off_the_list_is_offered_the_secret_no_more";
+    scenario(name, 3, |seed| {
+        let mut sim = group(name, seed, 4).build();
+        form(&mut sim);
+        sim.run_for(secs(2));
+        let (operator, suspect) = (0, 3);
+        sim.set_access(operator, access(&sim, Some(&all(4)), &[]));
+        sim.set_disk_full(suspect, true);
+        sim.rotate(operator, RotateStep::Compromised, false)
+            .expect("it has a list");
+        sim.run_for(secs(1));
+        assert_eq!(states(&sim, 1), [(2, KeyState::Active)]);
+        sim.set_access(operator, Access::default());
+        sim.set_disk_full(suspect, false);
+        sim.run_for(secs(30));
+        assert_eq!(states(&sim, suspect), [(1, KeyState::Active)]);
+    });
+}
+
 /// What a device says of another's secrets must be so on the other's disk.
 fn expect_acknowledged_is_stored(sim: &Sim, node: usize) {
     let held = sim.stored_keyring(node).expect("it has a group");
@@ -395,6 +417,29 @@ fn a_device_that_missed_everything_needs_the_secret_by_hand() {
         sim.start(3);
         settle(&mut sim, &all(4), secs(10));
         expect_same(&mut sim, &all(4), "the epoch too");
+    });
+}
+
+#[test]
+fn a_secret_stays_until_all_use_the_next_one() {
+    let name = "a_secret_stays_until_all_use_the_next_one";
+    scenario(name, 3, |seed| {
+        let mut sim = group(name, seed, 4).build();
+        form(&mut sim);
+        sim.run_for(secs(2));
+        sim.rotate(0, RotateStep::Install, false).expect("taken");
+        expect_same(&mut sim, &all(4), "all hold it");
+        sim.set_disk_full(2, true);
+        sim.rotate(1, RotateStep::Use, false).expect("all hold it");
+        sim.run_for(secs(5));
+        assert_eq!(
+            sim.rotate(1, RotateStep::Remove, false),
+            Err(RotateError::NotUsed(vec![sim.id(2)]))
+        );
+        sim.set_disk_full(2, false);
+        expect_same(&mut sim, &all(4), "all use it");
+        sim.rotate(1, RotateStep::Remove, false).expect("all do");
+        expect_same(&mut sim, &all(4), "and it is gone");
     });
 }
 

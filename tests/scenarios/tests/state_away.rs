@@ -143,6 +143,30 @@ fn a_device_that_booted_alone_in_2038_poisons_nobody() {
     });
 }
 
+/// Nobody is left who could write it anew, in the group's time.
+#[test]
+fn what_a_lost_device_wrote_in_2038_is_not_seen() {
+    let name = "what_a_lost_device_wrote_in_2038_is_not_seen";
+    scenario(name, 4, |seed| {
+        let ahead = |config: &mut consort_sim::DeviceConfig| config.wall_offset = TWELVE_YEARS;
+        let builder = group(name, seed, 5).crypto(Arc::new(Toy));
+        let mut sim = builder.device(3, ahead).device(4, ahead).build();
+        sim.partition(&[&[0, 1, 2], &[3, 4]]);
+        sim.start_all(ms(300));
+        settle(&mut sim, &all(3), secs(10));
+        settle(&mut sim, &[3, 4], secs(10));
+        put(&mut sim, 4, Scope::Shared, "both", 40);
+        let held = put(&mut sim, 0, Scope::Shared, "both", 50);
+        sim.run_for(secs(3));
+        sim.crash(4);
+        sim.heal();
+        settle(&mut sim, &all(4), secs(30));
+        sim.run_for(secs(10));
+        sim.expect_state(&app(), &all(4), QUIET_MAX);
+        assert_eq!(common(&sim, &all(4), Origin::Shared, "both"), Some(held));
+    });
+}
+
 #[test]
 fn what_a_clock_four_minutes_ahead_wrote_is_overwritten() {
     let name = "what_a_clock_four_minutes_ahead_wrote_is_overwritten";

@@ -35,6 +35,7 @@ pub(crate) use health::{Health, LAG};
 pub(crate) use timing::{Echo, Timing, stamp};
 
 use crate::id::NodeId;
+use crate::mutant::{self, Mutant};
 use crate::pace::silence;
 use crate::time::Time;
 
@@ -420,7 +421,7 @@ impl Track {
         if now < suspicion.next {
             return;
         }
-        if suspicion.probes == PROBES {
+        if suspicion.probes == PROBES || mutant::is(Mutant::ProbesSkipped) {
             self.suspicion = None;
             self.watched_since = None;
             outputs.push_back(Output::Lost(peer));

@@ -13,7 +13,7 @@
 //!   one step only, and is off.)
 //!
 //! No broadcast items are handed to foca: one that is larger than the room behind a header would
-//! stay queued for ever, and keep the gossip going.
+//! stay queued for ever, and keep the gossip going. A packet with any is refused as a whole.
 
 mod identity;
 #[cfg(test)]
@@ -68,6 +68,8 @@ pub(crate) enum Output {
 pub(crate) enum PacketError {
     #[error("a membership packet names another sender than its session's")]
     ForeignSender,
+    #[error("a membership packet with broadcast items, of which there are none")]
+    Items,
     #[error("malformed membership packet: {0}")]
     Malformed(String),
 }
@@ -114,6 +116,9 @@ impl Membership {
             .map_err(|e| PacketError::Malformed(e.to_string()))?;
         if header.src.node != sender && !mutant::is(Mutant::MembershipUnbound) {
             return Err(PacketError::ForeignSender);
+        }
+        if has_items(peek) && !mutant::is(Mutant::ItemsAdmitted) {
+            return Err(PacketError::Items);
         }
         self.queue.now = now;
         let mut news = core::mem::take(&mut self.news);
@@ -370,6 +375,13 @@ impl Membership {
             down,
         });
     }
+}
+
+/// Whether anything follows a packet's members. foca takes the members in before it looks at that.
+fn has_items(body: &[u8]) -> bool {
+    let members = |count: &[u8; 2]| usize::from(u16::from_be_bytes(*count)) * MEMBER_LEN;
+    let counted = body.split_first_chunk();
+    counted.is_some_and(|(count, rest)| rest.len() > members(count))
 }
 
 /// Reads a whole packet as foca will: a header, a count, and as many members.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::App;
 use crate::id::{BootId, NodeId};
+use crate::mutant::{self, Mutant};
 use crate::time::Time;
 use crate::wire::part::{DIGEST_LEN, PARTS_MAX, part_count};
 
@@ -86,7 +87,7 @@ impl Store {
                 kept.left = left;
                 true
             }
-            None => false,
+            None => mutant::is(Mutant::SentAgainEndlessly),
         }
     }
 

@@ -10,11 +10,9 @@
 use blake2::digest::consts::U16;
 use blake2::{Blake2s, Digest};
 
+use crate::cost::BRANCHES;
 use crate::id::{BootId, GroupKey, NodeId};
 use crate::wire::part::DIGEST_LEN;
-
-/// To how many members each one passes a message on.
-pub(crate) const BRANCHES: usize = 4;
 
 /// All positions.
 pub(crate) const EVERYONE: (u64, u64) = (0, u64::MAX);

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use super::{Node, ctx};
 use crate::ctx::Ctx;
 use crate::id::NodeId;
+use crate::messaging::outbound::Cargo;
+use crate::mutant::{self, Mutant};
 use crate::session::MAX_PLAINTEXT;
 use crate::wire::message::{FRAME_HEADER, Message, shorten_last};
 
@@ -105,6 +107,14 @@ fn make_later(frames: &mut Vec<u8>, start: usize) -> usize {
 impl Node {
     /// Sends a message over the session with a device. Returns whether there is one.
     pub(super) fn send(&mut self, to: NodeId, message: &Message) -> bool {
+        if mutant::is(Mutant::ControlWaits) && self.messaging.outbound.is_waiting(to) {
+            let mut frame = Vec::new();
+            message.encode(&mut frame);
+            return self
+                .messaging
+                .outbound
+                .push(to, &[frame.into()], Cargo::Again);
+        }
         self.send_frame(to, |out| message.encode(out))
     }
 

@@ -3,6 +3,7 @@
 use super::Node;
 use crate::election::{Claimed, Input, Role, Source};
 use crate::id::{GroupKey, NodeId};
+use crate::mutant::{self, Mutant};
 use crate::pace::silence;
 use crate::time::{Time, micros};
 use crate::wire::message::{Bulletin, Claim, Follow, LIST_MAX, Report, Seen};
@@ -41,7 +42,12 @@ impl Node {
             let known = election.known_claims().get(&to);
             let claimed = known.filter(|known| known.source == Source::Own);
             let beyond = claimed.and_then(|known| election.seen_beyond(to, known.epoch));
-            let seen = beyond.or_else(|| election.in_the_way());
+            let in_the_way = || {
+                election
+                    .in_the_way()
+                    .filter(|_| !mutant::is(Mutant::ObstacleUntold))
+            };
+            let seen = beyond.or_else(in_the_way);
             bulletin.seen.extend(seen.map(|epoch| Seen {
                 group: *group,
                 epoch,
@@ -97,7 +103,7 @@ impl Node {
             let ahead = bulletin.seq.wrapping_sub(last);
             ahead != 0 && ahead < u32::MAX / 2
         });
-        if !newer {
+        if !newer && !mutant::is(Mutant::BulletinsOutOfOrder) {
             return false;
         }
         entry.bulletin_seq = Some(bulletin.seq);

@@ -7,6 +7,7 @@ use super::roster::{Entry, Standing};
 use crate::access::Access;
 use crate::event::{Address, RemovalReason};
 use crate::id::{BootId, NodeId, PublicKey};
+use crate::mutant::{self, Mutant};
 use crate::pace::is_large;
 use crate::session::SessionEvent;
 
@@ -153,6 +154,9 @@ impl Node {
             }
             _ => None,
         };
+        if mutant::is(Mutant::MissingNotRejoined) {
+            return;
+        }
         let heard: Vec<NodeId> = self.roster.iter().filter_map(heard_since).collect();
         for node in heard {
             self.membership.join(self.now, node);

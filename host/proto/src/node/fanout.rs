@@ -12,19 +12,18 @@ use bytes::Bytes;
 use super::Node;
 use super::parts::{frame, frames, queue};
 use super::traffic::Delivery;
+use crate::cost::{BRANCH_COST, BRANCHES, NOTICE_COST, STRAIGHT_MAX};
 use crate::id::{BootId, GroupKey, NodeId};
 use crate::messaging::App;
 use crate::messaging::awaited::{self, Body, Due, Told, Verified};
 use crate::messaging::kept::MessageKey;
 use crate::messaging::outbound::Cargo;
-use crate::messaging::tree::{self, BRANCHES};
+use crate::messaging::tree;
 use crate::time::Time;
 use crate::wire::message::Message;
 use crate::wire::part::{Ask, Branch, Class, GroupRef, Head, Notice, part_count};
 use rand::RngExt;
 
-/// Bytes that a notice takes, header, group and overhead of its datagram included.
-const NOTICE_COST: usize = 28 + 40;
 /// When notices are told again, and how many wait for that.
 const REMIND_AFTER: Duration = Duration::from_millis(150);
 const REMINDERS_MAX: usize = 256;
@@ -40,13 +39,13 @@ pub(super) struct Reminder {
 impl Node {
     /// Whether sending straight would have to wait for credit, and the tree takes less.
     pub(super) fn needs_tree(&mut self, app: &App, receivers: usize) -> bool {
-        if receivers <= 2 * BRANCHES || !matches!(app.class, Class::Broadcast | Class::ToAll) {
+        if receivers <= STRAIGHT_MAX || !matches!(app.class, Class::Broadcast | Class::ToAll) {
             return false;
         }
         let len = app.payload.len();
         let parts = part_count(u32::try_from(len).unwrap_or(u32::MAX)) as usize;
         let straight = receivers * (len + parts * 28);
-        let fanned = BRANCHES * (len + parts * 96) + 2 * receivers * NOTICE_COST;
+        let fanned = BRANCHES * (len + parts * BRANCH_COST) + 2 * receivers * NOTICE_COST;
         let outbound = &mut self.messaging.outbound;
         fanned < straight && !outbound.affords(self.now, receivers * len, receivers * parts)
     }
@@ -74,9 +73,14 @@ impl Node {
     }
 
     pub(super) fn notice(&self, app: &App) -> Bytes {
+        frame(Message::Notice(self.notice_of(app)))
+    }
+
+    /// What this device tells of a message of its own.
+    pub(super) fn notice_of(&self, app: &App) -> Notice {
         let key = (self.identity.node, self.identity.boot, app.seq);
         let told = awaited::told(app, key, &app.payload);
-        frame(Message::Notice(Notice {
+        Notice {
             head: Head {
                 group: GroupRef::Key(app.group),
                 class: app.class,
@@ -85,7 +89,7 @@ impl Node {
             },
             total: told.total,
             digest: told.digest,
-        }))
+        }
     }
 
     /// Passes a message on to the members within `range`, each the first of a part of it.

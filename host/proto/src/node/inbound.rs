@@ -269,7 +269,8 @@ impl Node {
         self.send(from, &Message::HeartbeatAck(ack));
         let reference = self.followed(crate::id::GroupKey::SYSTEM);
         if let (Some((era, group)), Some(echo), true) = (heartbeat.clock, echo, is_current)
-            && reference.is_some_and(|(leader, _)| leader == from)
+            && (reference.is_some_and(|(leader, _)| leader == from)
+                || mutant::is(Mutant::TimeOfAnyone))
         {
             let reading = clock::Reading {
                 source: from,
@@ -321,7 +322,13 @@ impl Node {
         if !self.admits(vouch.device) || mutant::is(Mutant::VouchingIgnored) {
             return;
         }
-        let at = self.now - Duration::from_micros(u64::from(vouch.age_us));
+        let age = u64::from(vouch.age_us);
+        let age = if mutant::is(Mutant::VouchAgeless) {
+            0
+        } else {
+            age
+        };
+        let at = self.now - Duration::from_micros(age);
         let hears = self
             .liveness
             .last_heard(vouch.device)
@@ -392,7 +399,7 @@ impl Node {
         }
         // A member that the introducer hears is one here too, whether or not a session opens: its
         // record is asked for, and where it is if it moves. What nobody hears is left to foca.
-        if heard {
+        if heard || mutant::is(Mutant::IntroducedUnheard) {
             self.refresh_visibility(node);
         }
     }

@@ -5,9 +5,11 @@ use bytes::Bytes;
 use super::{Node, ctx};
 use crate::ctx::Ctx;
 use crate::id::{DeviceId, GroupKey};
+use crate::messaging::{App, tree};
 use crate::time::Time;
+use crate::wire::header::Flags;
 use crate::wire::message::Message;
-use crate::wire::part::{Class, GroupRef, Head, Part, Relayed};
+use crate::wire::part::{Ask, Branch, Class, GroupRef, Head, Part, Relayed};
 use crate::wire::record::RECORD_KEY;
 use crate::wire::state::{Class as EntryClass, StateDelta, StreamId, Table, Tenure, WireEntry};
 
@@ -39,6 +41,43 @@ pub enum Lie {
         /// What it did not say.
         payload: Bytes,
     },
+    /// `device` is down, in a packet of membership with a broadcast item behind its members.
+    Item {
+        /// Who runs as before.
+        device: DeviceId,
+    },
+    /// A broadcast, whoever leads.
+    Broadcast {
+        /// In which group.
+        group: GroupKey,
+        /// In which term.
+        epoch: u64,
+        /// What it says.
+        payload: Bytes,
+    },
+    /// The notice of a broadcast through the tree of which no more is sent.
+    Notice(InTree),
+    /// The payload of a broadcast through the tree, as passed on.
+    Branch {
+        /// Whose broadcast it is said to be.
+        leader: DeviceId,
+        /// Which.
+        message: InTree,
+    },
+    /// A question for parts of a message of its recipient.
+    Ask {
+        /// Which message.
+        seq: u64,
+        /// A bit for each part, the lowest for the first.
+        parts: u64,
+    },
+    /// Group time, as its reference tells it.
+    GroupTime {
+        /// Of which era.
+        era: u64,
+        /// In microseconds.
+        time: u64,
+    },
     /// An entry of replicated state.
     Entry(FalseEntry),
     /// A part of a long message to the plugin of one device.
@@ -50,6 +89,31 @@ pub enum Lie {
         /// Whether the first or the second half of it.
         second: bool,
     },
+}
+
+/// A broadcast that is said to go through the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InTree {
+    /// In which group.
+    pub group: GroupKey,
+    /// In which term.
+    pub epoch: u64,
+    /// Its number.
+    pub seq: u64,
+    /// What it says.
+    pub payload: Bytes,
+}
+
+impl InTree {
+    fn app(&self) -> App {
+        App {
+            group: self.group,
+            class: Class::Broadcast,
+            epoch: self.epoch,
+            seq: self.seq,
+            payload: self.payload.clone(),
+        }
+    }
 }
 
 /// An entry of replicated state that its writer never wrote.
@@ -112,58 +176,88 @@ impl Node {
         self.batch.speak_later();
     }
 
+    /// As if so many packets had been sent over the session with a device.
+    #[doc(hidden)]
+    pub fn wear_session(&mut self, to: DeviceId, sent: u64) {
+        let key = self.roster.get(to.node()).map(|entry| entry.key);
+        if let (Some(sessions), Some(key)) = (&mut self.sessions, key) {
+            sessions.wear(&key, sent);
+        }
+    }
+
+    /// From here on this device's beacons say that it has no AES in hardware.
+    #[doc(hidden)]
+    pub const fn deny_aes(&mut self) {
+        self.identity.flags = Flags::new(false);
+    }
+
     /// Tells a device a lie. Returns whether there is a session, and the lie could be made up.
     #[doc(hidden)]
     pub fn say(&mut self, now: Time, to: DeviceId, lie: Lie) -> bool {
-        let message = match lie {
-            Lie::Down { by, device } => self
-                .membership
-                .forge_down(by.node(), to.node(), device.node())
-                .map(Message::Membership),
-            Lie::Record { device, name } => {
-                self.forge_record(device, name).map(Message::StateDelta)
+        let Some(message) = self.made_up(to, lie) else {
+            return false;
+        };
+        let mut plaintext = Vec::new();
+        message.encode(&mut plaintext);
+        self.say_bytes(now, to, &plaintext)
+    }
+
+    fn made_up(&mut self, to: DeviceId, lie: Lie) -> Option<Message> {
+        Some(match lie {
+            Lie::Down { by, device } => {
+                let forged = self
+                    .membership
+                    .forge_down(by.node(), to.node(), device.node());
+                Message::Membership(forged?)
             }
-            Lie::Entry(entry) => self.forge_entry(entry).map(Message::StateDelta),
-            Lie::Part { group, seq, second } => Some(Message::Part(Part {
-                head: Head {
-                    group: GroupRef::Key(group),
-                    class: Class::Direct,
-                    epoch: 0,
-                    seq,
-                },
-                total: 2 * HALF as u32,
-                index: u8::from(second),
-                chunk: Bytes::from_static(&[7; HALF]),
-            })),
+            Lie::Item { device } => {
+                let own = self.identity.node;
+                let forged = self.membership.forge_down(own, to.node(), device.node())?;
+                Message::Membership([&forged[..], &[0, 1, 7]].concat().into())
+            }
+            Lie::GroupTime { era, time } => {
+                let mut heartbeat = self.heartbeat_for(to.node(), Some((era, time)));
+                // The clocks of who lies and of who hears it show the same time.
+                heartbeat.echo = Some((heartbeat.sent, 0));
+                Message::Heartbeat(heartbeat)
+            }
+            Lie::Record { device, name } => Message::StateDelta(self.forge_record(device, name)?),
+            Lie::Entry(entry) => Message::StateDelta(self.forge_entry(entry)?),
+            Lie::Part { group, seq, second } => Message::Part(half(group, seq, second)),
+            Lie::Broadcast {
+                group,
+                epoch,
+                payload,
+            } => Message::Part(whole(group, epoch, payload)),
             Lie::Relayed {
                 leader,
                 group,
                 epoch,
                 payload,
-            } => self.roster.get(leader.node()).map(|entry| {
-                let head = Head {
-                    group: GroupRef::Key(group),
-                    class: Class::Broadcast,
-                    epoch,
-                    seq: u64::from(u32::MAX),
-                };
-                let part = Part {
-                    head,
-                    total: u32::try_from(payload.len()).unwrap_or(u32::MAX),
-                    index: 0,
-                    chunk: payload,
-                };
-                Message::Relayed(Relayed {
+            } => Message::Relayed(Relayed {
+                origin: leader.node(),
+                boot: self.roster.get(leader.node())?.boot,
+                part: whole(group, epoch, payload),
+            }),
+            Lie::Notice(message) => Message::Notice(self.notice_of(&message.app())),
+            Lie::Branch { leader, message } => {
+                let mut part = whole(message.group, message.epoch, message.payload);
+                part.head.seq = message.seq;
+                Message::Branch(Branch {
                     origin: leader.node(),
-                    boot: entry.boot,
+                    boot: self.roster.get(leader.node())?.boot,
+                    range: tree::NOBODY,
                     part,
                 })
+            }
+            Lie::Ask { seq, parts } => Message::Ask(Ask {
+                origin: to.node(),
+                boot: self.roster.get(to.node())?.boot,
+                seq,
+                notice: false,
+                missing: parts,
             }),
-        };
-        let Some(message) = message else { return false };
-        let mut plaintext = Vec::new();
-        message.encode(&mut plaintext);
-        self.say_bytes(now, to, &plaintext)
+        })
     }
 
     fn forge_record(&self, device: DeviceId, name: String) -> Option<StateDelta> {
@@ -251,6 +345,36 @@ impl Node {
                 value,
             }],
         })
+    }
+}
+
+/// Half of a long message to the plugin of one device.
+fn half(group: GroupKey, seq: u64, second: bool) -> Part {
+    Part {
+        head: Head {
+            group: GroupRef::Key(group),
+            class: Class::Direct,
+            epoch: 0,
+            seq,
+        },
+        total: 2 * HALF as u32,
+        index: u8::from(second),
+        chunk: Bytes::from_static(&[7; HALF]),
+    }
+}
+
+/// A short broadcast, of a number that no other message has.
+fn whole(group: GroupKey, epoch: u64, payload: Bytes) -> Part {
+    Part {
+        head: Head {
+            group: GroupRef::Key(group),
+            class: Class::Broadcast,
+            epoch,
+            seq: u64::from(u32::MAX),
+        },
+        total: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+        index: 0,
+        chunk: payload,
     }
 }
 

@@ -55,7 +55,7 @@ use crate::wire::message::{Goodbye, Message};
 use batch::Batch;
 use clones::Clones;
 use fanout::Reminder;
-pub use insider::{FalseEntry, FalseKind, Lie};
+pub use insider::{FalseEntry, FalseKind, InTree, Lie};
 use plugins::{Plugin, Slots};
 use roster::Roster;
 use state::States;

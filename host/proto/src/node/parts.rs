@@ -181,6 +181,7 @@ impl Node {
             Some(to) => to == from,
             None => plugin.is_some_and(|plugin| plugin.peers.contains_key(&from)),
         };
+        let is_for = is_for || mutant::is(Mutant::AskedByAnyone);
         if !is_for || self.messaging.outbound.is_waiting(from) {
             return;
         }

@@ -9,6 +9,7 @@ use crate::event::{Leadership, PluginCommand, PluginEvent};
 use crate::id::{BootId, GroupKey, NodeId, PluginId};
 use crate::messaging::App;
 use crate::messaging::outbound::Cargo;
+use crate::mutant::{self, Mutant};
 use crate::quota::{QuotaMeter, SendQuota};
 use crate::time::Time;
 use crate::wire::message::Message;
@@ -66,6 +67,7 @@ impl Node {
             Class::Broadcast => {
                 match self.followed(message.group) {
                     Some(tenure) if tenure == (origin, message.epoch) => {}
+                    _ if mutant::is(Mutant::BroadcastOfAnyone) => {}
                     Some((leader, epoch)) if leader == origin && message.epoch < epoch => {
                         self.counters.messages_stale += 1;
                         return;
@@ -144,9 +146,10 @@ impl Node {
             return;
         };
         let (claim, followed) = (election.claim(), election.followed());
+        let held = election.is_held() && !mutant::is(Mutant::HeldBroadcast);
         match command {
             PluginCommand::Broadcast(payload) => {
-                let Some((epoch, _)) = claim.filter(|_| !election.is_held()) else {
+                let Some((epoch, _)) = claim.filter(|_| !held) else {
                     return;
                 };
                 let sender = Leadership {
@@ -213,7 +216,7 @@ impl Node {
         if !allowed {
             self.counters.messages_over_quota += 1;
         }
-        allowed
+        allowed || mutant::is(Mutant::QuotaAtTheHostAlone)
     }
 
     /// Sends a message straight to each of `to`, or through the fan-out tree where there is not

@@ -26,7 +26,9 @@ impl Node {
         if late < LAG {
             return;
         }
-        self.membership.delay(late);
+        if !mutant::is(Mutant::TimersNotPutOff) {
+            self.membership.delay(late);
+        }
         if late > silence(self.interval()) && !mutant::is(Mutant::StallCounts) {
             self.come_back(late);
         }

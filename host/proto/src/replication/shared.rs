@@ -69,7 +69,8 @@ impl Replica {
         let current = place.and_then(|place| place.current.as_ref());
         let behind = current.is_some_and(|held| version(held) >= version(&entry));
         let pending = place.map_or(0, |place| place.pending.len());
-        if physical(entry.at) > now.saturating_add(AHEAD_MAX) {
+        let is_ahead = physical(entry.at) > now.saturating_add(AHEAD_MAX);
+        if is_ahead && !mutant::is(Mutant::QuarantineIgnored) {
             if behind || pending >= PENDING_MAX {
                 return false;
             }

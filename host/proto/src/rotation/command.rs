@@ -58,13 +58,14 @@ impl Rotation {
                 let next = next.ok_or(RotateError::NothingRetiring)?;
                 let active = self.shape.active;
                 let without = self.those_without(present, |shape| shape.active >= active);
-                if !without.is_empty() && !force {
+                if !without.is_empty() && !force && !mutant::is(Mutant::RemoveUnready) {
                     return Err(RotateError::NotUsed(without));
                 }
                 next
             }
             RotateStep::Compromised => {
-                if self.listed.as_ref().is_none_or(|listed| listed.is_empty()) {
+                let unlisted = self.listed.as_ref().is_none_or(|listed| listed.is_empty());
+                if unlisted && !mutant::is(Mutant::CompromisedUnlisted) {
                     return Err(RotateError::NoList);
                 }
                 rng.fill_bytes(&mut *random);

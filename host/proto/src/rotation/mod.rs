@@ -24,6 +24,7 @@ use crate::event::{RotateError, RotateStep};
 use crate::id::{DeviceId, NodeId};
 use crate::keyring::{Keyring, Shape, kid};
 use crate::keys::{GroupKeys, Kid};
+use crate::mutant::{self, Mutant};
 use crate::status::PeerKeyring;
 use crate::time::{Time, micros};
 use crate::wire::keyring::{KeyringOffer, KeyringState};
@@ -308,6 +309,7 @@ impl Rotation {
         };
         match result {
             Ok(()) => self.adopt(now, rng, ring, &cause),
+            Err(_) if mutant::is(Mutant::KeyringUnstored) => self.adopt(now, rng, ring, &cause),
             Err(reason) => {
                 tracing::warn!(
                     reason,
@@ -406,7 +408,7 @@ impl Rotation {
             }
             Cause::From(node) => (Spared::Sender(*node), Some(LEAVE_TO_FIRST)),
         };
-        let cut = stolen.then_some(cut);
+        let cut = (stolen && !mutant::is(Mutant::StolenInGrace)).then_some(cut);
         self.outputs.push_back(Output::Adopted(Change { cut }));
         let teacher = match cause {
             Cause::From(node) => Some(*node),
@@ -473,7 +475,9 @@ impl Rotation {
     }
 
     fn may_offer(&self, device: &DeviceId, shape: &Shape) -> bool {
-        !self.ring.is_restricted_for(shape) || self.is_listed(device)
+        !self.ring.is_restricted_for(shape)
+            || self.is_listed(device)
+            || mutant::is(Mutant::RestrictedToAnyone)
     }
 
     fn tell_at(&mut self, node: NodeId, at: Time) {

@@ -12,6 +12,7 @@ use rand_chacha::ChaCha12Rng;
 use snow::HandshakeState;
 
 use crate::event::Address;
+use crate::mutant::{self, Mutant};
 use crate::session::handshake::Target;
 use crate::session::mac::MAC_LEN;
 use crate::session::slots::Index;
@@ -82,6 +83,10 @@ impl Attempt {
     pub(super) fn add_candidate(&mut self, address: Address) -> bool {
         if self.candidates.contains(&address) {
             return false;
+        }
+        if mutant::is(Mutant::AddressesEndless) {
+            self.candidates.push(address);
+            return true;
         }
         if self.candidates.len() == CANDIDATES_MAX {
             self.candidates.remove(0);

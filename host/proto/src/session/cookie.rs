@@ -22,6 +22,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::event::Address;
 use crate::id::PublicKey;
+use crate::mutant::{self, Mutant};
 use crate::session::handshake::array;
 use crate::session::lru::Lru;
 use crate::session::mac::MAC_LEN;
@@ -106,7 +107,8 @@ pub(super) struct Baker {
 impl Baker {
     /// The cookie of an address, under the secret of the moment.
     pub(super) fn bake(&mut self, rng: &mut ChaCha12Rng, now: Time, to: Address) -> Cookie {
-        if self.made.is_none_or(|made| now.since(made) >= LIFE) {
+        let is_over = |made| now.since(made) >= LIFE && !mutant::is(Mutant::CookieForever);
+        if self.made.is_none_or(is_over) {
             rng.fill_bytes(&mut self.secret);
             self.made = Some(now);
         }
@@ -115,6 +117,7 @@ impl Baker {
             .expect("32 bytes key it")
             .chain_update(socket.port().to_le_bytes());
         let mac = match socket.ip().to_canonical() {
+            _ if mutant::is(Mutant::CookieForAnyone) => mac,
             IpAddr::V4(ip) => mac.chain_update(ip.octets()),
             IpAddr::V6(ip) => mac.chain_update(ip.octets()),
         };

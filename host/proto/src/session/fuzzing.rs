@@ -1,4 +1,4 @@
-//! What the fuzz targets need of sessions besides their interface.
+//! What fuzz targets and tests of the guards need of sessions besides their interface.
 
 use crate::id::PublicKey;
 use crate::keys::GroupKeys;
@@ -20,5 +20,13 @@ impl Sessions {
         let mut live: Vec<_> = sessions.chain(pending).collect();
         live.sort_unstable();
         live.iter().eq(self.indices.keys())
+    }
+
+    /// As if so many packets had been sent over the session with a peer.
+    pub(crate) fn wear(&mut self, peer: &PublicKey, sent: u64) {
+        let session = self.peers.get_mut(peer);
+        if let Some(session) = session.and_then(|slots| slots.current.as_mut()) {
+            session.set_sent(sent);
+        }
     }
 }

@@ -14,6 +14,7 @@ use snow::{Builder, HandshakeState, StatelessTransportState};
 use crate::crypto::Crypto;
 use crate::id::{BootId, PublicKey};
 use crate::keys::{GroupKeys, Kid, StaticSecret};
+use crate::mutant::{self, Mutant};
 use crate::session::cookie::CookieKey;
 use crate::session::mac::{MAC_LEN, MacKey};
 use crate::session::refusal::Refusal;
@@ -235,7 +236,9 @@ fn prologue(keys: &GroupKeys, responder: Flags) -> Vec<u8> {
     let mut prologue = Vec::with_capacity(48);
     prologue.extend_from_slice(PRODUCT);
     prologue.push(VERSION);
-    prologue.extend_from_slice(&responder.to_bytes());
+    if !mutant::is(Mutant::FlagsUnbound) {
+        prologue.extend_from_slice(&responder.to_bytes());
+    }
     prologue.extend_from_slice(TRANSPORT);
     prologue.extend_from_slice(&keys.group_id);
     prologue.extend_from_slice(&keys.kid);

@@ -7,6 +7,7 @@ use crate::ctx::Ctx;
 use crate::event::Address;
 use crate::id::PublicKey;
 use crate::keys::{GroupKeys, Kid};
+use crate::mutant::{self, Mutant};
 use crate::wire::header::Flags;
 
 impl Sessions {
@@ -14,10 +15,11 @@ impl Sessions {
     /// go on until [`Sessions::close_foreign`].
     pub(crate) fn set_keys(&mut self, keys: &[GroupKeys]) {
         let public = self.identity.public;
-        self.identity.keys = keys
-            .iter()
-            .map(|keys| GroupKey::new(keys, &public))
-            .collect();
+        let keys = keys.iter().map(|keys| GroupKey::new(keys, &public));
+        let former = core::mem::replace(&mut self.identity.keys, keys.collect());
+        if mutant::is(Mutant::RemovedAccepted) {
+            self.identity.keys.extend(former);
+        }
         let identity = &self.identity;
         let is_void = |(peer, attempt): (&PublicKey, &Attempt)| {
             identity.key(&attempt.target.kid).is_none().then_some(*peer)

@@ -426,7 +426,7 @@ impl Sessions {
             }
             Slot::Current | Slot::Previous => true,
             Slot::HalfOpen => self.confirm(&peer, index, from, ctx.now)?,
-            Slot::Rival => false,
+            Slot::Rival => mutant::is(Mutant::QuarantinedCounts),
         };
         if !counts {
             return self.rival_heard(&peer, from, ctx.now);

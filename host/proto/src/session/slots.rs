@@ -127,7 +127,7 @@ impl Session {
 
     /// Whether its time is over.
     pub(super) fn is_expired(&self, now: Time) -> bool {
-        now.since(self.created) >= SESSION_LIFE
+        now.since(self.created) >= SESSION_LIFE && !mutant::is(Mutant::SessionAgeless)
     }
 
     /// Whether another is to be made in its place.
@@ -140,8 +140,7 @@ impl Session {
         self.sent == RENEW_AFTER_PACKETS
     }
 
-    /// As if so many packets had been sent.
-    #[cfg(test)]
+    /// As if so many packets had been sent; for tests of what happens then.
     pub(super) const fn set_sent(&mut self, sent: u64) {
         self.sent = sent;
     }
@@ -155,12 +154,13 @@ impl Session {
     /// Seals `plaintext` as the next packet into `out` and returns its length; nothing once the
     /// counter is used up or the session has expired.
     pub(super) fn seal(&mut self, now: Time, plaintext: &[u8], out: &mut [u8]) -> Option<usize> {
-        if self.sent >= COUNTER_MAX || self.is_expired(now) {
+        let used_up = self.sent >= COUNTER_MAX && !mutant::is(Mutant::CounterEndless);
+        if used_up || self.is_expired(now) {
             return None;
         }
         let counter = self.sent;
         self.sent += 1;
-        if self.sent == RENEW_AFTER_PACKETS {
+        if self.sent == RENEW_AFTER_PACKETS && !mutant::is(Mutant::PacketsUncounted) {
             self.renew_at = now;
         }
         out[0] = Kind::Data.first_byte();

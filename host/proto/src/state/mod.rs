@@ -113,17 +113,25 @@ pub enum StateWrite {
     },
 }
 
+impl Scope {
+    /// Which kind of state it is, if the device `me` writes.
+    #[must_use]
+    pub const fn origin(self, me: DeviceId) -> Origin {
+        match self {
+            Self::Leader => Origin::Leader,
+            Self::Device => Origin::Device(me),
+            Self::Shared => Origin::Shared,
+        }
+    }
+}
+
 impl StateWrite {
     /// Which kind of state it goes to, and under which key, if it is of the device `me`.
-    pub(crate) fn place(&self, me: DeviceId) -> (Origin, Arc<str>) {
+    #[must_use]
+    pub fn place(&self, me: DeviceId) -> (Origin, Arc<str>) {
         match self {
             Self::Put { scope, key, .. } | Self::Delete { scope, key } => {
-                let origin = match scope {
-                    Scope::Leader => Origin::Leader,
-                    Scope::Device => Origin::Device(me),
-                    Scope::Shared => Origin::Shared,
-                };
-                (origin, Arc::clone(key))
+                (scope.origin(me), Arc::clone(key))
             }
             Self::Add { name, .. } => (Origin::Counter, Arc::clone(name)),
         }

@@ -221,16 +221,14 @@ impl StateView {
             return Err(WriteError::TooLarge(STATE_VALUE_MAX as u64));
         }
         let effect = effect(write, now);
-        let size = size_after(&key, &effect);
-        let total = self.bytes() - self.size_of(origin, &key).min(self.bytes()) + size;
-        if total > self.config.quota && total > self.bytes() {
-            return Err(WriteError::TooLarge(self.config.quota));
-        }
-        let before = self.extra(origin, &key).replica;
-        let after = extra(&key, &effect, self.told_of(origin, &key)).replica;
-        let grows = after > before;
-        if grows && self.taken.replica + after - before > signed(self.room) {
-            return Err(WriteError::TooLarge(self.config.quota));
+        let mut growth = extra(&key, &effect, self.told_of(origin, &key));
+        growth -= self.extra(origin, &key);
+        let (quota, taken) = (self.config.quota, self.taken.replica);
+        let bytes = self.bytes().saturating_add_signed(growth.quota);
+        let exceeds_quota = growth.quota > 0 && bytes > quota;
+        let exceeds_room = growth.replica > 0 && taken + growth.replica > signed(self.room);
+        if exceeds_quota || exceeds_room {
+            return Err(WriteError::TooLarge(quota));
         }
         if !self.meter.take(now, key.len() + len) {
             return Err(WriteError::Busy);
@@ -366,14 +364,6 @@ impl StateView {
 
     fn told_size(&self, origin: Origin, key: &str) -> u64 {
         self.told_of(origin, key).map_or(0, |entry| entry.size(key))
-    }
-
-    /// What a key counts against the quota.
-    fn size_of(&self, origin: Origin, key: &str) -> u64 {
-        match self.over_of(origin, key) {
-            Some(over) => size_after(key, &over.effect),
-            None => self.told_size(origin, key),
-        }
     }
 
     /// What is laid over a key adds to what the node told.

@@ -9,10 +9,9 @@ use bytes::Bytes;
 
 use super::message::DecodeError;
 use crate::MAX_PAYLOAD;
+pub(crate) use crate::cost::CHUNK;
 use crate::id::{BootId, GroupKey, NodeId};
 
-/// Bytes of payload in one part: with the longest header they fit a datagram.
-pub(crate) const CHUNK: usize = 1100;
 /// Parts of the longest message; a bitmap of them fits 64 bits.
 pub(crate) const PARTS_MAX: u32 = MAX_PAYLOAD.div_ceil(CHUNK) as u32;
 /// The slot that says that the group's key follows.

@@ -151,7 +151,8 @@ impl Sim {
         edit: Edit,
     ) -> Result<(u64, Command), Refused> {
         let (number, now) = (self.ledger.next(), self.state_now(node));
-        let (origin, key, write, act) = self.write_of(node, edit, number, now);
+        let (write, act) = write_of(edit, number, now);
+        let (origin, key) = write.place(self.devices[node].id);
         let app = self.devices[node].apps.get(&plugin.id);
         let app = app.ok_or(Refused::NotRunning)?;
         let before = app.data.get(origin, &key, now);
@@ -194,56 +195,6 @@ impl Sim {
         };
         let line = format!("write {number}: {origin} {key:?} {act:?}");
         self.trace.detail(self.now, node, &line);
-    }
-
-    fn write_of(
-        &self,
-        node: usize,
-        edit: Edit,
-        number: u64,
-        now: u64,
-    ) -> (Origin, Arc<str>, StateWrite, Act) {
-        let origin = |scope| match scope {
-            Scope::Leader => Origin::Leader,
-            Scope::Device => Origin::Device(self.devices[node].id),
-            Scope::Shared => Origin::Shared,
-        };
-        match edit {
-            Edit::Put {
-                scope,
-                key,
-                len,
-                ttl,
-            } => {
-                let value = message::payload(number, len);
-                let ttl_ms = ttl.map(|ttl| consort_proto::micros(ttl) / 1000);
-                let act = Act::Put {
-                    len: value.len(),
-                    expires_at: ttl_ms.map(|ttl| now.saturating_add(ttl * 1000)),
-                };
-                let write = StateWrite::Put {
-                    scope,
-                    key: Arc::clone(&key),
-                    value,
-                    ttl_ms,
-                };
-                (origin(scope), key, write, act)
-            }
-            Edit::Delete { scope, key } => {
-                let write = StateWrite::Delete {
-                    scope,
-                    key: Arc::clone(&key),
-                };
-                (origin(scope), key, write, Act::Delete)
-            }
-            Edit::Add { name, delta } => {
-                let write = StateWrite::Add {
-                    name: Arc::clone(&name),
-                    delta,
-                };
-                (Origin::Counter, name, write, Act::Add(delta))
-            }
-        }
     }
 
     /// Sessions of a plugin's members that see `node` and that it sees.
@@ -546,4 +497,32 @@ pub(super) fn describe(update: &consort_proto::StateUpdate) -> String {
         "{whole}, {handled} handled, {count} changes: {}",
         changes.join(", ")
     )
+}
+
+/// A write as its plugin hands it over, and for the ledger.
+fn write_of(edit: Edit, number: u64, now: u64) -> (StateWrite, Act) {
+    match edit {
+        Edit::Put {
+            scope,
+            key,
+            len,
+            ttl,
+        } => {
+            let value = message::payload(number, len);
+            let ttl_ms = ttl.map(|ttl| consort_proto::micros(ttl) / 1000);
+            let act = Act::Put {
+                len: value.len(),
+                expires_at: ttl_ms.map(|ttl| now.saturating_add(ttl * 1000)),
+            };
+            let write = StateWrite::Put {
+                scope,
+                key,
+                value,
+                ttl_ms,
+            };
+            (write, act)
+        }
+        Edit::Delete { scope, key } => (StateWrite::Delete { scope, key }, Act::Delete),
+        Edit::Add { name, delta } => (StateWrite::Add { name, delta }, Act::Add(delta)),
+    }
 }

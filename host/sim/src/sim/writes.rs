@@ -4,7 +4,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use consort_proto::{Origin, PluginId, PluginSpec, STATE_VALUE_MAX, Scope};
+use consort_proto::{PluginId, PluginSpec, STATE_VALUE_MAX, Scope};
 use rand::RngExt;
 use rand_chacha::ChaCha12Rng;
 use serde::{Deserialize, Serialize};
@@ -202,11 +202,7 @@ impl Sim {
     }
 
     fn has(&self, node: usize, plugin: &PluginId, scope: Scope, key: &str) -> bool {
-        let origin = match scope {
-            Scope::Leader => Origin::Leader,
-            Scope::Device => Origin::Device(self.devices[node].id),
-            Scope::Shared => Origin::Shared,
-        };
+        let origin = scope.origin(self.devices[node].id);
         let app = self.devices[node].apps.get(plugin);
         app.is_some_and(|app| {
             let leads = matches!(app.view.role, AppRole::Leader(_)) || scope != Scope::Leader;

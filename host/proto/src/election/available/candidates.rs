@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::election::Candidate;
 use crate::id::NodeId;
+use crate::mutant::{self, Mutant};
 use crate::time::Time;
 
 /// For how long a device must have been a member, and quiet, before it takes over from a leader
@@ -103,10 +104,11 @@ impl Candidates {
 
     /// The best of those that may take over from this device, which leads.
     pub(super) fn preempting(&self, now: Time, follows: impl Fn(NodeId) -> bool) -> Option<NodeId> {
+        let is_stable = |since| now.since(since) >= STABLE || mutant::is(Mutant::PreemptionHasty);
         let stable = self
             .preempting
             .iter()
-            .filter(|(node, since)| now.since(**since) >= STABLE && follows(**node));
+            .filter(|(node, since)| is_stable(**since) && follows(**node));
         let better = stable.filter_map(|(node, _)| {
             let candidate = self.get(*node)?;
             (candidate.priority > self.own.priority).then_some((order(*node, candidate), *node))

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::election::{Claimed, Known, Source};
 use crate::id::NodeId;
+use crate::mutant::{self, Mutant};
 use crate::time::Time;
 
 #[derive(Debug, Default)]
@@ -55,7 +56,8 @@ impl Claims {
             .get(&node)
             .is_some_and(|at| now.since(*at) < hearing);
         let after_loss = self.lost.get(&node).is_none_or(|lost| heard > *lost);
-        if speaks || !after_loss {
+        let refuted = !after_loss && !mutant::is(Mutant::ReportBeforeLoss);
+        if speaks || refuted {
             return false;
         }
         self.exceeded(claim.epoch);

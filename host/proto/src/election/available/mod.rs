@@ -38,6 +38,7 @@ use super::{
     Setup,
 };
 use crate::id::{GroupKey, NodeId};
+use crate::mutant::{self, Mutant};
 use crate::pace::silence;
 use crate::time::Time;
 
@@ -161,7 +162,7 @@ impl Election for Available {
         let state = match &self.state {
             State::Idle | State::Following { .. } => None,
             State::Joining { until } => Some(self.unblocked(*until)),
-            State::Vacant { .. } if !self.fit => None,
+            State::Vacant { .. } if !self.fit && !mutant::is(Mutant::UnfitClaims) => None,
             State::Vacant { claim_at } => Some(self.unblocked(*claim_at)),
             State::Leading(tenure) => {
                 let contest = tenure.contested_since.map(|since| since + self.patience());
@@ -412,7 +413,7 @@ impl Available {
     fn obstacle(&self, claimant: NodeId, epoch: u64) -> Option<u64> {
         let (told_epoch, told_leader) = self.told?;
         let blocked = told_epoch > epoch || (told_epoch == epoch && told_leader != claimant);
-        blocked.then_some(told_epoch)
+        (blocked && !mutant::is(Mutant::OlderTenureFollowed)).then_some(told_epoch)
     }
 
     /// Takes in an epoch that another names, unless it is out of all reason.
@@ -455,7 +456,15 @@ impl Available {
             Turn::Ranked {
                 head_start,
                 without,
-            } => head_start + self.rank_delay(without),
+            } => {
+                let unprotected = mutant::is(Mutant::SuccessorUnprotected);
+                let head_start = if unprotected {
+                    Duration::ZERO
+                } else {
+                    head_start
+                };
+                head_start + self.rank_delay(without)
+            }
         };
         if led {
             self.vacate(now, delay);
@@ -533,7 +542,8 @@ impl Available {
         let State::Vacant { claim_at } = self.state else {
             return;
         };
-        if now < claim_at || !self.fit || !self.claims.is_empty() {
+        let fit = self.fit || mutant::is(Mutant::UnfitClaims);
+        if now < claim_at || !fit || !self.claims.is_empty() {
             return;
         }
         let epoch = self.epochs.next();

@@ -9,6 +9,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use crate::id::NodeId;
+use crate::mutant::{self, Mutant};
 use crate::time::Time;
 
 /// How long a leader that was away reads what waits in its socket before it probes.
@@ -51,7 +52,7 @@ impl Tenure {
             Some(hold) => asked.is_some_and(|asked| asked >= hold.since),
             None => true,
         };
-        if fresh {
+        if fresh || mutant::is(Mutant::StaleFollowCounts) {
             self.followers.insert(node, now);
         }
     }

@@ -117,8 +117,8 @@ impl Node {
     }
 
     fn count_unkept(&mut self, id: &PluginId, group: GroupKey) {
-        let up: Vec<GroupKey> = self.plugins.values().map(|plugin| plugin.group).collect();
-        self.states.unkept.retain(|group, _| up.contains(group));
+        let is_up = |group| self.plugins.values().any(|plugin| plugin.group == group);
+        self.states.unkept.retain(|group, _| is_up(*group));
         let lost = self.states.unkept.entry(group).or_default();
         if *lost == 0 {
             tracing::warn!(

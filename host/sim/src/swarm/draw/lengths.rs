@@ -4,20 +4,15 @@
 use core::time::Duration;
 
 use consort_proto::MAX_PAYLOAD;
+use consort_proto::cost::{BRANCH_COST, BRANCHES, CHUNK, NOTICE_COST, STRAIGHT_MAX};
 use rand::RngExt;
 
 use super::{Draw, ms};
 use crate::plan::{Action, RatePlan, SendOne, Who};
 
-/// Bytes in a full part, and what a part costs beside its bytes, at most.
-const CHUNK: usize = 1_100;
-const PART_COST: usize = 100;
-/// What an announcement of a message in the tree costs.
-const NOTICE_COST: usize = 70;
-/// How many get a message straight, even from a device without credit.
-const STRAIGHT_MAX: usize = 8;
-/// How many a member of the tree supplies.
-const BRANCHES: usize = 4;
+/// What a part costs beside its bytes, and a notice, in round numbers: straight parts cost less.
+const PART_MAX: usize = BRANCH_COST.next_multiple_of(10);
+const NOTICE_MAX: usize = NOTICE_COST.next_multiple_of(10);
 /// Long beats take no more than these bytes a millisecond, a tenth of what a plugin may send.
 const BYTES_PER_MS: usize = 100;
 
@@ -91,10 +86,10 @@ impl Draw {
 
 /// What a message for all takes of its sender's credit.
 fn cost(len: usize, receivers: usize) -> usize {
-    let whole = len + len.div_ceil(CHUNK).max(1) * PART_COST;
+    let whole = len + len.div_ceil(CHUNK).max(1) * PART_MAX;
     let straight = receivers * whole;
     if receivers > STRAIGHT_MAX {
-        straight.min(BRANCHES * whole + 2 * receivers * NOTICE_COST)
+        straight.min(BRANCHES * whole + 2 * receivers * NOTICE_MAX)
     } else {
         straight
     }
