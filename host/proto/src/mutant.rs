@@ -195,6 +195,12 @@ mutants! {
     EndsInTheFuture = "ends-in-the-future",
     /// Nobody is asked for a member that has moved while it is dialled.
     MovedUnasked = "moved-unasked",
+    /// Nobody is asked for a missing device.
+    MissingUnasked = "missing-unasked",
+    /// Nobody is asked for a member whose session is silent.
+    SilentUnasked = "silent-unasked",
+    /// A device that a session opened with is asked to join once.
+    AskedOnce = "asked-once",
 }
 
 /// Whether this guard is off.

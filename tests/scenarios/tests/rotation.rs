@@ -479,3 +479,29 @@ fn a_device_that_cannot_store_keeps_what_it_has_and_holds_the_rotation_up() {
         expect_same(&mut sim, &all(4), "and it goes on");
     });
 }
+
+/// A keyring holds two retiring secrets, so who misses a third rotation shares none with the group.
+#[test]
+fn a_device_that_misses_three_rotations_is_out_of_the_group() {
+    let name = "a_device_that_misses_three_rotations_is_out_of_the_group";
+    scenario(name, 3, |seed| {
+        let mut sim = group(name, seed, 4).build();
+        form(&mut sim);
+        sim.set_disk_full(3, true);
+        for _ in 0..3 {
+            sim.rotate(0, RotateStep::Install, true).expect("taken");
+            sim.run_for(secs(3));
+            sim.rotate(0, RotateStep::Use, true).expect("taken");
+            sim.run_for(secs(3));
+        }
+        let (here, there) = (sim.stored_keyring(0), sim.stored_keyring(3));
+        let shared = here
+            .expect("a group")
+            .shares_secret_with(&there.expect("a group"));
+        assert!(!shared, "its one secret is gone elsewhere");
+        // Sessions under a secret that is gone are closed after two minutes.
+        sim.run_for(secs(180));
+        settle(&mut sim, &[0, 1, 2], secs(1));
+        settle(&mut sim, &[3], secs(1));
+    });
+}

@@ -4,7 +4,8 @@
 //! then every max(5 s, members / 20 s) ± 25 %, for ever: a beacon from a device that is no member is
 //! what heals a partition. With each beacon to everyone goes one, as HELLO, to every seed and
 //! remembered address that is not a member's, all at once. While members are missing that were lost
-//! within the last hour, one HELLO a second goes round them, and round the addresses of each.
+//! within the last hour, one HELLO a second goes round them, and round the addresses of each; so does
+//! the question to another device where they are.
 //!
 //! A beacon is a hint. It may start a handshake; it never ends a session or moves an address. Of
 //! one source at most one a second is opened.
@@ -49,6 +50,8 @@ const MISSING_MAX: usize = 2048;
 pub(crate) enum Output {
     Everyone,
     Hello(Address),
+    /// To where this missing device was: it is its turn to be looked for.
+    Call(NodeId, Address),
 }
 
 #[derive(Debug)]
@@ -207,7 +210,7 @@ impl Discovery {
             self.hello_after = *node;
             let address = missing.addresses[missing.calls % missing.addresses.len()];
             missing.calls += 1;
-            self.outputs.push_back(Output::Hello(address));
+            self.outputs.push_back(Output::Call(*node, address));
         }
     }
 }

@@ -60,7 +60,7 @@ fn to_everyone(sent: &[(Time, Output)]) -> Vec<Time> {
 
 fn hellos(sent: &[(Time, Output)]) -> Vec<(Time, Address)> {
     let hello = |(at, output): &(Time, Output)| match output {
-        Output::Hello(address) => Some((*at, *address)),
+        Output::Hello(address) | Output::Call(_, address) => Some((*at, *address)),
         Output::Everyone => None,
     };
     sent.iter().filter_map(hello).collect()

@@ -13,9 +13,15 @@ use crate::session::SessionEvent;
 
 /// For how long the session with a missing device is kept.
 const MISSING_SESSION_LIFE: Duration = Duration::from_secs(30);
-/// How lately a missing device must have been heard to be asked to join, and how long after it was
-/// lost: what a beacon or a handshake asks for comes first.
+/// How lately a device that is no member must have been heard to be asked to join, and how long
+/// after it was lost, or the session with it opened: what a beacon or a handshake asks for comes
+/// first, and where a large group forms gossip does.
 const REJOIN_HEARD: Duration = Duration::from_secs(1);
+const STRANGER_FOR: Duration = Duration::from_secs(5);
+/// A session is silent if nothing has come over it for this time, and between members for no less
+/// than two turns of being probed.
+const SILENT_AFTER: Duration = Duration::from_secs(15);
+const TURN: Duration = Duration::from_secs(1);
 
 impl Node {
     pub(super) fn settle_sessions(&mut self) -> bool {
@@ -142,25 +148,48 @@ impl Node {
         }
     }
 
-    /// A missing device that is heard over its session may hold this one for missing, too. What a
-    /// beacon of it asked for may have gone to where it was before it moved, and no further beacon
-    /// comes to an address of a session.
-    pub(super) fn rejoin_missing(&mut self) {
-        let heard_since = |(node, entry): (NodeId, &Entry)| match entry.standing {
-            Standing::Missing { since } if entry.connected_at.is_some() && !entry.refuses => {
-                let heard = self.liveness.last_heard(node)?;
-                let lately = self.now.since(heard) < REJOIN_HEARD;
-                (lately && heard > since + REJOIN_HEARD).then_some(node)
-            }
-            _ => None,
+    /// A device that is heard over its session and no member may take this one for none, too. What
+    /// a beacon or a handshake asked for may have been lost, or have gone to where the device was
+    /// before it moved, and no further beacon comes to an address of a session.
+    pub(super) fn ask_to_join(&mut self) {
+        let outside = |(node, entry): (NodeId, &Entry)| {
+            let connected = entry.connected_at.filter(|_| !entry.refuses)?;
+            let since = match entry.standing {
+                Standing::Missing { since } if !mutant::is(Mutant::MissingNotRejoined) => {
+                    since + REJOIN_HEARD
+                }
+                Standing::Stranger | Standing::Left if !mutant::is(Mutant::AskedOnce) => {
+                    connected + STRANGER_FOR
+                }
+                _ => return None,
+            };
+            let heard = self.liveness.last_heard(node)?;
+            let lately = self.now.since(heard) < REJOIN_HEARD;
+            (lately && heard > since).then_some(node)
         };
-        if mutant::is(Mutant::MissingNotRejoined) {
-            return;
-        }
-        let heard: Vec<NodeId> = self.roster.iter().filter_map(heard_since).collect();
-        for node in heard {
+        let outside: Vec<NodeId> = self.roster.iter().filter_map(outside).collect();
+        for node in outside {
             self.membership.join(self.now, node);
         }
+    }
+
+    /// Whether there is a session over which nothing has come for so long that both may have moved:
+    /// then each sends to where the other was. A leader that is followed is heard at every beat,
+    /// where others are heard by turns.
+    pub(super) fn is_silent(&self, node: NodeId) -> bool {
+        let (Some(entry), Some(sessions)) = (self.roster.get(node), &self.sessions) else {
+            return false;
+        };
+        let Some(heard) = sessions.last_heard(&entry.key) else {
+            return false;
+        };
+        let silence = self.now.since(heard);
+        let members = u32::try_from(self.membership.active_count()).unwrap_or(u32::MAX);
+        let followed = || {
+            let mut elections = self.elections.values();
+            elections.any(|election| election.followed().is_some_and(|(at, _)| at == node))
+        };
+        silence > SILENT_AFTER && (!entry.is_member() || silence > TURN * 2 * members || followed())
     }
 
     pub(super) fn close_session(&mut self, node: NodeId, key: &PublicKey) {

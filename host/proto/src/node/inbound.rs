@@ -5,6 +5,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::bulletin::claimed;
+use super::roster::Standing;
 use super::{Life, Node, ctx};
 use crate::clock;
 use crate::ctx::Ctx;
@@ -367,12 +368,17 @@ impl Node {
             .sessions
             .as_ref()
             .and_then(|sessions| sessions.last_heard(&entry.key));
+        let heard = heard.is_some_and(|heard| self.now.since(heard) <= HEARD_LATELY);
+        // Where a device was that is gone for this one too, nobody needs to know.
+        if !heard && matches!(entry.standing, Standing::Missing { .. } | Standing::Left) {
+            return;
+        }
         let introduce = Introduce {
             key: entry.key,
             boot: entry.boot,
             flags: entry.flags,
             address,
-            heard: heard.is_some_and(|heard| self.now.since(heard) <= HEARD_LATELY),
+            heard,
         };
         self.send(from, &Message::Introduce(introduce));
     }
@@ -391,11 +397,16 @@ impl Node {
         let Some(entry) = self.roster.learn(key, boot, flags) else {
             return;
         };
+        let is_missing = matches!(entry.standing, Standing::Missing { .. });
+        if is_missing && !heard {
+            return;
+        }
         entry.add_candidate(address);
         let node = entry.device.node();
-        let connected = entry.connected_at.is_some();
-        if !connected {
+        if entry.connected_at.is_none() {
             self.approach(node, boot, address);
+        } else if heard && self.is_silent(node) && self.endpoint(node) != Some(address) {
+            self.dial(node, boot, &[address]);
         }
         // A member that the introducer hears is one here too, whether or not a session opens: its
         // record is asked for, and where it is if it moves. What nobody hears is left to foca.

@@ -37,8 +37,15 @@ impl Node {
             for beacon in self.beacons() {
                 match output {
                     discovery::Output::Everyone => ctx!(self).transmit_to_everyone(beacon),
-                    discovery::Output::Hello(address) => ctx!(self).transmit(address, beacon),
+                    discovery::Output::Hello(address) | discovery::Output::Call(_, address) => {
+                        ctx!(self).transmit(address, beacon);
+                    }
                 }
+            }
+            if let discovery::Output::Call(node, _) = output
+                && !mutant::is(Mutant::MissingUnasked)
+            {
+                self.ask_some(node, 1, &Message::WhoIs(WhoIs { device: node }));
             }
         }
         moved
@@ -129,17 +136,19 @@ impl Node {
     }
 
     /// Opens a session to a member, or asks others how to reach it; them also where an attempt goes
-    /// on for so long that the member may have moved.
+    /// on, or a session is silent, for so long that the member may have moved.
     fn seek(&mut self, node: NodeId) {
-        let Some(sessions) = &mut self.sessions else {
+        let Some(sessions) = &self.sessions else {
             return;
         };
         if let Some(entry) = self.roster.get(node) {
-            if sessions.is_established(&entry.key) {
+            let connected = sessions.is_established(&entry.key);
+            let connecting = sessions.connecting_since(&entry.key);
+            if connected && (!self.is_silent(node) || mutant::is(Mutant::SilentUnasked)) {
                 return;
             }
-            if let Some(since) = sessions.connecting_since(&entry.key) {
-                let early = self.now.since(since) < MOVED_TO_AFTER;
+            if connected || connecting.is_some() {
+                let early = connecting.is_some_and(|at| self.now.since(at) < MOVED_TO_AFTER);
                 if early || !self.is_turn(node, SEEK_TURN) || mutant::is(Mutant::MovedUnasked) {
                     return;
                 }
@@ -149,18 +158,26 @@ impl Node {
                 self.dial(node, boot, &candidates);
             }
         }
-        self.ask_some(node, &Message::WhoIs(WhoIs { device: node }));
+        self.ask_some(node, ASKED, &Message::WhoIs(WhoIs { device: node }));
     }
 
-    /// Sends a question about a device to some connected others.
-    fn ask_some(&mut self, about: NodeId, question: &Message) {
-        let mut asked = [None; ASKED];
-        for at in 0..ASKED {
-            let from = NodeId(self.rng.next_u64());
-            let fresh = |node: &NodeId| *node != about && !asked.contains(&Some(*node));
-            asked[at] = self.roster.connected_from(from).find(fresh);
+    /// Sends a question about a device to so many connected others, to those first that this device
+    /// hears.
+    fn ask_some(&mut self, about: NodeId, count: usize, question: &Message) {
+        let mut asked = Vec::with_capacity(count);
+        for silent in [false, true] {
+            while asked.len() < count {
+                let from = NodeId(self.rng.next_u64());
+                let fits = |node: &NodeId| {
+                    *node != about && !asked.contains(node) && self.is_silent(*node) == silent
+                };
+                let Some(node) = self.roster.connected_from(from).find(fits) else {
+                    break;
+                };
+                asked.push(node);
+            }
         }
-        for node in asked.into_iter().flatten() {
+        for node in asked {
             self.send(node, question);
         }
     }
@@ -179,6 +196,7 @@ impl Node {
                     let relay = self.leaders().contains(&about);
                     self.ask_some(
                         about,
+                        ASKED,
                         &Message::Query(Query {
                             device: about,
                             relay,
@@ -306,9 +324,7 @@ impl Node {
             })
             .collect();
         for (node, standing, connected, recorded) in members {
-            if !connected {
-                self.seek(node);
-            }
+            self.seek(node);
             self.seek_record(node, connected, recorded);
             if standing == Standing::Doubted {
                 self.membership.join(self.now, node);
@@ -320,7 +336,7 @@ impl Node {
             self.seek(node);
         }
         self.part_with_missing();
-        self.rejoin_missing();
+        self.ask_to_join();
         self.remember_moved();
         self.renew_sessions();
         self.share_opinions();
@@ -337,7 +353,7 @@ impl Node {
         if let Some(question) = self.record_question(node, recorded)
             && !self.send(node, &question)
         {
-            self.ask_some(node, &question);
+            self.ask_some(node, ASKED, &question);
         }
     }
 

@@ -69,7 +69,10 @@ impl Sim {
                     && self.app_of(node, *key).is_some()
             };
             ward.reached.retain(|node| {
-                sound(*node) && self.is_near(*leader, *node) && self.is_near(*node, *leader)
+                sound(*node)
+                    && self.is_near(*leader, *node)
+                    && self.is_near(*node, *leader)
+                    && self.share_secret(*leader, *node)
             });
             sound(*leader) && ward.holds() && !self.has_company(ward)
         });

@@ -297,6 +297,7 @@ impl Sim {
     fn is_clean(&self, nodes: &[usize]) -> bool {
         let plain = self.network.is_plain();
         self.are_acquainted(nodes)
+            && !self.has_estranged(nodes)
             && nodes.iter().all(|node| {
                 let device = &self.devices[*node];
                 // A plugin on its way between up and down is nobody's promise.
@@ -309,6 +310,35 @@ impl Sim {
                     && (plain || self.reaches_all(*node, nodes))
             })
             && (!plain || nodes.len() < 2 || oracle::is_good(self.network.link(nodes[0], nodes[1])))
+    }
+
+    /// Whether something passes between one of these and a device of their group that shares no
+    /// secret with it any more, since it missed more rotations than a keyring remembers. Sessions
+    /// under a secret that is gone last for two minutes; whoever lacks a restricted secret is cut
+    /// off at once.
+    fn has_estranged(&self, nodes: &[usize]) -> bool {
+        if self
+            .devices
+            .iter()
+            .all(|device| device.disk.keyring().is_none())
+        {
+            return false;
+        }
+        let all = 0..self.devices.len();
+        let rings: Vec<_> = all.clone().map(|node| self.stored_keyring(node)).collect();
+        let open = |node: usize| {
+            let ring = rings[node].as_ref();
+            ring.filter(|ring| !ring.entries().any(|entry| entry.restricted))
+        };
+        let estranged = |one: usize, other: usize| {
+            let same = self.devices[one].config.group == self.devices[other].config.group;
+            let rings = open(one).zip(open(other)).filter(|_| same && one != other);
+            rings.is_some_and(|(ours, theirs)| !ours.shares_secret_with(theirs))
+                && (self.network.connects(one, other) || self.network.connects(other, one))
+        };
+        let others: Vec<usize> = all.filter(|node| self.takes_part(*node)).collect();
+        let mut pairs = nodes.iter().flat_map(|a| others.iter().map(|b| (*a, *b)));
+        pairs.any(|(one, other)| estranged(one, other))
     }
 
     /// Whether these devices find each other, whatever they knew before: multicast or a seed leads

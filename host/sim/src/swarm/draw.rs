@@ -400,8 +400,8 @@ impl Draw {
     }
 
     /// The first two steps of one or two rotations, so that the secret that all began with is
-    /// still accepted at the end: what a device that missed a third step may do is in the
-    /// scenarios of rotation.
+    /// still accepted at the end, unless each of several leaders takes them: what a device that
+    /// missed a third step may do is in the scenarios of rotation.
     fn rotations(&mut self) {
         for _ in 0..self.rng.random_range(1..=2) {
             let node = self.who();

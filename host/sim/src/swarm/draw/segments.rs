@@ -7,7 +7,7 @@ use core::time::Duration;
 use rand::RngExt;
 
 use super::{Draw, ms};
-use crate::plan::{Action, LinkChange, Pair, Step, True, Who};
+use crate::plan::{Action, LinkChange, Pair, True, Who};
 
 impl Draw {
     /// Divides the devices. Each segment but the first has a device that knows one of an earlier
@@ -18,10 +18,6 @@ impl Draw {
         } else {
             2
         };
-        // Members of different segments that miss each other and have moved are not sought through
-        // others: PROTOCOL.md, records and introductions.
-        let moves = |step: &Step| matches!(step.action, Action::Readdress(_));
-        self.plan.steps.retain(|step| !moves(step));
         let mut segments: Vec<Vec<usize>> = (0..count).map(|first| vec![first]).collect();
         for node in count..self.plan.nodes {
             segments[self.rng.random_range(0..count)].push(node);
