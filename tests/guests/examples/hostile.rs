@@ -83,6 +83,9 @@ fn flood(how: &str) {
             clock::wake_at(u64::MAX, 1);
             clock::cancel(1);
         },
+        "print-flood" => {
+            (0..600).for_each(|number| println!("printed {number} {}", "x".repeat(200)));
+        }
         "message-flood" => {
             let refused = (0..100_000)
                 .filter(|_| consort::plugin::messages::send_to_all(b"flood").is_err())

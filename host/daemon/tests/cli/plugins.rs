@@ -125,6 +125,27 @@ fn a_plugin_is_inspected_ordered_about_and_read() {
 }
 
 #[test]
+fn what_a_plugin_is_refused_is_counted_wherever_it_is_shown() {
+    let home = Home::new();
+    let manifest = "[config]\nsetup = \"publish-flood\"\n";
+    install(&home, "flood", "hostile", manifest);
+    let _daemon = Daemon::start(&home, free_port());
+    // It publishes without the capability.
+    let inspected = wait_state(&home, "flood", "running");
+    assert_eq!(inspected["refused_publishes"], 100_000);
+    for (schema, arguments) in [
+        ("plugin-list", &["plugin", "list", "--json"][..]),
+        ("status", &["status", "--json"]),
+    ] {
+        let shown = home.json(schema, arguments);
+        assert_eq!(shown["plugins"][0]["refused_publishes"], 100_000, "{shown}");
+        let text = stdout(&home.run(&arguments[..arguments.len() - 1]));
+        let line = "  flood: 100000 messages for local programs refused\n";
+        assert!(text.contains(line), "{text}");
+    }
+}
+
+#[test]
 fn without_a_daemon_there_is_nothing_to_ask() {
     let home = Home::new();
     for command in ["list", "inspect", "reload", "disable", "enable", "logs"] {
