@@ -35,6 +35,12 @@ fn behave(how: &str) {
                 kept.push(std::hint::black_box(vec![1_u8; 1 << 20]));
             }
         }
+        "alloc-once" => {
+            let mib: usize = config::get("mib")
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0);
+            std::mem::forget(std::hint::black_box(vec![1_u8; mib << 20]));
+        }
         "trap" => core::arch::wasm32::unreachable(),
         "panic" => panic!("this plugin\nis unwell"),
         "panic-long" => panic!("{}", "\u{1b}[2J\u{7}\r\n".repeat(200_000)),
