@@ -230,7 +230,13 @@ fn c(function: &Function, sdks: &Sdks) -> Result<(), String> {
         let wanted = format!("__import_module__(\"{module}\"), __import_name__(\"{name}\")");
         holds(generated, &wanted)?;
         holds(header, &format!(" {symbol}("))?;
-        holds(&layer, &symbol)
+        // The kinds of state with keys have their functions by a macro.
+        let kind = function.interface.trim_end_matches("-state");
+        let by_macro = format!("consort_plugin_##kind##_state_{}(", snake(name));
+        if layer.contains(&format!("({kind})\n")) && layer.contains(&by_macro) {
+            return Ok(());
+        }
+        holds(&layer, &format!("{symbol}("))
     } else {
         holds(generated, &format!("__export_name__(\"{module}#{name}\")"))?;
         holds(header, &format!(" exports_{symbol}("))?;
