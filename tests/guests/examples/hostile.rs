@@ -91,6 +91,8 @@ fn flood(how: &str) {
         },
         "print-flood" => {
             (0..600).for_each(|number| println!("printed {number} {}", "x".repeat(200)));
+            // What is left of a budget when a long line does not fit.
+            (0..200).for_each(|_| println!("x"));
         }
         "message-flood" => {
             let refused = (0..100_000)

@@ -39,14 +39,14 @@ pub(super) fn compare(
     shell::run(c.arg(fresh.join("c")))?;
     same(&sdk.join("c/bindings"), &fresh.join("c"))?;
 
-    let programs = generator.parent().context("a program is in a folder")?;
-    let mut paths = vec![programs.to_owned()];
-    paths.extend(std::env::split_paths(&toolchains.path()?));
-    let path = std::env::join_paths(paths)?;
-    if !std::env::split_paths(&path).any(|folder| folder.join("gofmt").is_file()) {
+    let Some(formatter) = formatter(toolchains)? else {
         let why = anyhow!("those for C are up to date; there is no gofmt for those for Go");
         return Err(Skip::because(&why));
-    }
+    };
+    let programs = generator.parent().context("a program is in a folder")?;
+    let mut paths = vec![programs.to_owned(), formatter];
+    paths.extend(std::env::split_paths(&toolchains.path()?));
+    let path = std::env::join_paths(paths)?;
     let mut go = Command::new("sh");
     go.arg("generate.sh").arg(&wit).env("PATH", path);
     fs::create_dir_all(fresh.join("go"))?;
@@ -56,6 +56,19 @@ pub(super) fn compare(
         &sdk.join("go/internal/bindings"),
         &fresh.join("go/internal/bindings"),
     )
+}
+
+/// The folder of gofmt, which comes with Go and not always on the search path.
+fn formatter(toolchains: &Toolchains<'_>) -> Result<Option<PathBuf>> {
+    let mut ask = Command::new("go");
+    ask.args(["env", "GOROOT"])
+        .env("PATH", toolchains.path()?)
+        .env("GOTOOLCHAIN", "local");
+    let Ok(root) = shell::output(&mut ask) else {
+        return Ok(None);
+    };
+    let programs = Path::new(root.trim()).join("bin");
+    Ok(Some(programs).filter(|folder| folder.join("gofmt").is_file()))
 }
 
 /// wit-bindgen in the right version: where it is installed, or below the target folder.
