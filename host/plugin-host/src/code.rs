@@ -212,6 +212,11 @@ impl Code {
         }
     }
 
+    /// Whether a run is the same each time, wherever it happens.
+    pub(crate) const fn is_deterministic(&self) -> bool {
+        matches!(self.metering, Metering::Fuel(_))
+    }
+
     pub(crate) fn metering(&self) -> &Metering {
         &self.metering
     }

@@ -21,6 +21,7 @@ use crate::keeper::{Actor, Keeper, Plugins};
 use crate::log_ring::LogLine;
 use crate::manifest::Overlay;
 use crate::orders::{Order, OrderError, Orders};
+use crate::priority;
 use crate::status::{GroupClock, HostEvent, PluginDetails, PluginHostStatus};
 use crate::supervisor::{Control, Surroundings};
 use crate::watch::{Bell, FolderWatch, Settler};
@@ -135,7 +136,10 @@ impl PluginHost {
         };
         let keeper = thread::Builder::new()
             .name("plugins-folder".into())
-            .spawn(move || keeper.run())
+            .spawn(move || {
+                priority::come_as_usual();
+                keeper.run();
+            })
             .map_err(StartHostError::Thread)?;
         Ok(Self {
             plugins,

@@ -74,7 +74,7 @@ pub use log_ring::LogLine;
 pub use manifest::{Capped, ManifestError, Overlay, Settings};
 pub use orders::{Order, OrderError};
 pub use plugin_log::{Level, LogSink};
-pub use priority::ask_for_short_turns;
+pub use priority::come_first;
 pub use refusals::{Refusals, Refused};
 pub use state_table::StateTable;
 pub use status::{GroupClock, HostEvent, PluginDetails, PluginHostStatus};

@@ -2,7 +2,9 @@
 //!
 //! Memory is summed over all memories and tables of an instance. CPU time is counted by the
 //! thread's own CPU clock: the engine's epochs only say when to look, since they count wall time
-//! and a busy machine would make them strike too early.
+//! and a busy machine would make them strike too early. Reading that clock costs as much as a short
+//! callback, so one that ends before the first look never pays for it, and a long one may use an epoch's
+//! time more than its budget.
 
 use std::time::Duration;
 
@@ -38,8 +40,8 @@ pub(crate) fn install(store: &mut Store<Guest>) {
     store.limiter(|guest| &mut guest.memory);
     store.set_hostcall_fuel(HOSTCALL_FUEL);
     store.set_max_component_handles(HANDLES_MAX);
-    store.epoch_deadline_callback(|context: StoreContextMut<'_, Guest>| {
-        context.data().cpu.check()?;
+    store.epoch_deadline_callback(|mut context: StoreContextMut<'_, Guest>| {
+        context.data_mut().cpu.check()?;
         Ok(UpdateDeadline::Continue(1))
     });
 }
@@ -47,7 +49,8 @@ pub(crate) fn install(store: &mut Store<Guest>) {
 /// The CPU time of the call under way.
 #[derive(Debug, Default)]
 pub(crate) struct CpuBudget {
-    started_at: Duration,
+    /// What the thread had used at the first look.
+    seen: Option<Duration>,
     budget: Duration,
     host_calls: u64,
     /// Calls to the host that use up the budget by themselves; none where they take CPU time like
@@ -58,8 +61,8 @@ pub(crate) struct CpuBudget {
 impl CpuBudget {
     /// Begins to count.
     pub(crate) fn start(&mut self, budget: Duration, callback: Callback) {
-        self.started_at = thread_cpu_time();
-        priority::begin(callback, self.started_at);
+        self.seen = None;
+        priority::begin(callback, thread_cpu_time);
         self.budget = budget;
     }
 
@@ -91,10 +94,10 @@ impl CpuBudget {
         Ok(())
     }
 
-    fn check(&self) -> Result<(), HostFault> {
+    fn check(&mut self) -> Result<(), HostFault> {
         let cpu = thread_cpu_time();
         priority::look(cpu);
-        if cpu.saturating_sub(self.started_at) < self.budget {
+        if cpu.saturating_sub(*self.seen.get_or_insert(cpu)) < self.budget {
             return Ok(());
         }
         Err(HostFault::OverCpu {

@@ -1,14 +1,19 @@
 //! How much a plugin's thread counts when the processor is short.
 //!
+//! The daemon's own threads come first, where the system allows it: what the plugins of all devices ask
+//! of them is bounded by quotas, and a heartbeat must not wait until eleven new plugins had their turns.
 //! A thread earns CPU time while the clock goes on, a fifth of a core, and its ordinary callbacks spend
 //! it. One that has spent more than it earned goes on at a lower priority: whatever else the device
 //! does, the daemon's heartbeats and the plugins that use little among it, comes first, and it takes what
 //! is left. Where the system allows it (`CAP_SYS_NICE`, or systemd's `LimitNICE=`), a thread that has
 //! saved up again returns to its old priority; otherwise it stays where it is as long as the thread
-//! lives. `setup` and
-//! `restore`, for which interpreters take seconds, are free.
+//! lives. `restore`, for which interpreters take seconds, is free. So is `setup`, on a thread of its own
+//! that has the lower priority from its start: plugins that are installed together, or fail and begin
+//! anew, do not hold up those that run. A thread whose plugin used little in its first second asks for
+//! short turns from there on, so that it need not wait for the turns of newer ones to end.
 
 use std::cell::RefCell;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::libc;
@@ -21,8 +26,14 @@ const SHORT_SLICE: Duration = Duration::from_micros(100);
 /// Stands for the usual one.
 const USUAL_SLICE: Duration = Duration::ZERO;
 
-/// How much lower: a thread at this niceness gets a tenth of what one at the usual one gets.
+/// How much lower or higher: a thread gets a tenth of what one gets whose niceness is this much lower.
 const STEP: i32 = 10;
+
+/// For how long a thread is new.
+const PROBATION: Duration = Duration::from_secs(1);
+
+/// How long callbacks of one kind go on before what they used is looked at.
+const BETWEEN: Duration = Duration::from_millis(5);
 
 /// A thread earns one part in so many of the time that passes.
 const EARNED_PART: u32 = 5;
@@ -40,12 +51,26 @@ pub(crate) enum Callback {
     Lengthy,
 }
 
-/// This thread, and those that it starts from here on, ask for short turns: it waits less for others
-/// when it wakes, and they for it. Where the system does not know of that, nothing changes.
-pub fn ask_for_short_turns() {
-    // What is refused changes nothing.
-    let _ = set(current(), SHORT_SLICE);
+/// This thread, and those that it starts from here on, come before the plugins and ask for short turns,
+/// so that they wait less for others when they wake. Where the system does not allow the one or know the
+/// other, that changes nothing.
+pub fn come_first() {
+    let usual = *USUAL.get_or_init(current);
+    if !set(usual.saturating_sub(STEP), SHORT_SLICE) {
+        let _ = set(usual, SHORT_SLICE);
+    }
 }
+
+/// This thread, and those that it starts from here on, have the priority that the process was started
+/// with.
+pub(crate) fn come_as_usual() {
+    if let Some(usual) = USUAL.get() {
+        let _ = set(*usual, SHORT_SLICE);
+    }
+}
+
+/// The process's priority when it was started, if [`come_first`] asked for another one.
+static USUAL: OnceLock<i32> = OnceLock::new();
 
 /// This process, which has one thread yet, comes after all others from here on. Where the system
 /// refuses, it keeps the priority of its parent.
@@ -56,64 +81,111 @@ pub(crate) fn yield_to_others(niceness: i32) {
     let _ = set(current(), USUAL_SLICE);
 }
 
-/// A callback begins on this thread, which has used so much CPU time so far.
-pub(crate) fn begin(callback: Callback, cpu: Duration) {
+/// A callback begins on this thread, which has used as much CPU time so far as `cpu` says. It is not
+/// asked at each of many short ones.
+pub(crate) fn begin(callback: Callback, cpu: impl FnOnce() -> Duration) {
     THREAD.with_borrow_mut(|thread| {
-        thread.note(cpu);
-        thread.account.callback = callback;
+        let now = Instant::now();
+        if callback != thread.account.callback || now.duration_since(thread.account.at) >= BETWEEN {
+            thread.note(now, cpu());
+            thread.account.callback = callback;
+        }
     });
 }
 
 /// The callback goes on, and the thread has used so much CPU time so far.
 pub(crate) fn look(cpu: Duration) {
-    THREAD.with_borrow_mut(|thread| thread.note(cpu));
+    THREAD.with_borrow_mut(|thread| thread.note(Instant::now(), cpu));
+}
+
+/// The priority of a thread that comes after its parent's usual one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AfterOthers(i32);
+
+impl AfterOthers {
+    /// After the priority that this thread has when it owes nothing.
+    pub(crate) fn of_this_thread() -> Self {
+        Self(THREAD.with_borrow(|thread| thread.usual.saturating_add(STEP)))
+    }
+
+    /// This thread has that priority from here on.
+    pub(crate) fn take(self) {
+        let _ = set(self.0, USUAL_SLICE);
+    }
 }
 
 thread_local! {
     static THREAD: RefCell<Thread> = RefCell::new(Thread::default());
 }
 
+/// What a thread that calls a plugin may expect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Usual priority and turns.
+    New,
+    /// Usual priority, short turns.
+    Good,
+    /// Lower priority, as far as the system agreed.
+    Overdrawn,
+}
+
 struct Thread {
     account: Account,
     usual: i32,
-    /// Whether it is to run at the lower priority, as far as this was tried.
-    lowered: bool,
+    standing: Standing,
 }
 
-impl Default for Thread {
-    fn default() -> Self {
-        Self {
-            account: Account::new(Instant::now()),
-            usual: current(),
-            lowered: false,
+impl Standing {
+    /// What is added to the usual niceness, and how long turns are.
+    const fn terms(self) -> (i32, Duration) {
+        match self {
+            Self::New => (0, USUAL_SLICE),
+            Self::Good => (0, SHORT_SLICE),
+            Self::Overdrawn => (STEP, USUAL_SLICE),
         }
     }
 }
 
+impl Default for Thread {
+    fn default() -> Self {
+        let thread = Self {
+            account: Account::new(Instant::now()),
+            usual: current(),
+            standing: Standing::New,
+        };
+        thread.take_terms();
+        thread
+    }
+}
+
 impl Thread {
-    fn note(&mut self, cpu: Duration) {
-        self.account.note(Instant::now(), cpu);
-        let lowered = self.account.is_overdrawn(self.lowered);
-        if lowered != self.lowered {
-            self.lowered = lowered;
-            let (step, slice) = if lowered {
-                (STEP, USUAL_SLICE)
-            } else {
-                (0, SHORT_SLICE)
-            };
-            let done = set(self.usual.saturating_add(step), slice);
+    fn note(&mut self, now: Instant, cpu: Duration) {
+        self.account.note(now, cpu);
+        let standing = self.account.standing(self.standing);
+        if standing != self.standing {
+            self.standing = standing;
+            let done = self.take_terms();
             let thread = std::thread::current();
             debug!(
                 thread = thread.name().unwrap_or_default(),
-                lowered, done, "a plugin's thread runs at another priority"
+                ?standing,
+                done,
+                "a plugin's thread runs at another priority"
             );
         }
+    }
+
+    /// Says whether the system agreed.
+    fn take_terms(&self) -> bool {
+        let (step, slice) = self.standing.terms();
+        set(self.usual.saturating_add(step), slice)
     }
 }
 
 /// What a thread has earned and not spent, in microseconds; negative for a debt.
 struct Account {
     saved: i64,
+    since: Instant,
     at: Instant,
     cpu: Duration,
     callback: Callback,
@@ -123,6 +195,7 @@ impl Account {
     const fn new(now: Instant) -> Self {
         Self {
             saved: SAVED_MAX.as_micros() as i64,
+            since: now,
             at: now,
             cpu: Duration::ZERO,
             callback: Callback::Lengthy,
@@ -141,14 +214,21 @@ impl Account {
         (self.at, self.cpu) = (now, cpu);
     }
 
-    /// Whether it is in debt, or was and has not saved up again.
-    const fn is_overdrawn(&self, before: bool) -> bool {
-        let enough = if before {
-            SAVED_MAX.as_micros() as i64 / 2
-        } else {
-            0
+    /// Where a thread stands that stood at `before`: one that was in debt stays there until it has
+    /// saved up again.
+    fn standing(&self, before: Standing) -> Standing {
+        let is_new = before == Standing::New && self.at.duration_since(self.since) < PROBATION;
+        let enough = match before {
+            Standing::New | Standing::Good => 0,
+            Standing::Overdrawn => SAVED_MAX.as_micros() as i64 / 2,
         };
-        self.saved < enough
+        if self.saved < enough {
+            Standing::Overdrawn
+        } else if is_new {
+            Standing::New
+        } else {
+            Standing::Good
+        }
     }
 }
 
@@ -197,27 +277,31 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// Whether a thread is lowered after callbacks that each take so long and use so much.
-    fn after(callbacks: u32, each: Duration, used: Duration, callback: Callback) -> bool {
+    /// Where a thread stands after callbacks that each take so long and use so much.
+    fn after(callbacks: u32, each: Duration, used: Duration, callback: Callback) -> Standing {
         let mut now = Instant::now();
-        let (mut account, mut cpu, mut lowered) = (Account::new(now), ms(3), false);
+        let (mut account, mut cpu, mut standing) = (Account::new(now), ms(3), Standing::New);
         for _ in 0..=callbacks {
             account.note(now, cpu);
-            lowered = account.is_overdrawn(lowered);
+            standing = account.standing(standing);
             account.callback = callback;
             now += each;
             cpu += used;
         }
-        lowered
+        standing
     }
 
     #[test]
     fn a_thread_that_uses_more_than_a_fifth_of_a_core_is_lowered() {
-        assert!(!after(1, ms(15), ms(15), Callback::Ordinary), "saved up");
-        assert!(after(2, ms(15), ms(15), Callback::Ordinary));
-        assert!(after(1_000, ms(10), ms(3), Callback::Ordinary));
-        assert!(!after(1_000, ms(10), ms(1), Callback::Ordinary));
-        assert!(!after(1_000, ms(10), ms(10), Callback::Lengthy), "free");
+        let after_ordinary =
+            |callbacks, each, used| after(callbacks, ms(each), ms(used), Callback::Ordinary);
+        assert_eq!(after_ordinary(1, 15, 15), Standing::New, "saved up");
+        assert_eq!(after_ordinary(2, 15, 15), Standing::Overdrawn);
+        assert_eq!(after_ordinary(1_000, 10, 3), Standing::Overdrawn);
+        assert_eq!(after_ordinary(90, 10, 1), Standing::New);
+        assert_eq!(after_ordinary(1_000, 10, 1), Standing::Good);
+        let lengthy = after(1_000, ms(10), ms(10), Callback::Lengthy);
+        assert_eq!(lengthy, Standing::Good, "free");
     }
 
     #[test]
@@ -226,15 +310,16 @@ mod tests {
         let mut account = Account::new(start);
         account.callback = Callback::Ordinary;
         account.note(start + ms(100), ms(100));
-        assert!(account.is_overdrawn(false));
+        let lowered = account.standing(Standing::New);
+        assert_eq!(lowered, Standing::Overdrawn);
         account.note(start + ms(300), ms(100));
-        assert!(account.is_overdrawn(true), "not at once");
-        account.note(start + ms(600), ms(100));
-        assert!(!account.is_overdrawn(true));
+        assert_eq!(account.standing(lowered), lowered, "not at once");
+        account.note(start + ms(1_600), ms(100));
+        assert_eq!(account.standing(lowered), Standing::Good);
         // However much it owes, it is not for ever.
         account.note(start + ms(10_600), ms(10_100));
         account.note(start + ms(13_600), ms(10_100));
-        assert!(!account.is_overdrawn(true));
+        assert_eq!(account.standing(lowered), Standing::Good);
     }
 
     #[test]
@@ -242,12 +327,19 @@ mod tests {
     fn this_thread_s_priority_is_its_own() {
         let usual = current();
         let lowered = std::thread::spawn(move || {
-            begin(Callback::Ordinary, Duration::ZERO);
+            begin(Callback::Ordinary, || Duration::ZERO);
             look(Duration::from_secs(1));
-            current()
+            let after_others = AfterOthers::of_this_thread();
+            let set_up = move || {
+                after_others.take();
+                current()
+            };
+            let set_up = std::thread::spawn(set_up).join().expect("it ran");
+            (current(), set_up)
         });
-        let lowered = lowered.join().expect("it ran");
+        let (lowered, set_up) = lowered.join().expect("it ran");
         assert_eq!(lowered, (usual + STEP).min(19));
+        assert_eq!(set_up, lowered, "its debt is not counted twice");
         assert_eq!(current(), usual);
     }
 }

@@ -198,8 +198,12 @@ fn base32() -> &'static Encoding {
 pub fn check_chars(body: &[u8]) -> [char; 2] {
     let mut sum: u32 = 0;
     for (position, symbol) in (1u32..).zip(body) {
-        let value = ALPHABET.iter().position(|c| c == symbol).unwrap_or(0);
-        sum = (sum + position * (value as u32 + 1)) % 1021;
+        let value = match symbol {
+            b'a'..=b'z' => symbol - b'a',
+            b'2'..=b'7' => symbol - b'2' + 26,
+            _ => 0,
+        };
+        sum = (sum + position * (u32::from(value) + 1)) % 1021;
     }
     [
         char::from(ALPHABET[(sum / 32) as usize]),

@@ -130,26 +130,59 @@ pub(crate) fn remove(setting: &Daemons) -> Option<()> {
 }
 
 pub(crate) fn cold_start(setting: &Daemons) -> Option<()> {
-    let (mut leader, mut members) = (Samples::default(), Samples::default());
-    let mut discovery = Samples::default();
+    let mut starts = Starts::default();
     for _ in 0..setting.times {
         let mut lab = Lab::new(setting)?;
+        starts.measure(&mut lab);
+    }
+    starts.print(setting, "first start");
+    Some(())
+}
+
+pub(crate) fn power_cut(setting: &Daemons) -> Option<()> {
+    let mut starts = Starts::default();
+    let mut lab = Lab::new(setting)?;
+    lab.group.start();
+    for _ in 0..setting.times {
+        lab.group.wait_settled(&lab.all());
+        // What the devices learn in their first seconds is on disk.
+        std::thread::sleep(Duration::from_secs(5));
+        for device in &mut lab.group.devices {
+            device.kill();
+        }
+        starts.measure(&mut lab);
+    }
+    starts.print(setting, "all start again");
+    Some(())
+}
+
+/// What it took until a group was one.
+#[derive(Default)]
+struct Starts {
+    leader: Samples,
+    members: Samples,
+    discovery: Samples,
+}
+
+impl Starts {
+    fn measure(&mut self, lab: &mut Lab) {
         let before = Instant::now();
         lab.group.start();
         let all = lab.all();
         lab.group.wait_one_leader(&all);
-        leader.add(before.elapsed());
+        self.leader.add(before.elapsed());
         lab.group.wait_members(&all);
-        members.add(before.elapsed());
-        discovery.add(lab.discovery());
+        self.members.add(before.elapsed());
+        self.discovery.add(lab.discovery());
     }
-    leader.print(&title(setting, "first start -> one leader"));
-    members.print(&title(setting, "first start -> all see all"));
-    discovery.print(&title(
-        setting,
-        "the last one runs -> each has each as a member",
-    ));
-    Some(())
+
+    fn print(self, setting: &Daemons, what: &str) {
+        let print = |samples: Samples, what: &str| samples.print(&title(setting, what));
+        print(self.leader, &format!("{what} -> one leader"));
+        print(self.members, &format!("{what} -> all see all"));
+        let what = "the last one runs -> each has each as a member";
+        print(self.discovery, what);
+    }
 }
 
 pub(crate) fn idle(setting: &Daemons) -> Option<()> {

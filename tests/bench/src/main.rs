@@ -39,6 +39,8 @@ enum What {
     Remove(Daemons),
     /// First start → all see all and one leader.
     ColdStart(Daemons),
+    /// All killed and started again, as when the power returns → all see all and one leader.
+    PowerCut(Daemons),
     /// Bytes of UDP payload that idle devices send.
     Idle(Daemons),
     /// How far group times lie apart: idle, across the leader's death, under broadcasts.
@@ -142,6 +144,7 @@ fn main() -> ExitCode {
         What::Stop(setting) => daemons::stop(&setting),
         What::Remove(setting) => daemons::remove(&setting),
         What::ColdStart(setting) => daemons::cold_start(&setting),
+        What::PowerCut(setting) => daemons::power_cut(&setting),
         What::Idle(setting) => daemons::idle(&setting),
         What::Clock(setting) => clock::clock(&setting),
         What::StateWrite(setting) => state::write(&setting),

@@ -9,8 +9,9 @@ use consort_e2e::{Device, Group};
 
 /// How long it goes on after the last is named: floods do not end.
 const LASTING: Duration = Duration::from_secs(10);
-/// In which the log must have named all.
-const NAMED_WITHIN: Duration = Duration::from_secs(120);
+/// In which the log must have named all. A start that never ends is named when it has used up its CPU
+/// time, of which it gets what the others leave.
+const NAMED_WITHIN: Duration = Duration::from_secs(300);
 
 #[test]
 fn the_group_and_a_good_plugin_do_not_notice_bad_ones() {

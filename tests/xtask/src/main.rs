@@ -88,6 +88,9 @@ enum Chore {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = fuzz::as_compiler() {
+        return code;
+    }
     let arguments = Arguments::parse();
     match run(arguments.chore) {
         Ok(code) => code,

@@ -34,7 +34,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     warn_of_unknown_variables(&resolved);
     let identity = secrets::device_key(&resolved.config.data_dir)?;
     let group = secrets::group_keyring(&resolved.config.data_dir)?;
-    consort_plugin_host::ask_for_short_turns();
+    consort_plugin_host::come_first();
     let runtime = event_loop()?;
     if args.exit_with_parent {
         watch_parent()?;

@@ -1,7 +1,7 @@
-//! How an instance is made, on the plugin's own thread or beside it.
+//! How an instance is made: on a thread of its own that comes after those which run plugins.
 //!
-//! A running generation goes on being called while the next one is set up on a thread of its own.
-//! Invariants: what a `setup` asks for is kept back until its generation takes over; the newest
+//! A running generation goes on being called while the next one is set up; where nothing runs, the
+//! plugin's thread waits. Invariants: what a `setup` asks for is kept back until its generation takes over; the newest
 //! content of the files wins, and what was set up from an older one, or before group time was set
 //! back, is dropped; at most [`BESIDE_MAX`] instances of a plugin are being set up at a time, so that
 //! one that is blocked in a system call does not keep the next content out.
@@ -10,6 +10,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::thread;
 
 use consort_proto::StateView;
@@ -18,6 +19,7 @@ use tracing::{info, warn};
 use super::life::Life;
 use super::start::TracingLog;
 use super::{Candidate, Control, Supervisor};
+use crate::priority::AfterOthers;
 use crate::status::GroupClock;
 use crate::{Instance, InstanceSettings, Outcome, StartError};
 
@@ -100,9 +102,26 @@ impl Launches {
 }
 
 impl Supervisor {
-    /// Makes an instance and sets it up, on this thread.
-    pub(super) fn launch(&self, candidate: &Candidate) -> Launched {
-        self.plan(candidate).carry_out(candidate)
+    /// Makes an instance and sets it up, while this thread waits. In virtual time, and where no thread
+    /// can be started, this thread does it.
+    pub(super) fn launch(&self, candidate: &Arc<Candidate>) -> Launched {
+        let here = || self.plan(candidate).carry_out(candidate);
+        if candidate.code.is_deterministic() {
+            return here();
+        }
+        let (result, launched) = mpsc::sync_channel(1);
+        let spawned = self.spawn(
+            self.plan(candidate),
+            Arc::clone(candidate),
+            move |launched| {
+                // The other end waits.
+                let _ = result.send(launched);
+            },
+        );
+        match spawned {
+            Ok(()) => launched.recv().expect("it sends whatever happens"),
+            Err(_) => here(),
+        }
     }
 
     /// Has a content set up beside the generation that runs; [`Supervisor::land`] goes on.
@@ -140,18 +159,30 @@ impl Supervisor {
     fn start_thread(&mut self, candidate: Arc<Candidate>) -> io::Result<()> {
         let (plan, mailbox) = (self.plan(&candidate), Arc::clone(&self.mailbox));
         let attempt = self.launches.attempt;
-        let body = move || {
-            let carried_out = catch_unwind(AssertUnwindSafe(|| plan.carry_out(&candidate)));
-            let launched = carried_out.unwrap_or_else(|_| {
-                Err(StartError::Contract("the host panicked on it".to_owned()))
-            });
+        self.spawn(plan, candidate, move |launched| {
             mailbox.control(Control::Landed(Box::new(Landing { attempt, launched })));
-        };
-        thread::Builder::new()
-            .name(format!("setup-{}", self.id))
-            .spawn(body)?;
+        })?;
         self.launches.note_start();
         Ok(())
+    }
+
+    /// Carries `plan` out on a thread of its own, which ends with handing over what came of it.
+    fn spawn(
+        &self,
+        plan: Plan,
+        candidate: Arc<Candidate>,
+        hand_over: impl FnOnce(Launched) + Send + 'static,
+    ) -> io::Result<()> {
+        let after_others = AfterOthers::of_this_thread();
+        let body = move || {
+            after_others.take();
+            let carried_out = catch_unwind(AssertUnwindSafe(|| plan.carry_out(&candidate)));
+            hand_over(carried_out.unwrap_or_else(|_| {
+                Err(StartError::Contract("the host panicked on it".to_owned()))
+            }));
+        };
+        let thread = thread::Builder::new().name(format!("setup-{}", self.id));
+        thread.spawn(body).map(drop)
     }
 
     /// Something was set up, or was not.
