@@ -363,6 +363,7 @@ fn hosted_plugin(hosted: &PluginHostStatus) -> PluginStatus {
         dropped_messages: hosted.dropped_messages,
         refused_messages: hosted.refused_messages,
         refused_writes: hosted.refused_writes,
+        refused_publishes: hosted.refused_publishes,
         refused_capabilities: hosted.refused_capabilities.clone(),
         ..unhosted_plugin(&hosted.id)
     }
@@ -380,6 +381,7 @@ fn unhosted_plugin(id: &PluginId) -> PluginStatus {
         dropped_messages: 0,
         refused_messages: 0,
         refused_writes: 0,
+        refused_publishes: 0,
         refused_capabilities: Vec::new(),
         role: Role::None,
         leader: None,

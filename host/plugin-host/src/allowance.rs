@@ -26,7 +26,7 @@ pub struct Limits {
     pub payload_bytes_per_second: u32,
     /// Bytes of payload it may send at once; at least one message of the largest size. 1 MiB.
     pub payload_burst_bytes: u32,
-    /// Bytes it may log per second. 64 KiB.
+    /// Bytes it may write to its log per second, and print as well. 64 KiB.
     pub log_bytes_per_second: u32,
 }
 

@@ -130,6 +130,7 @@ impl PluginHost {
             switched: BTreeMap::new(),
             hashes: BTreeMap::new(),
             said: BTreeSet::new(),
+            threadless: BTreeMap::new(),
             unreadable: None,
             lines_written: 0,
         };

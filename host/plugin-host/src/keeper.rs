@@ -22,6 +22,7 @@ use crate::mailbox::Mailbox;
 use crate::manifest::{Overlay, Settings};
 use crate::orders::{Order, OrderError, Orders};
 use crate::plugin_log::printable;
+use crate::repeats::Repeats;
 use crate::status::{Board, HostEvent};
 use crate::supervisor::{Candidate, Control, PluginMailbox, Supervisor, Surroundings};
 use crate::watch::{Bell, Change, FolderWatch, Settler};
@@ -92,6 +93,8 @@ pub(crate) struct Keeper {
     pub(crate) hashes: BTreeMap<PluginId, ContentHash>,
     /// What the log has said of files that are not taken for plugins, as long as they are there.
     pub(crate) said: BTreeSet<String>,
+    /// What the log says of plugins that get no thread, which is tried again several times a second.
+    pub(crate) threadless: BTreeMap<PluginId, Repeats>,
     /// Why the folder could not be read the last time.
     pub(crate) unreadable: Option<io::ErrorKind>,
     /// The highest number of a line that an unloaded plugin has logged: the numbers of one that comes
@@ -213,15 +216,25 @@ impl Keeper {
         };
         let (plugin, plugins) = (id.clone(), Arc::clone(&self.plugins));
         let hand_over = move |control| plugins.control(&plugin, control);
-        if let Err(error) = self.jobs.start(id, work, hand_over) {
-            warn!(plugin = %id, cause = %error, "no thread can be started to compile the plugin");
-            self.hashes.remove(id);
-            self.settler.unsettle(id, Instant::now());
+        match self.jobs.start(id, work, hand_over) {
+            Ok(()) => drop(self.threadless.remove(id)),
+            Err(error) => self.put_off(id, "to compile the plugin", &error),
         }
+    }
+
+    /// There is no thread for a plugin; its files are taken for new a little later.
+    fn put_off(&mut self, id: &PluginId, purpose: &str, error: &io::Error) {
+        let now = Instant::now();
+        if let Some(times) = self.threadless.entry(id.clone()).or_default().note(now) {
+            warn!(plugin = %id, cause = %error, times, "no thread can be started {purpose}");
+        }
+        self.hashes.remove(id);
+        self.settler.unsettle(id, now);
     }
 
     fn handle_removed(&mut self, id: &PluginId) {
         info!(plugin = %id, "plugin file removed");
+        self.threadless.remove(id);
         self.unload(id, ShutdownReason::Remove);
     }
 
@@ -366,10 +379,8 @@ impl Keeper {
                 true
             }
             Err(error) => {
-                warn!(plugin = %id, cause = %error, "no thread can be started for the plugin");
                 drop(plugins);
-                self.hashes.remove(id);
-                self.settler.unsettle(id, Instant::now());
+                self.put_off(id, "for the plugin", &error);
                 false
             }
         }

@@ -41,6 +41,7 @@ mod orders;
 mod plugin_log;
 mod priority;
 mod refusals;
+mod repeats;
 mod state_table;
 mod status;
 mod supervisor;

@@ -26,6 +26,15 @@ const CORE_ITEMS_MAX: usize = 64;
 /// What one table element is counted as.
 const TABLE_ELEMENT_BYTES: usize = 8;
 
+/// Says of wasmtime's error what the limit is, where it is one of those that count core items.
+pub(crate) fn explained(error: String) -> String {
+    if error.starts_with("resource limit exceeded: ") {
+        let (max, items) = (CORE_ITEMS_MAX, "core instances, memories and tables");
+        return format!("a component may have {max} each of {items}; {error}");
+    }
+    error
+}
+
 /// Puts the limits on a store; [`crate::metering::Metering::arm`] arms them for a call.
 pub(crate) fn install(store: &mut Store<Guest>) {
     store.limiter(|guest| &mut guest.memory);

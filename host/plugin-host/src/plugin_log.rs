@@ -1,7 +1,9 @@
 //! A plugin's own log: what it writes through `log`, and what it prints on stdout and stderr.
 //!
-//! Each line is bounded, freed from control bytes and counted against a budget on group time.
-//! What exceeds the budget is dropped and counted; the log says so.
+//! Each line is bounded, freed from control bytes and counted against a budget on group time. What
+//! is written and what is printed have one each, so that neither silences the other: a library that
+//! prints does not cost the plugin its own words, nor do these cost it the text of its panic.
+//! What exceeds a budget is dropped and counted; the log says so.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -39,9 +41,8 @@ impl SharedLog {
     pub(crate) fn new(sink: Box<dyn LogSink>, bytes_per_second: u32) -> Self {
         Self(Arc::new(Mutex::new(PluginLog {
             sink,
-            budget: Bucket::new(bytes_per_second, bytes_per_second),
+            shares: [Share::new(bytes_per_second), Share::new(bytes_per_second)],
             now_us: 0,
-            suppressed: 0,
             partial: [const { Vec::new() }; 2],
         })))
     }
@@ -67,13 +68,47 @@ impl Stream {
     }
 }
 
+/// By which way a line comes.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// By the contract's `log`.
+    Written,
+    /// On stdout or stderr.
+    Printed,
+}
+
+impl Way {
+    /// What the log calls such lines.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Written => "log",
+            Self::Printed => "printed",
+        }
+    }
+}
+
+/// What lines of one way may take.
+struct Share {
+    budget: Bucket,
+    /// Lines dropped since the budget was exceeded.
+    suppressed: u64,
+}
+
+impl Share {
+    fn new(bytes_per_second: u32) -> Self {
+        Self {
+            budget: Bucket::new(bytes_per_second, bytes_per_second),
+            suppressed: 0,
+        }
+    }
+}
+
 /// One instance's log.
 pub(crate) struct PluginLog {
     sink: Box<dyn LogSink>,
-    budget: Bucket,
+    /// By [`Way`].
+    shares: [Share; 2],
     now_us: u64,
-    /// Lines dropped since the budget was exceeded.
-    suppressed: u64,
     /// What came on stdout and stderr after the last line end.
     partial: [Vec<u8>; 2],
 }
@@ -85,18 +120,24 @@ impl PluginLog {
 
     /// Writes one line.
     pub(crate) fn write(&mut self, level: Level, text: &str) {
+        self.line(Way::Written, level, text);
+    }
+
+    fn line(&mut self, way: Way, level: Level, text: &str) {
         let line = printable(text);
-        if !self.budget.take(self.now_us, line.len() as u64 + 1) {
-            if self.suppressed == 0 {
-                self.sink
-                    .line(Level::Warn, "log budget exceeded: lines are suppressed");
+        let share = &mut self.shares[way as usize];
+        let name = way.name();
+        if !share.budget.take(self.now_us, line.len() as u64 + 1) {
+            if share.suppressed == 0 {
+                let note = format!("log budget exceeded: {name} lines are suppressed");
+                self.sink.line(Level::Warn, &note);
             }
-            self.suppressed += 1;
+            share.suppressed += 1;
             return;
         }
-        if self.suppressed > 0 {
-            let note = format!("{} log lines were suppressed", self.suppressed);
-            self.suppressed = 0;
+        if share.suppressed > 0 {
+            let note = format!("{} {name} lines were suppressed", share.suppressed);
+            share.suppressed = 0;
             self.sink.line(Level::Warn, &note);
         }
         self.sink.line(level, &line);
@@ -124,7 +165,8 @@ impl PluginLog {
 
     fn end_line(&mut self, stream: Stream) {
         let line = std::mem::take(&mut self.partial[stream as usize]);
-        self.write(stream.level(), &String::from_utf8_lossy(&line));
+        let text = String::from_utf8_lossy(&line);
+        self.line(Way::Printed, stream.level(), &text);
     }
 }
 
@@ -206,5 +248,25 @@ mod tests {
         log.set_now(1_000_000);
         log.write(Level::Info, "again");
         assert_eq!(lines.take(), ["10 log lines were suppressed", "again"]);
+    }
+
+    #[test]
+    fn what_is_printed_and_what_is_written_do_not_silence_each_other() {
+        let lines = Lines::default();
+        let log = SharedLog::new(Box::new(lines.clone()), 100);
+        let mut log = log.lock();
+        log.print(Stream::Stdout, &b"123456789\n".repeat(20));
+        let note = "log budget exceeded: printed lines are suppressed";
+        assert_eq!(lines.take()[10..], [note]);
+        log.print(Stream::Stderr, b"of the same budget\n");
+        assert_eq!(lines.take(), [""; 0]);
+        for _ in 0..20 {
+            log.write(Level::Info, "123456789");
+        }
+        assert_eq!(lines.take().len(), 11, "ten lines and the note");
+        log.set_now(1_000_000);
+        log.print(Stream::Stderr, b"a panic\n");
+        let counted = "11 printed lines were suppressed";
+        assert_eq!(lines.take(), [counted, "a panic"], "each has its own count");
     }
 }

@@ -110,3 +110,35 @@ fn a_plugin_that_is_blocked_for_good_holds_up_nobody() {
     world.clock.release();
     assert_no_errors();
 }
+
+#[test]
+fn a_plugin_that_gets_no_thread_is_named_once_and_runs_when_there_is_one() {
+    const LEFT_BEHIND_MAX: usize = 16;
+    let tight = "[limits]\ncpu_ms = 10\nsetup_cpu_ms = 500\n";
+    let stuck: Vec<String> = (0..LEFT_BEHIND_MAX).map(|n| format!("stuck-{n}")).collect();
+    let world = beside("threads-good", |world| {
+        for id in &stuck {
+            world.install(id, "counter_v1", tight);
+        }
+    });
+    stuck.iter().for_each(|id| world.wait_state(id, "running"));
+    world.clock.stall("stuck-*");
+    for id in &stuck {
+        world.deliver(id, message(device(2), "x"));
+        std::fs::remove_dir_all(world.plugins_dir().join(id)).unwrap();
+    }
+    for id in &stuck {
+        world.wait_warning(id, "its thread is left behind");
+    }
+    world.install("late", "counter_v2", "");
+    world.wait_warning("late", "no thread can be started for the plugin");
+    // It is tried again every quarter of a second.
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert_eq!(warnings("late").len(), 1, "{:?}", warnings("late"));
+    assert!(world.status("late").is_none());
+    answers(&world, "threads-good", "hello");
+    world.clock.release();
+    world.wait_state("late", "running");
+    assert_eq!(warnings("late").len(), 1, "{:?}", warnings("late"));
+    assert_no_errors();
+}

@@ -379,6 +379,18 @@ fn each_way_to_misbehave_is_a_fault_with_its_cause() {
 }
 
 #[test]
+fn a_guest_that_prints_too_much_can_still_log() {
+    let mut plugin = Plugin::new("hostile", &[]);
+    plugin.take_lines();
+    plugin.misbehave("print-flood").unwrap();
+    let lines = plugin.take_lines();
+    let printed = lines.iter().filter(|line| line.starts_with("printed "));
+    let printed = printed.count();
+    assert!((300..320).contains(&printed), "{printed} lines in 64 KiB");
+    assert_eq!(lines.last().unwrap(), "still here");
+}
+
+#[test]
 fn what_a_guest_prints_and_panics_is_in_its_log() {
     let mut plugin = Plugin::new("hostile", &[]);
     plugin.take_lines();

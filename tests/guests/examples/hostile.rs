@@ -35,6 +35,12 @@ fn behave(how: &str) {
                 kept.push(std::hint::black_box(vec![1_u8; 1 << 20]));
             }
         }
+        "alloc-once" => {
+            let mib: usize = config::get("mib")
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0);
+            std::mem::forget(std::hint::black_box(vec![1_u8; mib << 20]));
+        }
         "trap" => core::arch::wasm32::unreachable(),
         "panic" => panic!("this plugin\nis unwell"),
         "panic-long" => panic!("{}", "\u{1b}[2J\u{7}\r\n".repeat(200_000)),
@@ -83,6 +89,11 @@ fn flood(how: &str) {
             clock::wake_at(u64::MAX, 1);
             clock::cancel(1);
         },
+        "print-flood" => {
+            (0..600).for_each(|number| println!("printed {number} {}", "x".repeat(200)));
+            // What is left of a budget when a long line does not fit.
+            (0..200).for_each(|_| println!("x"));
+        }
         "message-flood" => {
             let refused = (0..100_000)
                 .filter(|_| consort::plugin::messages::send_to_all(b"flood").is_err())

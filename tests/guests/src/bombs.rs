@@ -4,6 +4,10 @@
 //! judged by its exports only afterwards. The others are plugins that no compiler of a language
 //! would write.
 
+mod crowds;
+
+pub use self::crowds::{ALL_WERE_CALLED, busy_crowd, with_core_items};
+
 /// A function's code is at most this long, as engines have it.
 const FUNCTION_BYTES_MAX: usize = 7_000_000;
 

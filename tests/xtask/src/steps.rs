@@ -76,6 +76,15 @@ impl Steps {
         self.done.push(step);
     }
 
+    /// Why a step did not pass; none if it did, or was none.
+    pub(crate) fn why_not(&self, name: &str) -> Option<&str> {
+        let step = self.done.iter().find(|step| step.name == name)?;
+        match &step.outcome {
+            Outcome::Passed => None,
+            Outcome::Failed(why) | Outcome::Skipped(why) => Some(why),
+        }
+    }
+
     /// Prints the summary; fails if a step did.
     pub(crate) fn finish(self) -> ExitCode {
         eprintln!("\n== summary");

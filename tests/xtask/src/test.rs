@@ -7,9 +7,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
-use crate::steps::Steps;
+use crate::steps::{Skip, Steps};
 use crate::workspace::Workspace;
 use crate::{check, guests, mutants, setup, shell, wasm};
 
@@ -34,7 +34,10 @@ pub(crate) fn run(workspace: &Workspace, guests_for: Duration) -> Result<ExitCod
     steps.step("tests behind packet filters", setup::packet_filters);
     steps.step("mutants", || mutants::check(workspace, None));
     steps.step("clippy", || check::clippy(workspace));
-    if !guests_for.is_zero() {
+    if guests_for.is_zero() {
+        let why = anyhow!("`--guests-for 0` leaves them out");
+        steps.step("languages", || Err(Skip::because(&why)));
+    } else {
         guests::add(workspace, &mut steps, &[], guests_for)?;
     }
     Ok(steps.finish())

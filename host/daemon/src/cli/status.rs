@@ -128,9 +128,10 @@ pub fn plugins_table(plugins: &[PluginStatus], columns: Columns) -> String {
         for (count, what) in [
             (plugin.refused_messages, "messages"),
             (plugin.refused_writes, "writes of state"),
+            (plugin.refused_publishes, "messages for local programs"),
         ] {
             if count > 0 {
-                let _ = writeln!(text, "  {}: {count} {what} beyond its limits", plugin.id);
+                let _ = writeln!(text, "  {}: {count} {what} refused", plugin.id);
             }
         }
         for refused in &plugin.refused_capabilities {
@@ -457,6 +458,25 @@ mod tests {
             "3500, catching up, 1 refused",
         ] {
             assert!(beat.contains(part), "{part} in {beat}");
+        }
+    }
+
+    #[test]
+    fn what_plugins_are_refused_is_counted_by_kind() {
+        let mut plugins = status().plugins;
+        assert!(!plugins_table(&plugins, Columns::Group).contains("refused\n"));
+        plugins[0].refused_messages = 3;
+        plugins[0].refused_writes = 4;
+        plugins[0].refused_publishes = 5;
+        let text = plugins_table(&plugins, Columns::Group);
+        let id = &plugins[0].id;
+        for line in [
+            "3 messages refused",
+            "4 writes of state refused",
+            "5 messages for local programs refused",
+        ] {
+            let line = format!("\n  {id}: {line}\n");
+            assert!(text.contains(&line), "{line:?} in\n{text}");
         }
     }
 

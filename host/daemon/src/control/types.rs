@@ -321,6 +321,9 @@ pub struct PluginStatus {
     pub refused_messages: u64,
     /// Writes of replicated state that its host refused at the call: too large, or beyond a quota.
     pub refused_writes: u64,
+    /// Messages for local programs that were refused: without the capability, beyond the quota, or
+    /// too large.
+    pub refused_publishes: u64,
     /// What it asks to reach outside its sandbox and does not get, each with the reason.
     pub refused_capabilities: Vec<String>,
     /// This device's role in the plugin's group.

@@ -125,6 +125,27 @@ fn a_plugin_is_inspected_ordered_about_and_read() {
 }
 
 #[test]
+fn what_a_plugin_is_refused_is_counted_wherever_it_is_shown() {
+    let home = Home::new();
+    let manifest = "[config]\nsetup = \"publish-flood\"\n";
+    install(&home, "flood", "hostile", manifest);
+    let _daemon = Daemon::start(&home, free_port());
+    // It publishes without the capability.
+    let inspected = wait_state(&home, "flood", "running");
+    assert_eq!(inspected["refused_publishes"], 100_000);
+    for (schema, arguments) in [
+        ("plugin-list", &["plugin", "list", "--json"][..]),
+        ("status", &["status", "--json"]),
+    ] {
+        let shown = home.json(schema, arguments);
+        assert_eq!(shown["plugins"][0]["refused_publishes"], 100_000, "{shown}");
+        let text = stdout(&home.run(&arguments[..arguments.len() - 1]));
+        let line = "  flood: 100000 messages for local programs refused\n";
+        assert!(text.contains(line), "{text}");
+    }
+}
+
+#[test]
 fn without_a_daemon_there_is_nothing_to_ask() {
     let home = Home::new();
     for command in ["list", "inspect", "reload", "disable", "enable", "logs"] {
@@ -142,6 +163,7 @@ fn a_file_is_checked_before_it_is_anywhere() {
     let folder = folder.to_str().expect("text");
     let report = home.json("plugin-check", &["plugin", "check", folder, "--json"]);
     assert_eq!(report["version"], "2.0.0");
+    assert_eq!(report["manifest"], format!("{folder}/plugin.toml"));
     assert_eq!(report["capabilities"][0], "local");
     let exports = report["exports"].as_array().expect("a list");
     assert!(
@@ -170,6 +192,21 @@ fn a_file_is_checked_before_it_is_anywhere() {
         7,
         &["no WebAssembly"],
     );
+    // A project, as `consort plugin new` makes them: its manifest does not count for a file of
+    // another name, and it holds no plugin.wasm.
+    let project = home.path("project");
+    fs::create_dir(&project).expect("made");
+    fs::write(project.join("plugin.toml"), manifest).expect("written");
+    fs::copy(fixture("recorder"), project.join("project.wasm")).expect("copied");
+    let text = stdout(&home.run(&["plugin", "check", "project/project.wasm"]));
+    assert!(
+        text.contains("Manifest      none: the defaults hold"),
+        "{text}"
+    );
+    for arguments in [&["plugin", "check", "project"][..], &["sim", "project"]] {
+        let words = ["project holds no plugin.wasm", "name the .wasm file"];
+        assert_ends(&home.run(arguments), 1, &words);
+    }
     fs::write(home.path("bomb.wasm"), bombs::endless_start()).expect("written");
     let bomb = home.run(&["plugin", "check", "bomb.wasm"]);
     assert_ends(&bomb, 7, &["bomb.wasm", "ms of CPU"]);

@@ -369,6 +369,13 @@ fn what_is_not_met_ends_the_run_with_the_command_that_repeats_it() {
             "within = \"9s\"\nlog = { contains = \"never written\" }\n",
             ["expect[0] of 0s", "is not met"],
         ),
+        // At its beginning no device is up, and none is not all.
+        (
+            &file,
+            "title=x",
+            "within = \"9s\"\nlog = { contains = \"never written\", on = \"all\" }\n",
+            ["expect[0] of 0s", "n1 has not written it"],
+        ),
         (
             &hostile,
             "always=trap",
@@ -412,6 +419,26 @@ fn what_is_not_met_ends_the_run_with_the_command_that_repeats_it() {
             path(file)
         );
         assert!(errors.contains(&replay), "{errors}");
+    }
+}
+
+#[test]
+fn all_are_also_those_that_start_in_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recorder = with_manifest(folder.path(), "recorder", "");
+    // The first device leads before the other one is there, which then follows.
+    for (within, code) in [("6s", 0), ("12s", 7)] {
+        let plan = format!(
+            "v = 1\nnodes = 2\nfor = \"20s\"\n[[device]]\nindex = 1\nstarts = \"8s\"\n\
+             [[expect]]\nwithin = \"{within}\"\n\
+             log = {{ contains = \"promote-leader\", on = \"all\" }}\n"
+        );
+        let plan = write(folder.path(), "plan.toml", &plan);
+        let output = consort(&[path(&recorder), "--scenario", &plan, "--seed", "5"]);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{within}: {errors}");
+        assert_eq!(errors.contains("n1 has not written it"), code == 7);
+        assert!(!errors.contains("n0 has not"), "{errors}");
     }
 }
 

@@ -473,7 +473,7 @@ impl Watched {
         if ran {
             return self.fault("start", error, store, budget).into();
         }
-        StartError::Contract(innermost(error))
+        StartError::Contract(limits::explained(innermost(error)))
     }
 
     /// Why a call that had `budget` ended.

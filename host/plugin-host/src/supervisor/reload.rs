@@ -5,6 +5,10 @@
 //! kept back and any failure leaves the old one as it was. The group notices nothing, unless the
 //! version changed. An incompatible version takes over what the old one saved, but leaves its group:
 //! it knows neither the group's state nor peers and role until it has joined its own.
+//!
+//! Where group time is set back, the next instance is set up on the plugin's own thread, while its
+//! events wait: for the one before it time would stand still, and its quotas and timers with it, and a
+//! plugin in the simulator has no second thread.
 
 use std::sync::Arc;
 

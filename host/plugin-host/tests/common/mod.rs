@@ -187,8 +187,8 @@ pub(crate) fn assert_no_errors() {
 pub(crate) struct TestClock {
     start: Instant,
     shift_us: AtomicI64,
-    /// The plugin whose thread does not come back from reading it, as from a system call that
-    /// blocks.
+    /// The thread that does not come back from reading it, as from a system call that blocks: its
+    /// name, or the beginning of several names with a `*` behind.
     stalled: Mutex<Option<String>>,
     released: Condvar,
 }
@@ -198,7 +198,8 @@ impl TestClock {
         self.shift_us.fetch_add(by_us, Ordering::SeqCst);
     }
 
-    /// Blocks the threads of a plugin at their next reading.
+    /// Blocks the threads of a plugin at their next reading; with a `*` behind, those of all plugins
+    /// whose ids begin like this.
     pub(crate) fn stall(&self, id: &str) {
         *self.stalled.lock().unwrap() = Some(format!("plugin-{id}"));
     }
@@ -214,8 +215,15 @@ impl GroupClock for TestClock {
     fn reading(&self) -> ClockReading {
         let this = std::thread::current();
         let stalled = self.stalled.lock().unwrap();
-        let is_stalled =
-            |name: &mut Option<String>| name.is_some() && name.as_deref() == this.name();
+        let is_stalled = |stalled: &mut Option<String>| {
+            let Some((stalled, name)) = stalled.as_deref().zip(this.name()) else {
+                return false;
+            };
+            match stalled.strip_suffix('*') {
+                Some(beginning) => name.starts_with(beginning),
+                None => name == stalled,
+            }
+        };
         drop(self.released.wait_while(stalled, is_stalled).unwrap());
         let elapsed = i64::try_from(self.start.elapsed().as_micros()).unwrap();
         let shifted = elapsed + self.shift_us.load(Ordering::SeqCst);

@@ -315,12 +315,16 @@ impl<'a> Runner<'a> {
 
     fn run(&mut self) {
         let end = Time::ZERO + self.plan.duration;
-        while let Some(((at, _), act)) = self.agenda.pop_first() {
-            if at > end {
+        while let Some((due, _)) = self.agenda.first_key_value() {
+            let due = *due;
+            if due.0 > end {
                 break;
             }
-            self.run_to(at);
-            self.act(act);
+            // It stays on the agenda until then: expectations look at what is to come.
+            self.run_to(due.0);
+            if let Some(act) = self.agenda.remove(&due) {
+                self.act(act);
+            }
         }
         self.run_to(end);
     }

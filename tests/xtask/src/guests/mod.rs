@@ -3,8 +3,11 @@
 //!
 //! All of it has a time box. A language whose toolchain cannot be had, or whose turn comes too
 //! late, is skipped by name and reason. One that does not build is a failure, and so is a run in
-//! which none is built.
+//! which none is built. The group of five languages is a step of its own, which is skipped where
+//! there are fewer.
 
+mod bindings;
+mod mixed;
 mod toolchains;
 
 use std::fs;
@@ -154,7 +157,7 @@ pub(crate) fn add(
 ) -> Result<()> {
     let chosen = |guest: &&Guest| only.is_empty() || only.iter().any(|name| name == guest.name);
     let bench = Bench::new(workspace, Instant::now() + time_box)?;
-    let mut built = Vec::new();
+    let mut built: Vec<&str> = Vec::new();
     for guest in GUESTS.iter().filter(chosen) {
         steps.step(guest.name, || {
             let time = bench.time_left()?;
@@ -165,6 +168,21 @@ pub(crate) fn add(
         });
     }
     steps.step("languages on the host", || bench.run_on_host(&built));
+    let group = mixed::languages(&built);
+    let too_few = mixed::too_few(&group, &GUESTS.map(|guest| guest.name), steps);
+    steps.step("five languages in one group", || {
+        if !group.is_empty() {
+            bench.run_group(&group)?;
+        }
+        too_few.map_or(Ok(()), Err)
+    });
+    if GUESTS
+        .iter()
+        .filter(chosen)
+        .any(|guest| ["c", "go"].contains(&guest.name))
+    {
+        steps.step("bindings made anew", || bench.compare_bindings());
+    }
     Ok(())
 }
 
@@ -264,17 +282,32 @@ impl<'a> Bench<'a> {
     /// Tests the languages that were built, each of which must be there.
     fn run_on_host(&self, built: &[&str]) -> Result<()> {
         ensure!(!built.is_empty(), "no language was built");
-        // As the whole workspace, like every build: one choice of features, one wasmtime. Two
-        // files of tests are named `languages`: one drives instances, one whole daemons.
-        let arguments = ["test", "--workspace"];
-        let files = ["--test", "languages", "--test", "templates"];
-        let mut cargo = shell::cargo(&self.workspace.root, [&arguments[..], &files].concat());
+        // Two files of tests are named `languages`: one drives instances, one `consort sim`.
+        self.test(&["--test", "languages", "--test", "templates"], built)
+    }
+
+    /// Runs daemons with a language each in one group.
+    fn run_group(&self, languages: &[&str]) -> Result<()> {
+        self.test(&["--test", "mixed_group"], languages)
+    }
+
+    /// Runs files of tests with these languages.
+    fn test(&self, files: &[&str], languages: &[&str]) -> Result<()> {
+        // As the whole workspace, like every build: one choice of features, one wasmtime.
+        let arguments = [&["test", "--workspace"], files].concat();
+        let mut cargo = shell::cargo(&self.workspace.root, arguments);
         cargo
-            .env("CONSORT_LANGUAGES", built.join(" "))
+            .env("CONSORT_LANGUAGES", languages.join(" "))
             .env("CONSORT_TOURS", &self.tours)
             .env("CONSORT_TEMPLATES", &self.templates);
         let left = self.end.saturating_duration_since(Instant::now());
         shell::run_within(&mut cargo, left.max(RUN_TIME))
+    }
+
+    fn compare_bindings(&self) -> Result<()> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        let folder = self.workspace.target.join("languages");
+        bindings::compare(self.workspace, &self.toolchains, &folder, left)
     }
 }
 

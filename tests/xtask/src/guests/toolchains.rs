@@ -156,7 +156,10 @@ impl<'a> Toolchains<'a> {
 }
 
 /// Asks a registry something small.
-fn answers(ask: &mut Command, registry: &str) -> Result<()> {
+///
+/// # Errors
+/// A [`Skip`]: it does not answer.
+pub(super) fn answers(ask: &mut Command, registry: &str) -> Result<()> {
     shell::run_within(ask, ANSWER_TIME)
         .with_context(|| format!("{registry} does not answer"))
         .map_err(|error| Skip::because(&error))

@@ -20,6 +20,9 @@ use crate::cli::{CliError, output};
 use crate::control::types::VERSION;
 use crate::plugins::compiler;
 
+/// The name of a plugin's file that has a folder to itself, and a manifest perhaps.
+const IN_FOLDER: &str = "plugin.wasm";
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The plugin's file, or a folder with plugin.wasm and perhaps plugin.toml.
@@ -35,6 +38,8 @@ pub(super) struct Args {
 struct Report {
     v: u32,
     file: String,
+    /// None: the defaults hold.
+    manifest: Option<String>,
     bytes: u64,
     version: String,
     exports: Vec<String>,
@@ -65,7 +70,7 @@ fn check(file: &Path) -> Result<Report, PluginError> {
         let file = file.to_owned();
         move |source| PluginError::Read { file, source }
     };
-    let wasm = read_wasm(&wasm_file).map_err(unreadable(&wasm_file))?;
+    let wasm = read_wasm(&wasm_file)?;
     let manifest = match &manifest_file {
         Some(path) => Some(fs::read_to_string(path).map_err(unreadable(path))?),
         None => None,
@@ -99,6 +104,7 @@ fn check(file: &Path) -> Result<Report, PluginError> {
     Ok(Report {
         v: VERSION,
         file: wasm_file.display().to_string(),
+        manifest: manifest_file.map(|path| path.display().to_string()),
         bytes: wasm.len() as u64,
         version: settings.version().to_string(),
         exports: code.exports(),
@@ -114,24 +120,40 @@ fn check(file: &Path) -> Result<Report, PluginError> {
 }
 
 /// The content of a plugin's file; of one beyond the limit as much as it takes to be refused.
-pub(in crate::cli) fn read_wasm(file: &Path) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+/// It cannot be read; where a folder was given that holds none, the text says what to name instead.
+pub(in crate::cli) fn read_wasm(file: &Path) -> Result<Vec<u8>, PluginError> {
     let mut wasm = Vec::new();
-    let file = File::open(file)?;
-    file.take(FILE_BYTES_MAX as u64 + 1)
-        .read_to_end(&mut wasm)?;
-    Ok(wasm)
+    let read = File::open(file)
+        .and_then(|file| file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut wasm));
+    match (read, file.parent()) {
+        (Ok(_), _) => Ok(wasm),
+        (Err(error), Some(folder))
+            if error.kind() == io::ErrorKind::NotFound
+                && file.ends_with(IN_FOLDER)
+                && folder.is_dir() =>
+        {
+            let folder = folder.to_owned();
+            Err(PluginError::NoFile { folder })
+        }
+        (Err(source), _) => Err(PluginError::Read {
+            file: file.to_owned(),
+            source,
+        }),
+    }
 }
 
 /// The plugin's file and the manifest beside it.
 pub(in crate::cli) fn files(given: &Path) -> (PathBuf, Option<PathBuf>) {
     let wasm = if given.is_dir() {
-        given.join("plugin.wasm")
+        given.join(IN_FOLDER)
     } else {
         given.to_owned()
     };
     let manifest = wasm
         .file_name()
-        .is_some_and(|name| name == "plugin.wasm")
+        .is_some_and(|name| name == IN_FOLDER)
         .then(|| wasm.with_file_name("plugin.toml"));
     (wasm, manifest.filter(|path| path.is_file()))
 }
@@ -139,7 +161,7 @@ pub(in crate::cli) fn files(given: &Path) -> (PathBuf, Option<PathBuf>) {
 /// The id that the file would have in a plugins folder, or one that stands for it.
 pub(in crate::cli) fn name_of(given: &Path) -> PluginId {
     let whole = given.canonicalize().unwrap_or_else(|_| given.to_owned());
-    let named = if whole.file_name().is_some_and(|name| name == "plugin.wasm") {
+    let named = if whole.file_name().is_some_and(|name| name == IN_FOLDER) {
         whole.parent().and_then(Path::file_name)
     } else if whole.is_dir() {
         whole.file_name()
@@ -214,6 +236,14 @@ impl Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} is a plugin.", self.file)?;
         writeln!(f, "Size          {} KiB", self.bytes.div_ceil(1024))?;
+        match &self.manifest {
+            Some(path) => writeln!(f, "Manifest      {path}")?,
+            None => writeln!(
+                f,
+                "Manifest      none: the defaults hold; a plugin.toml counts beside a file that is \
+                 named {IN_FOLDER}"
+            )?,
+        }
         writeln!(f, "Version       {}", self.version)?;
         writeln!(f, "Exports       {}", list(&self.exports))?;
         writeln!(f, "Imports       {}", list(&self.imports))?;

@@ -98,6 +98,16 @@ pub(crate) enum PluginError {
         /// Why.
         source: std::io::Error,
     },
+    /// The folder is none of a plugin.
+    #[error(
+        "{} holds no plugin.wasm; name the .wasm file that the build gives, or copy it there under that \
+         name",
+        .folder.display()
+    )]
+    NoFile {
+        /// Which.
+        folder: PathBuf,
+    },
     /// The folder for cores cannot be made.
     #[error("the folder for cores {} cannot be made: {source}", .folder.display())]
     Cores {
@@ -142,6 +152,7 @@ impl PluginError {
             Self::New(_)
             | Self::Client(_)
             | Self::Read { .. }
+            | Self::NoFile { .. }
             | Self::Cores { .. }
             | Self::Runtime(_) => ExitCode::Failed,
         }

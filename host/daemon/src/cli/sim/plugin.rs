@@ -53,7 +53,7 @@ impl Played {
         cores: Option<&Path>,
     ) -> Result<Self, PluginError> {
         let (file, manifest) = files(given);
-        let wasm = read_wasm(&file).map_err(unreadable(&file))?;
+        let wasm = read_wasm(&file)?;
         let text = match &manifest {
             Some(path) => Some(fs::read_to_string(path).map_err(unreadable(path))?),
             None => None,

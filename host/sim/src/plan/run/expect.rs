@@ -7,7 +7,7 @@ use consort_proto::{Origin, PluginSpec, StateOutcome, Time};
 use super::super::hosted::bytes_of_hex;
 use super::super::span::show;
 use super::super::{Expect, StateExpect, StateKind, Who};
-use super::Runner;
+use super::{Act, Runner};
 use crate::sim::{Ban, Banned, Hosting, Sim, Wanted};
 
 /// Expectations that are being waited for.
@@ -52,12 +52,28 @@ impl Runner<'_> {
     fn meant(&self, waiting: &BTreeSet<usize>) -> Vec<Meant> {
         waiting
             .iter()
-            .map(|index| {
-                let expect = &self.plan.expectations[*index];
+            .map(|index| (*index, &self.plan.expectations[*index]))
+            .filter(|(_, expect)| !self.awaits_starts(expect))
+            .map(|(index, expect)| {
                 let plugin = self.plugin(expect.plugin.as_ref());
-                (*index, self.nodes_of(expect), plugin)
+                (index, self.nodes_of(expect), plugin)
             })
             .collect()
+    }
+
+    /// Whether a device that starts in time is still to do so, where each has to write a line or to
+    /// have a value: the first ones must not be taken for all.
+    fn awaits_starts(&self, expect: &Expect) -> bool {
+        let of_all = match (&expect.log, &expect.state) {
+            (Some(log), _) => log.on == Some(Who::All),
+            (None, Some(state)) => state.on.as_ref().is_none_or(|on| *on == Who::All),
+            (None, None) => false,
+        };
+        let lasts = expect.within.unwrap_or_default();
+        let until = Time::ZERO + expect.begins(self.plan.duration) + lasts;
+        let mut due = self.agenda.range(..=(until, u64::MAX));
+        let starts = |act: &Act| matches!(act, Act::Start(node) if !self.sim.is_up(*node));
+        of_all && due.any(|(_, act)| starts(act))
     }
 
     /// The devices an expectation is about; those that are up, where a role or all are meant.
@@ -79,13 +95,15 @@ impl Runner<'_> {
         if expect.no_change.is_some() {
             let roles = self.roles(expect, &nodes);
             self.watched.roles.push((index, roles));
-        } else if !holds(
-            &self.sim,
-            index,
-            expect,
-            &nodes,
-            &self.plugin(expect.plugin.as_ref()),
-        ) {
+        } else if self.awaits_starts(expect)
+            || !holds(
+                &self.sim,
+                index,
+                expect,
+                &nodes,
+                &self.plugin(expect.plugin.as_ref()),
+            )
+        {
             if expect.within.is_none() {
                 self.unmet(index);
             }
@@ -120,6 +138,13 @@ impl Runner<'_> {
             for node in self.nodes_of(expect) {
                 let value = value(&self.sim, state, node, &plugin);
                 shown.push_str(&format!("\n  n{node} has {}", shown_value(value.as_ref())));
+            }
+        }
+        if expect.log.as_ref().is_some_and(|log| log.on.is_some()) {
+            let heard = heard(&self.sim, index);
+            let silent = self.nodes_of(expect).into_iter();
+            for node in silent.filter(|node| !heard.is_some_and(|heard| heard.contains(node))) {
+                shown.push_str(&format!("\n  n{node} has not written it"));
             }
         }
         let what = self.named(index);
@@ -178,11 +203,9 @@ type Meant = (usize, Vec<usize>, PluginSpec);
 /// Whether an expectation holds at this moment.
 fn holds(sim: &Sim, index: usize, expect: &Expect, nodes: &[usize], plugin: &PluginSpec) -> bool {
     if let Some(log) = &expect.log {
-        let mut wanted = sim.hosting().into_iter().flat_map(|h| &h.wanted);
-        let heard = wanted.find(|wanted| wanted.expectation == index);
-        return heard.is_some_and(|heard| match log.on {
-            None => !heard.nodes.is_empty(),
-            Some(_) => nodes.iter().all(|node| heard.nodes.contains(node)),
+        return heard(sim, index).is_some_and(|heard| match log.on {
+            None => !heard.is_empty(),
+            Some(_) => !nodes.is_empty() && nodes.iter().all(|node| heard.contains(node)),
         });
     }
     let runs = |node: &usize| sim.spec_of(*node, &plugin.id).is_some();
@@ -201,6 +224,13 @@ fn holds(sim: &Sim, index: usize, expect: &Expect, nodes: &[usize], plugin: &Plu
     } else {
         nodes.iter().all(|node| sim.leads(*node, plugin))
     }
+}
+
+/// The devices that have written the line which an expectation wants.
+fn heard(sim: &Sim, index: usize) -> Option<&BTreeSet<usize>> {
+    let mut wanted = sim.hosting()?.wanted.iter();
+    let wanted = wanted.find(|wanted| wanted.expectation == index);
+    wanted.map(|wanted| &wanted.nodes)
 }
 
 /// Whether a device has the wanted value, and the same one as the device `first`.

@@ -1,7 +1,7 @@
 //! One group, a language per device: the tour in each runs under one plugin id, and all understand
-//! each other's messages and state. The languages are those that `cargo xtask test --guests` has
-//! built into the folder that `CONSORT_TOURS` names; otherwise the Rust tour meets the tours that
-//! are kept from earlier states of the contract.
+//! each other's messages and state. The languages are those that `CONSORT_LANGUAGES` lists and
+//! `cargo xtask test --guests` has built into the folder that `CONSORT_TOURS` names; otherwise the Rust
+//! tour meets the tours that are kept from earlier states of the contract.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,7 +21,7 @@ const COMPILING: Duration = Duration::from_secs(300);
 fn tours() -> Vec<(String, PathBuf)> {
     let rust = consort_test_guests::fixture("tour");
     let mut tours = match std::env::var_os("CONSORT_TOURS") {
-        Some(folder) => plugins(Path::new(&folder)),
+        Some(folder) => listed(Path::new(&folder)),
         None => kept(),
     };
     if tours.len() < DEVICES {
@@ -36,6 +36,18 @@ fn tours() -> Vec<(String, PathBuf)> {
         );
     }
     tours
+}
+
+/// The plugins of the languages that are listed, each of which must be there.
+fn listed(folder: &Path) -> Vec<(String, PathBuf)> {
+    let listed = std::env::var("CONSORT_LANGUAGES").expect("it lists what was built");
+    let mut built = plugins(folder);
+    let names = listed.split_whitespace();
+    let listed = names.map(|name| {
+        let place = built.iter().position(|(language, _)| language == name);
+        built.remove(place.unwrap_or_else(|| panic!("no {name} in {}", folder.display())))
+    });
+    listed.collect()
 }
 
 fn kept() -> Vec<(String, PathBuf)> {
