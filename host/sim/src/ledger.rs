@@ -472,12 +472,21 @@ impl Ledger {
     }
 
     /// Writes were checked before and are handed to their node only at `now`: what else is known of
-    /// them is so from here on. `near`, `term` and `physical` as in [`Written`].
+    /// them is so from here on. `near`, `term` and `physical` as in [`Written`]. The time that a
+    /// value is given begins when its node takes it in.
     pub(crate) fn hand(&mut self, numbers: &[u64], now: Time, late: &Late) {
         self.highest = self.highest.max(late.physical);
         let highest = self.highest;
         for number in numbers {
             if let Some(written) = self.get_mut(*number) {
+                if let Act::Put {
+                    expires_at: Some(end),
+                    ..
+                } = &mut written.act
+                {
+                    let given = end.saturating_sub(written.physical.saturating_mul(1000));
+                    *end = late.physical.saturating_mul(1000).saturating_add(given);
+                }
                 written.at = now;
                 written.physical = late.physical;
                 written.highest = highest;
