@@ -63,7 +63,8 @@ pub enum Fate {
     Taken,
     /// Its node refused it.
     Refused,
-    /// A later one of the same writer to the same key was superseded: this one may be, too.
+    /// A later one of the same writer to the same key was superseded: this one may be, too. Or it
+    /// was itself told to be, in a part of a group that two led.
     Doubtful,
     /// The group did not adopt it, and the writer was told.
     Superseded,
@@ -517,6 +518,21 @@ impl Ledger {
                 written.fate = fate;
                 written.told_in = Some(app.session());
                 fate = Fate::Doubtful;
+            }
+        }
+    }
+
+    /// A session was told that these keys are superseded while another device than the one it goes
+    /// by led as well. Which of the two the group goes on with is open, and so is what holds.
+    pub(crate) fn contest(&mut self, group: Group, session: u64, keys: &[Arc<str>]) {
+        for key in keys {
+            let spot = (group, Origin::Leader, Arc::clone(key));
+            for number in self.by_key.get(&spot).cloned().unwrap_or_default() {
+                let written = self.get_mut(number);
+                let told = written.filter(|written| written.told_in == Some(session));
+                if let Some(told) = told.filter(|told| told.fate == Fate::Superseded) {
+                    told.fate = Fate::Doubtful;
+                }
             }
         }
     }

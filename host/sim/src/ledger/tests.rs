@@ -247,7 +247,13 @@ fn a_value_that_is_handed_over_late_lives_from_then_on() {
     assert_eq!(both(&ledger, Origin::Shared, None), "", "its time is over");
     let act = ledger.get(number).map(|written| written.act);
     let expires_at = Some(600_000);
-    assert_eq!(act, Some(Act::Put { len: 20, expires_at }));
+    assert_eq!(
+        act,
+        Some(Act::Put {
+            len: 20,
+            expires_at
+        })
+    );
 }
 
 #[test]
@@ -280,6 +286,17 @@ fn what_was_reported_superseded_is_not_served() {
         .expect("a report is in order");
     assert!(both(&ledger, Origin::Leader, Some(value(adopted))).contains("is superseded"));
     assert_eq!(both(&ledger, Origin::Leader, None), "");
+    // If two led, the one that did not adopt it may be the one that the group leaves.
+    let app = session(7);
+    ledger.contest(group(&app), 8, &["k".into()]);
+    assert!(
+        both(&ledger, Origin::Leader, Some(value(adopted))).contains("is superseded"),
+        "another session was told nothing"
+    );
+    ledger.contest(group(&app), 7, &["k".into()]);
+    for holds in [Some(value(adopted)), None] {
+        assert_eq!(both(&ledger, Origin::Leader, holds), "");
+    }
 }
 
 #[test]
