@@ -63,7 +63,8 @@ pub enum Fate {
     Taken,
     /// Its node refused it.
     Refused,
-    /// A later one of the same writer to the same key was superseded: this one may be, too.
+    /// A later one of the same writer to the same key was superseded: this one may be, too. Or it
+    /// was itself told to be, in a part of a group that two led.
     Doubtful,
     /// The group did not adopt it, and the writer was told.
     Superseded,
@@ -472,12 +473,21 @@ impl Ledger {
     }
 
     /// Writes were checked before and are handed to their node only at `now`: what else is known of
-    /// them is so from here on. `near`, `term` and `physical` as in [`Written`].
+    /// them is so from here on. `near`, `term` and `physical` as in [`Written`]. The time that a
+    /// value is given begins when its node takes it in.
     pub(crate) fn hand(&mut self, numbers: &[u64], now: Time, late: &Late) {
         self.highest = self.highest.max(late.physical);
         let highest = self.highest;
         for number in numbers {
             if let Some(written) = self.get_mut(*number) {
+                if let Act::Put {
+                    expires_at: Some(end),
+                    ..
+                } = &mut written.act
+                {
+                    let given = end.saturating_sub(written.physical.saturating_mul(1000));
+                    *end = late.physical.saturating_mul(1000).saturating_add(given);
+                }
                 written.at = now;
                 written.physical = late.physical;
                 written.highest = highest;
@@ -508,6 +518,21 @@ impl Ledger {
                 written.fate = fate;
                 written.told_in = Some(app.session());
                 fate = Fate::Doubtful;
+            }
+        }
+    }
+
+    /// A session was told that these keys are superseded while another device than the one it goes
+    /// by led as well. Which of the two the group goes on with is open, and so is what holds.
+    pub(crate) fn contest(&mut self, group: Group, session: u64, keys: &[Arc<str>]) {
+        for key in keys {
+            let spot = (group, Origin::Leader, Arc::clone(key));
+            for number in self.by_key.get(&spot).cloned().unwrap_or_default() {
+                let written = self.get_mut(number);
+                let told = written.filter(|written| written.told_in == Some(session));
+                if let Some(told) = told.filter(|told| told.fate == Fate::Superseded) {
+                    told.fate = Fate::Doubtful;
+                }
             }
         }
     }

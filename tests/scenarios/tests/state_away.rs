@@ -265,6 +265,40 @@ fn a_former_leader_that_starts_over_is_told_of_what_is_lost_and_no_more() {
     });
 }
 
+/// A device passes from the part that keeps what it wrote as the leader to one that never heard of
+/// it, and is told so; then the parts meet. What it was told holds only if that part's leader stays.
+#[test]
+fn what_one_part_does_not_adopt_holds_if_the_other_part_stays() {
+    let name = "what_one_part_does_not_adopt_holds_if_the_other_part_stays";
+    scenario(name, 4, |seed| {
+        let (mut sim, writer) = formed(name, seed, 5, StateConfig::default());
+        let alone = (writer + 1) % 5;
+        let rest = all_but(5, alone);
+        sim.partition(&[&[alone]]);
+        settle(&mut sim, &rest, secs(10));
+        sim.run_for(secs(5));
+        let led = put(&mut sim, writer, Scope::Leader, "led", 40);
+        everywhere(&mut sim, &rest, led, secs(3));
+        sim.plugin_fault(writer, &app());
+        sim.run_for(secs(1));
+        sim.plugin_up(writer, app());
+        settle(&mut sim, &rest, secs(10));
+        sim.partition(&[&[alone, writer]]);
+        settle(&mut sim, &[alone, writer], secs(30));
+        sim.run_for(secs(5));
+        assert_eq!(superseded(&sim, writer), ["led"]);
+        assert_eq!(sim.shown(writer, &app(), Origin::Leader, "led"), None);
+        sim.heal();
+        settle(&mut sim, &all(5), secs(30));
+        sim.run_for(secs(5));
+        sim.expect_state(&app(), &all(5), QUIET_MAX);
+        let (leader, _) = sim.agree(&app(), &all(5)).expect("they agree");
+        let holds = (leader != alone && leader != writer).then_some(led);
+        assert_eq!(common(&sim, &all(5), Origin::Leader, "led"), holds);
+        assert!(holds.is_some(), "the larger part's leader stays");
+    });
+}
+
 /// What is to last for a minute lasts for about a minute, also where it was written by a clock that
 /// was twelve years ahead.
 #[test]

@@ -229,6 +229,34 @@ fn deleted_keys_stay_deleted() {
 }
 
 #[test]
+fn a_value_that_is_handed_over_late_lives_from_then_on() {
+    // Meanwhile the group time of its writer was set back by an hour.
+    const HOUR: u64 = 3_600_000;
+    let mut ledger = Ledger::default();
+    let act = Act::Put {
+        len: 20,
+        expires_at: Some((HOUR + 100) * 1000),
+    };
+    let number = write(&mut ledger, 7, Origin::Shared, act, HOUR);
+    let late = Late {
+        physical: 500,
+        near: Vec::new(),
+        term: None,
+    };
+    ledger.hand(&[number], Time::from_micros(500_000), &late);
+    assert_eq!(both(&ledger, Origin::Shared, None), "", "its time is over");
+    let act = ledger.get(number).map(|written| written.act);
+    let expires_at = Some(600_000);
+    assert_eq!(
+        act,
+        Some(Act::Put {
+            len: 20,
+            expires_at
+        })
+    );
+}
+
+#[test]
 fn of_concurrent_writes_either_may_win_and_the_later_one_must() {
     let mut ledger = Ledger::default();
     let mut numbers = Vec::new();
@@ -258,6 +286,17 @@ fn what_was_reported_superseded_is_not_served() {
         .expect("a report is in order");
     assert!(both(&ledger, Origin::Leader, Some(value(adopted))).contains("is superseded"));
     assert_eq!(both(&ledger, Origin::Leader, None), "");
+    // If two led, the one that did not adopt it may be the one that the group leaves.
+    let app = session(7);
+    ledger.contest(group(&app), 8, &["k".into()]);
+    assert!(
+        both(&ledger, Origin::Leader, Some(value(adopted))).contains("is superseded"),
+        "another session was told nothing"
+    );
+    ledger.contest(group(&app), 7, &["k".into()]);
+    for holds in [Some(value(adopted)), None] {
+        assert_eq!(both(&ledger, Origin::Leader, holds), "");
+    }
 }
 
 #[test]

@@ -320,6 +320,9 @@ impl Sim {
                 event: &event,
             },
         );
+        if let PluginEvent::WritesSuperseded(keys) = &event {
+            self.mind_report(node, &app, keys);
+        }
         if app.hosted {
             self.deliver_to_actor(node, &event);
         }

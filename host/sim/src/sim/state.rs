@@ -211,11 +211,14 @@ impl Sim {
     }
 
     fn group_of(&self, node: usize, plugin: &PluginSpec) -> Group {
-        let device = &self.devices[node];
-        let secret = device.config.group.as_ref();
-        let secret = secret.map(|secret| *secret.group_id());
-        let spec = device.apps.get(&plugin.id).map(|app| app.spec.group());
-        (secret, spec.unwrap_or_else(|| plugin.group()))
+        let app = self.devices[node].apps.get(&plugin.id);
+        let key = app.map(|app| app.spec.group());
+        (self.secret_of(node), key.unwrap_or_else(|| plugin.group()))
+    }
+
+    fn secret_of(&self, node: usize) -> Option<[u8; 16]> {
+        let secret = self.devices[node].config.group.as_ref();
+        secret.map(|secret| *secret.group_id())
     }
 
     /// Group time at a device, as its plugins' host has it.
@@ -462,6 +465,23 @@ impl Sim {
         for (spec, session) in specs {
             let group = self.group_of(node, &spec);
             self.ledger.resume(node, group, session, self.now);
+        }
+    }
+
+    /// A device's plugin was told that it has superseded writes: what that is worth.
+    pub(super) fn mind_report(&mut self, node: usize, app: &App, keys: &[Arc<str>]) {
+        let key = app.spec.group();
+        let group = (self.secret_of(node), key);
+        let leader = app.view.leader().map(|(leader, _)| leader);
+        let mut others = (0..self.devices.len()).filter(|other| *other != node);
+        let contested = others.any(|other| {
+            let device = &self.devices[other];
+            let led_by = self.told_by(other, key).map(|(leader, _)| leader);
+            let leads = led_by == Some(device.id) && led_by != leader;
+            device.is_up() && leads && self.secret_of(other) == group.0
+        });
+        if contested && leader.is_some() {
+            self.ledger.contest(group, app.session(), keys);
         }
     }
 
