@@ -299,6 +299,35 @@ fn what_one_part_does_not_adopt_holds_if_the_other_part_stays() {
     });
 }
 
+/// A device deletes as the leader, alone and by a clock that is thirty hours behind. The time of those
+/// that it meets has it forget the deletion before their table says that it does not hold.
+#[test]
+fn a_leaders_deletion_that_a_leap_of_time_ended_is_reported() {
+    let name = "a_leaders_deletion_that_a_leap_of_time_ended_is_reported";
+    scenario(name, 4, |seed| {
+        let mut sim = group(name, seed, 4)
+            .crypto(Arc::new(Toy))
+            .device(3, |config| config.wall_offset = -30 * 3_600_000_000)
+            .build();
+        sim.partition(&[&[3]]);
+        sim.start_all(ms(300));
+        settle(&mut sim, &all(3), secs(10));
+        settle(&mut sim, &[3], secs(10));
+        let (leader, _) = sim.agree(&app(), &all(3)).expect("they agree");
+        let kept = put(&mut sim, leader, Scope::Leader, "key", 40);
+        put(&mut sim, 3, Scope::Leader, "key", 40);
+        sim.delete(3, &app(), Scope::Leader, "key")
+            .expect("it leads");
+        sim.run_for(secs(5));
+        sim.heal();
+        settle(&mut sim, &all(4), secs(30));
+        sim.run_for(secs(5));
+        sim.expect_state(&app(), &all(4), QUIET_MAX);
+        assert_eq!(common(&sim, &all(4), Origin::Leader, "key"), Some(kept));
+        assert_eq!(superseded(&sim, 3), ["key"]);
+    });
+}
+
 /// What is to last for a minute lasts for about a minute, also where it was written by a clock that
 /// was twelve years ahead.
 #[test]
