@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use consort_proto::{
     ClockView, Command, Origin, PluginCommand, PluginSpec, Scope, StateConfig, StateOutcome,
-    StateWrite, Time, micros,
+    StateWrite, micros,
 };
 
 use super::Sim;
