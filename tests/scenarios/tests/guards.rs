@@ -499,7 +499,7 @@ fn a_claim_of_before_its_device_was_restarted_does_not_count() {
         told.contains(&&PluginEvent::DemoteFollower),
         "it is lost: {told:?}"
     );
-    assert!(!told.iter().any(|event| of_old(event)), "{told:?}");
+    assert!(!told.iter().any(of_old), "{told:?}");
 }
 
 /// Its followers are suspected, and say that they live, while it does not get to read it.

@@ -1,9 +1,9 @@
 //! How an instance is made: on a thread of its own that comes after those which run plugins.
 //!
 //! A running generation goes on being called while the next one is set up; where nothing runs, the
-//! plugin's thread waits. Invariants: what a `setup` asks for is kept back until its generation takes over; the newest
-//! content of the files wins, and what was set up from an older one, or before group time was set
-//! back, is dropped; at most [`BESIDE_MAX`] instances of a plugin are being set up at a time, so that
+//! plugin's thread waits. Invariants: what a `setup` asks for is kept back until its generation takes
+//! over; the newest content of the files wins, and what was set up from an older one, or before group
+//! time was set back, is dropped; at most [`BESIDE_MAX`] instances of a plugin are being set up at a time, so that
 //! one that is blocked in a system call does not keep the next content out.
 
 use std::io;

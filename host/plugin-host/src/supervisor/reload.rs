@@ -1,14 +1,13 @@
 //! One generation hands over to the next.
 //!
 //! Order: new setup, beside the old one → (events wait) → old save → new restore → commit → old
-//! demotion, old shutdown → new peers, new role → the events that waited. Until the commit the new one's commands are
-//! kept back and any failure leaves the old one as it was. The group notices nothing, unless the
-//! version changed. An incompatible version takes over what the old one saved, but leaves its group:
+//! demotion, old shutdown → new peers, new role → the events that waited. Until the commit the new
+//! one's commands are kept back and any failure leaves the old one as it was. The group notices
+//! nothing, unless the version changed. An incompatible version takes over what the old one saved, but leaves its group:
 //! it knows neither the group's state nor peers and role until it has joined its own.
 //!
-//! Where group time is set back, the next instance is set up on the plugin's own thread, while its
-//! events wait: for the one before it time would stand still, and its quotas and timers with it, and a
-//! plugin in the simulator has no second thread.
+//! Where group time is set back, the plugin's events wait already while its next instance is set up: for
+//! the one before it time would stand still, and its quotas and timers with it.
 
 use std::sync::Arc;
 

@@ -324,7 +324,9 @@ impl Node {
             })
             .collect();
         for (node, standing, connected, recorded) in members {
-            self.seek(node);
+            if !connected || self.is_silent(node) {
+                self.seek(node);
+            }
             self.seek_record(node, connected, recorded);
             if standing == Standing::Doubted {
                 self.membership.join(self.now, node);
