@@ -7,10 +7,12 @@
 //! does, the daemon's heartbeats and the plugins that use little among it, comes first, and it takes what
 //! is left. Where the system allows it (`CAP_SYS_NICE`, or systemd's `LimitNICE=`), a thread that has
 //! saved up again returns to its old priority; otherwise it stays where it is as long as the thread
-//! lives. `restore`, for which interpreters take seconds, is free. So is `setup`, on a thread of its own
-//! that has the lower priority from its start: plugins that are installed together, or fail and begin
-//! anew, do not hold up those that run. A thread whose plugin used little in its first second asks for
-//! short turns from there on, so that it need not wait for the turns of newer ones to end.
+//! lives. `restore`, for which interpreters take seconds, is free. `setup` has a thread of its own, which
+//! is lowered like any other: plugins that are installed together, or fail and begin anew, do not hold
+//! up those that run, and none pays later for what its `setup` took. It is not lowered from its start,
+//! since an instance is made with the process's memory map locked, for which others would wait with it.
+//! A thread whose plugin used little in its first second asks for short turns from there on, so that it
+//! need not wait for the turns of newer ones to end.
 
 use std::cell::RefCell;
 use std::sync::OnceLock;
@@ -98,19 +100,26 @@ pub(crate) fn look(cpu: Duration) {
     THREAD.with_borrow_mut(|thread| thread.note(Instant::now(), cpu));
 }
 
-/// The priority of a thread that comes after its parent's usual one.
+/// What a thread that sets a plugin up begins with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AfterOthers(i32);
+pub(crate) struct SetUp {
+    usual: i32,
+}
 
-impl AfterOthers {
-    /// After the priority that this thread has when it owes nothing.
+impl SetUp {
+    /// For this thread's plugin.
     pub(crate) fn of_this_thread() -> Self {
-        Self(THREAD.with_borrow(|thread| thread.usual.saturating_add(STEP)))
+        let usual = THREAD.with_borrow(|thread| thread.usual);
+        Self { usual }
     }
 
-    /// This thread has that priority from here on.
-    pub(crate) fn take(self) {
-        let _ = set(self.0, USUAL_SLICE);
+    /// This thread sets the plugin up from here on.
+    pub(crate) fn begin(self) {
+        THREAD.with_borrow_mut(|thread| {
+            thread.usual = self.usual;
+            thread.account.is_lengthy_free = false;
+            thread.take_terms();
+        });
     }
 }
 
@@ -189,6 +198,7 @@ struct Account {
     at: Instant,
     cpu: Duration,
     callback: Callback,
+    is_lengthy_free: bool,
 }
 
 impl Account {
@@ -199,14 +209,15 @@ impl Account {
             at: now,
             cpu: Duration::ZERO,
             callback: Callback::Lengthy,
+            is_lengthy_free: true,
         }
     }
 
     fn note(&mut self, now: Instant, cpu: Duration) {
         let earned = now.saturating_duration_since(self.at) / EARNED_PART;
         let spent = match self.callback {
-            Callback::Ordinary => cpu.saturating_sub(self.cpu),
-            Callback::Lengthy => Duration::ZERO,
+            Callback::Lengthy if self.is_lengthy_free => Duration::ZERO,
+            Callback::Ordinary | Callback::Lengthy => cpu.saturating_sub(self.cpu),
         };
         let saved = self.saved.saturating_add(micros(earned));
         let saved = saved.min(micros(SAVED_MAX)).saturating_sub(micros(spent));
@@ -329,17 +340,22 @@ mod tests {
         let lowered = std::thread::spawn(move || {
             begin(Callback::Ordinary, || Duration::ZERO);
             look(Duration::from_secs(1));
-            let after_others = AfterOthers::of_this_thread();
+            let given = SetUp::of_this_thread();
             let set_up = move || {
-                after_others.take();
-                current()
+                given.begin();
+                begin(Callback::Lengthy, || Duration::ZERO);
+                let before = current();
+                look(Duration::from_secs(1));
+                (before, current())
             };
             let set_up = std::thread::spawn(set_up).join().expect("it ran");
             (current(), set_up)
         });
         let (lowered, set_up) = lowered.join().expect("it ran");
         assert_eq!(lowered, (usual + STEP).min(19));
-        assert_eq!(set_up, lowered, "its debt is not counted twice");
+        assert_eq!(set_up.1, lowered, "a debt is not counted twice");
+        // Whoever may lower itself only, stays where its parent is.
+        assert!([usual, lowered].contains(&set_up.0), "{set_up:?}");
         assert_eq!(current(), usual);
     }
 }

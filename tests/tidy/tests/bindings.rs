@@ -150,9 +150,12 @@ impl Sdks {
     }
 }
 
+/// Says what a language's SDK lacks of a function.
+type Check = fn(&Function, &Sdks) -> Result<(), String>;
+
 /// Where functions are missing, or have other types.
 fn breaches(functions: &[Function], sdks: &Sdks) -> Vec<String> {
-    let checks: [(&str, fn(&Function, &Sdks) -> Result<(), String>); 7] = [
+    let checks: [(&str, Check); 7] = [
         ("rust", rust),
         ("c", c),
         ("zig", zig),

@@ -1,4 +1,4 @@
-//! How an instance is made: on a thread of its own that comes after those which run plugins.
+//! How an instance is made: on a thread of its own, which `priority` tells from those that run plugins.
 //!
 //! A running generation goes on being called while the next one is set up; where nothing runs, the
 //! plugin's thread waits. Invariants: what a `setup` asks for is kept back until its generation takes
@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use super::life::Life;
 use super::start::TracingLog;
 use super::{Candidate, Control, Supervisor};
-use crate::priority::AfterOthers;
+use crate::priority::SetUp;
 use crate::status::GroupClock;
 use crate::{Instance, InstanceSettings, Outcome, StartError};
 
@@ -173,9 +173,9 @@ impl Supervisor {
         candidate: Arc<Candidate>,
         hand_over: impl FnOnce(Launched) + Send + 'static,
     ) -> io::Result<()> {
-        let after_others = AfterOthers::of_this_thread();
+        let set_up = SetUp::of_this_thread();
         let body = move || {
-            after_others.take();
+            set_up.begin();
             let carried_out = catch_unwind(AssertUnwindSafe(|| plan.carry_out(&candidate)));
             hand_over(carried_out.unwrap_or_else(|_| {
                 Err(StartError::Contract("the host panicked on it".to_owned()))
