@@ -191,6 +191,8 @@ mutants! {
     TableOfAnyone = "table-of-anyone",
     /// A replica that starts over reports all its leader state as superseded.
     ResetReportsAll = "reset-reports-all",
+    /// A leader's deletion that is over is not reported when a table leaves it out.
+    EndedUnreported = "ended-unreported",
     /// What ends at a time of the future ends there, also when group time is set back.
     EndsInTheFuture = "ends-in-the-future",
     /// Nobody is asked for a member that has moved while it is dialled.

@@ -246,6 +246,8 @@ pub(crate) struct Device {
     pub(crate) actor: Option<Hosted>,
     pub(crate) members: BTreeSet<DeviceId>,
     pub(crate) clock: Option<ClockView>,
+    /// When its last run ended, and its group time then.
+    pub(crate) stopped: Option<(Time, u64)>,
     /// What its group time may not fall behind, and since when its clocks have their pace.
     pub(crate) shown: u64,
     pub(crate) paced: Time,

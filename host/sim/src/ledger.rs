@@ -144,6 +144,8 @@ pub(crate) struct Ledger {
     /// For how long deletions are remembered, at least.
     horizon: Duration,
     doubted: BTreeSet<DeviceId>,
+    /// Sessions that began with a clock by which what was kept was over.
+    leapt: BTreeSet<u64>,
 }
 
 impl Default for Ledger {
@@ -158,6 +160,7 @@ impl Default for Ledger {
             settled: None,
             horizon: StateConfig::default().keep_absent,
             doubted: BTreeSet::new(),
+            leapt: BTreeSet::new(),
         }
     }
 }
@@ -230,6 +233,15 @@ impl Ledger {
     /// There are two devices with one key, or one whose disk is not its own.
     pub(crate) fn doubt(&mut self, device: DeviceId) {
         self.doubted.insert(device);
+    }
+
+    /// A session begins with what was kept, by a clock that has gone on by `by` more than it should.
+    /// Where that is as long as absent devices are remembered, what they wrote goes at once, and comes
+    /// back from whoever has met them since.
+    pub(crate) fn leap(&mut self, session: u64, by: Duration) {
+        if by >= self.horizon * 4 / 5 {
+            self.leapt.insert(session);
+        }
     }
 
     /// Writes that nobody but their writer is known to have.
@@ -417,7 +429,7 @@ impl Ledger {
         written.holders.entry(session).or_insert(place.now);
         let device = written.device;
         let spot = (written.group, change.origin, Arc::clone(&change.key));
-        let strict = strict && !self.doubted.contains(&device);
+        let strict = strict && !self.doubted.contains(&device) && !self.leapt.contains(&session);
         let key = (session, change.origin, Arc::clone(&change.key));
         let fresh = Shown {
             number,

@@ -7,7 +7,7 @@ use consort_scenarios::state::{
     QUIET_MAX, busy, common, everywhere, formed, put, quiet, superseded,
 };
 use consort_scenarios::{all, all_but, app, form, group, ms, secs, settle};
-use consort_sim::{Edit, Toy, Workload, scenario};
+use consort_sim::{Edit, Kind, Toy, Workload, scenario};
 
 /// Twelve years, in microseconds: to 2038.
 const TWELVE_YEARS: i64 = 12 * 365 * 86_400_000_000;
@@ -296,6 +296,48 @@ fn what_one_part_does_not_adopt_holds_if_the_other_part_stays() {
         let holds = (leader != alone && leader != writer).then_some(led);
         assert_eq!(common(&sim, &all(5), Origin::Leader, "led"), holds);
         assert!(holds.is_some(), "the larger part's leader stays");
+    });
+}
+
+/// A device deletes as the leader, alone and by a clock that is thirty hours behind. The time of those
+/// that it meets has it forget the deletion before their table says that it does not hold.
+#[test]
+fn a_leaders_deletion_that_a_leap_of_time_ended_is_reported() {
+    let name = "a_leaders_deletion_that_a_leap_of_time_ended_is_reported";
+    scenario(name, 4, |seed| {
+        let mut sim = group(name, seed, 4)
+            .crypto(Arc::new(Toy))
+            .device(3, |config| config.wall_offset = -30 * 3_600_000_000)
+            .build();
+        // A leader that has just sent news sends its table after this only, and the clock is set before.
+        let seldom = StateConfig {
+            interval: secs(3),
+            ..StateConfig::default()
+        };
+        sim.set_state_config(&app(), seldom);
+        sim.partition(&[&[3]]);
+        sim.start_all(ms(300));
+        settle(&mut sim, &all(3), secs(10));
+        settle(&mut sim, &[3], secs(10));
+        let (leader, _) = sim.agree(&app(), &all(3)).expect("they agree");
+        let kept = put(&mut sim, leader, Scope::Leader, "key", 40);
+        put(&mut sim, 3, Scope::Leader, "key", 40);
+        sim.delete(3, &app(), Scope::Leader, "key")
+            .expect("it leads");
+        sim.run_for(secs(5));
+        sim.start_writes(
+            &app(),
+            Workload {
+                kinds: vec![Kind::Shared],
+                ..busy(ms(100))
+            },
+        );
+        sim.heal();
+        settle(&mut sim, &all(4), secs(30));
+        sim.run_for(secs(5));
+        quiet(&mut sim, &all(4));
+        assert_eq!(common(&sim, &all(4), Origin::Leader, "key"), Some(kept));
+        assert_eq!(superseded(&sim, 3), ["key"]);
     });
 }
 

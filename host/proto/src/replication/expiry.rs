@@ -57,7 +57,10 @@ impl Replica {
             (Slot::Shared(key), Content::Tombstone | Content::Expired) => {
                 self.take_current(key);
             }
-            (_, Content::Tombstone | Content::Expired) => drop(self.drop_single(&slot)),
+            (_, Content::Tombstone | Content::Expired) => {
+                self.note_ended(&slot, stream, n);
+                self.drop_single(&slot);
+            }
             (_, Content::Sum { .. }) => {}
         }
     }

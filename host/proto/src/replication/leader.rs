@@ -26,6 +26,8 @@ const LINEAGE_PARTS: u64 = 24;
 /// How often it is asked whether a stamp is due, in microseconds: one comes early rather than late,
 /// for 22 of them to cover less than deletions are remembered.
 const ASKED_EVERY: u64 = 1_000_000;
+/// Own deletions that are over and of which it is known where they stood.
+const ENDED_MAX: usize = 1024;
 /// How far a tenure may be ahead of the largest known one.
 const LEAP_MAX: u64 = 1 << 32;
 
@@ -168,6 +170,37 @@ impl Replica {
             self.reset(now, table.tenure.leader);
         }
         self.apply_cuts();
+        self.report_ended(table);
+    }
+
+    /// A deletion, or the end of a value, that this device wrote as a leader is over, and nothing is
+    /// held of it any longer.
+    pub(super) fn note_ended(&mut self, slot: &Slot, stream: StreamId, n: u64) {
+        let (Slot::Leader(key), StreamId::Leader(tenure)) = (slot, stream) else {
+            return;
+        };
+        if tenure.leader != self.node || mutant::is(Mutant::EndedUnreported) {
+            return;
+        }
+        self.ended.insert(Arc::clone(key), (tenure, n));
+        if self.ended.len() > ENDED_MAX {
+            let oldest = self.ended.iter().min_by_key(|(_, place)| **place);
+            if let Some(oldest) = oldest.map(|(key, _)| Arc::clone(key)) {
+                self.ended.remove(&oldest);
+            }
+        }
+    }
+
+    /// Another leader's table says whether deletions of this device's own were adopted, also those
+    /// that are over by then. If not, an older value may hold again.
+    fn report_ended(&mut self, table: &Table) {
+        for (key, (tenure, n)) in core::mem::take(&mut self.ended) {
+            if tenure == table.tenure {
+                self.ended.insert(key, (tenure, n));
+            } else if n > cut(table, tenure) {
+                self.superseded.insert(key);
+            }
+        }
     }
 
     /// Puts a table in place of the one that is held.
@@ -240,6 +273,9 @@ impl Replica {
             return;
         }
         let (cuts, rewritten) = self.cuts_of(tenure, answers);
+        // What has no cut any longer has been adopted and counts no more.
+        let is_listed = |earlier: &Tenure| cuts.iter().any(|(listed, _)| listed == earlier);
+        self.ended.retain(|_, (earlier, _)| is_listed(earlier));
         let before = self.table.as_ref();
         let mut table = Table {
             tenure,

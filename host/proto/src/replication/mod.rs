@@ -139,6 +139,8 @@ pub(crate) struct Replica {
     /// What the plugin is to be told, and whether it is its own doing.
     changed: BTreeMap<Slot, bool>,
     superseded: BTreeSet<Arc<str>>,
+    /// Keys whose own deletion as a leader is over and forgotten, and where it stood.
+    ended: BTreeMap<Arc<str>, (Tenure, u64)>,
     dirty: BTreeSet<Record>,
     pushed: BTreeMap<StreamId, u64>,
     /// How far other replicas are known to hold this device's own shared stream.
@@ -175,6 +177,7 @@ impl Replica {
             timers: BTreeSet::new(),
             changed: BTreeMap::new(),
             superseded: BTreeSet::new(),
+            ended: BTreeMap::new(),
             dirty: BTreeSet::new(),
             pushed: BTreeMap::new(),
             acked: BTreeMap::new(),

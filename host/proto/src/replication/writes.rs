@@ -82,6 +82,9 @@ impl Replica {
         let Some(stream) = self.own_stream(&slot) else {
             return;
         };
+        if let Slot::Leader(key) = &slot {
+            self.ended.remove(key);
+        }
         let n = self.mark(stream) + 1;
         let entry = Entry {
             stream,

@@ -189,6 +189,19 @@ fn nothing_goes_back_at_a_replica() {
 }
 
 #[test]
+fn what_a_leap_of_time_at_a_start_took_may_come_back() {
+    let mut ledger = Ledger::default();
+    let number = write(&mut ledger, 7, Origin::Shared, PUT, 1);
+    write(&mut ledger, 7, Origin::Shared, Act::Delete, 2);
+    let again = [value(number), StateOutcome::Deleted, value(number)];
+    let most = ledger.horizon;
+    ledger.leap(9, most / 2);
+    assert!(shows(&mut ledger, 9, Origin::Shared, &again).contains("had gone"));
+    ledger.leap(10, most);
+    assert_eq!(shows(&mut ledger, 10, Origin::Shared, &again), "");
+}
+
+#[test]
 fn writes_are_accounted_for_once() {
     let mut ledger = Ledger::default();
     write(&mut ledger, 7, Origin::Shared, PUT, 1);

@@ -301,6 +301,7 @@ impl Sim {
             actor: None,
             members: BTreeSet::new(),
             clock: None,
+            stopped: None,
             shown: 0,
             paced: Time::ZERO,
             stood: (Time::ZERO, Time::ZERO),

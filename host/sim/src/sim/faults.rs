@@ -129,7 +129,9 @@ impl Sim {
         self.recorder.state(self.now, node, None);
         self.oracle.touch(self.now, node);
         self.lose_actor(node);
+        let stopped = self.group_time(node).map(|(time, _)| (self.now, time));
         let device = &mut self.devices[node];
+        device.stopped = stopped.or(device.stopped);
         device.running = None;
         device.disk.settle(Time::MAX);
         device.members.clear();

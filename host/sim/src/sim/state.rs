@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use consort_proto::{
     ClockView, Command, Origin, PluginCommand, PluginSpec, Scope, StateConfig, StateOutcome,
-    StateWrite,
+    StateWrite, micros,
 };
 
 use super::Sim;
@@ -462,10 +462,21 @@ impl Sim {
         let specs: Vec<_> = persist
             .map(|app| (app.spec.clone(), app.session()))
             .collect();
+        let by = self.leap_at_start(node);
         for (spec, session) in specs {
+            self.ledger.leap(session, by);
             let group = self.group_of(node, &spec);
             self.ledger.resume(node, group, session, self.now);
         }
+    }
+
+    /// By how much a device's group time has gone on between two runs beyond what has passed.
+    fn leap_at_start(&self, node: usize) -> Duration {
+        let Some((at, stopped)) = self.devices[node].stopped else {
+            return Duration::ZERO;
+        };
+        let due = stopped.saturating_add(micros(self.now.since(at)));
+        Duration::from_micros(self.state_now(node).saturating_sub(due))
     }
 
     /// A device's plugin was told that it has superseded writes: what that is worth.

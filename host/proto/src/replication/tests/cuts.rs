@@ -93,6 +93,45 @@ fn a_stale_leaders_late_write_is_cut_and_told() {
 }
 
 #[test]
+fn a_deletion_that_is_over_before_it_is_cut_is_told() {
+    for adopted in [false, true] {
+        let mut net = Net::new(3, 5);
+        net.elect(0);
+        led(&mut net, 0, "a", "old");
+        led(&mut net, 0, "b", "old");
+        net.settle();
+        net.side = vec![1, 0, 0];
+        net.leaders.clear();
+        if !adopted {
+            net.elect(1);
+        }
+        let now = net.now;
+        for key in ["a", "b"] {
+            let delete = delete(Scope::Leader, key);
+            net.replicas[0].write(now, &delete).unwrap();
+        }
+        led(&mut net, 0, "b", "new");
+        if adopted {
+            net.side.fill(0);
+            net.settle();
+        }
+        // Group time leaps at the one that was alone, as by the clock of those that it meets.
+        net.pass(25 * HOUR);
+        net.side.fill(0);
+        let last = net.elect(1);
+        net.follow(0, last);
+        net.settle();
+        net.assert_equal();
+        let told = net.replicas[0].take_superseded();
+        let told: Vec<&str> = told.iter().map(|key| &**key).collect();
+        assert_eq!(told, if adopted { vec![] } else { vec!["a", "b"] });
+        assert!(net.replicas[0].take_superseded().is_empty());
+        let back = (!adopted).then_some("old");
+        assert_eq!(read(&net, 0, "a").as_deref(), back);
+    }
+}
+
+#[test]
 fn what_superseded_an_older_value_and_was_cut_gives_it_back() {
     let mut net = Net::new(4, 3);
     net.elect(0);
