@@ -138,10 +138,10 @@ fn strangers_with_a_session_go_on_asking_to_join() {
     let name = "strangers_with_a_session_go_on_asking_to_join";
     scenario(name, 20, |seed| {
         let mut sim = apart(group(name, seed, 2), &[1])
-            .link(Link::lan().with_loss(0.6))
+            .link(Link::lan().with_loss(0.9))
             .build();
         sim.start_all(ms(500));
-        sim.expect_within(secs(120), "a session", |sim| {
+        sim.expect_within(secs(3600), "a session", |sim| {
             heard(sim, 0, 1).is_some() && heard(sim, 1, 0).is_some()
         });
         sim.set_links(Link::lan());

@@ -369,6 +369,7 @@ impl Node {
             .as_ref()
             .and_then(|sessions| sessions.last_heard(&entry.key));
         let heard = heard.is_some_and(|heard| self.now.since(heard) <= HEARD_LATELY);
+        let heard = heard || mutant::is(Mutant::IntroducedUnheard);
         // Where a device was that is gone for this one too, nobody needs to know.
         if !heard && matches!(entry.standing, Standing::Missing { .. } | Standing::Left) {
             return;
@@ -410,7 +411,7 @@ impl Node {
         }
         // A member that the introducer hears is one here too, whether or not a session opens: its
         // record is asked for, and where it is if it moves. What nobody hears is left to foca.
-        if heard || mutant::is(Mutant::IntroducedUnheard) {
+        if heard {
             self.refresh_visibility(node);
         }
     }
