@@ -456,7 +456,10 @@ fn a_sender_short_of_credit_leaves_long_payloads_to_the_tree() {
         let longest = took.max().unwrap_or_default();
         println!("{longest:?} at the longest, {bytes} bytes of the leader for each");
         sim.expect(longest < ms(2_000), "no payload waits for those before it");
-        sim.expect(bytes < 400_000, "the leader gives out little besides 278,000");
+        sim.expect(
+            bytes < 400_000,
+            "the leader gives out little besides 278,000",
+        );
     });
 }
 

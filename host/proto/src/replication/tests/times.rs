@@ -410,7 +410,9 @@ fn what_a_leap_of_time_ends_is_passed_on_for_a_minute() {
     for scope in scopes {
         let brief = with_ttl(put(scope, "expired", "v"), 60_000);
         net.replicas[0].write(now, &brief).unwrap();
-        net.replicas[0].write(now, &delete(scope, "deleted")).unwrap();
+        net.replicas[0]
+            .write(now, &delete(scope, "deleted"))
+            .unwrap();
     }
     net.now += 30 * HOUR;
     let now = net.now;
