@@ -52,11 +52,12 @@ fn the_group_and_a_good_plugin_do_not_notice_bad_ones() {
     assert_eq!(group.wait_one_leader(&all), leader);
     println!("half of the round trips take {:?}", noticed.median());
     noticed.assert_nothing("all together");
-    // All of them together, what their limits allow and a tenth.
+    // Each by itself stays within its limit and a tenth, as `hostile_each.rs` shows. Few of them need all
+    // of it, so all together stay well below the sum.
     let limits: u32 = bad.iter().map(|bad| bad.memory_mib).sum();
     let grown = Memory::peak(&group).above(&before);
     println!("{grown} MiB more at most; their limits are {limits} MiB");
-    assert!(grown <= u64::from(limits) * 11 / 10, "{grown} MiB more");
+    assert!(grown <= u64::from(limits) * 4 / 5, "{grown} MiB more");
     for device in &group.devices {
         let mark = device.log().mark();
         for good in [PROBE, "heartbeat"] {
