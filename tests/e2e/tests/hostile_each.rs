@@ -18,7 +18,7 @@ const LASTING: Duration = Duration::from_millis(1200);
 const TRIES: u32 = 3;
 /// What a daemon may have more than before any was there, in MiB, once one is gone: the state that all so
 /// far wrote for the group, and what an allocator leaves between.
-const KEPT_MIB: u64 = 8;
+const KEPT_MIB: u64 = 12;
 
 #[test]
 fn nobody_notices_a_plugin_that_misbehaves() {
@@ -64,18 +64,15 @@ fn endure(group: &Group, hostile: Hostile, before: &Memory) {
         nuisance.not_named(group, &marks).is_empty().then_some(())
     });
     no_role_changed(group, &marks);
-    let grown = Memory::peak(group).above(before);
+    let (grown, may) = (Memory::peak(group).above(before), hostile.grows_by_mib());
     let took = start.elapsed().as_secs_f64();
+    println!("{id}: {took:.1} s, half of the round trips in {median:?}; {grown} MiB more of {may}");
+    assert!(median.is_some(), "{id}: not one of {TRIES} times");
+    assert!(grown <= may, "{id}: {grown} MiB more");
     nuisance.end(group);
     let kept = wait::until("memory is given back", || {
         let kept = Memory::resident(group).above(before);
         (kept <= KEPT_MIB).then_some(kept)
     });
-    let may = hostile.grows_by_mib();
-    println!(
-        "{id}: {took:.1} s, half of the round trips in {median:?}; \
-         {grown} MiB more of {may}, {kept} MiB afterwards"
-    );
-    assert!(median.is_some(), "{id}: not one of {TRIES} times");
-    assert!(grown <= may, "{id}: {grown} MiB more");
+    println!("{id}: {kept} MiB more afterwards");
 }

@@ -23,7 +23,9 @@ const SAVED_PIECES: u32 = 12;
 #[derive(Debug)]
 pub struct Nuisance {
     kinds: Vec<Kind>,
-    began: Instant,
+    /// How many parts of a file that is saved in parts have been its turn, and since when the last is.
+    pieces: u32,
+    piece_since: Instant,
 }
 
 #[derive(Debug)]
@@ -60,7 +62,8 @@ impl Nuisance {
         });
         Self {
             kinds: kinds.collect(),
-            began: Instant::now(),
+            pieces: 0,
+            piece_since: Instant::now(),
         }
     }
 
@@ -69,10 +72,13 @@ impl Nuisance {
     /// # Panics
     /// A file cannot be written.
     pub fn go_on(&mut self, group: &Group) {
-        let pieces = (self.began.elapsed().as_millis() / PIECE.as_millis()) as u32;
+        if self.piece_since.elapsed() >= PIECE {
+            self.pieces += 1;
+            self.piece_since = Instant::now();
+        }
         for kind in &mut self.kinds {
             for (place, device) in group.devices.iter().enumerate() {
-                kind.go_on(place, device, pieces);
+                kind.go_on(place, device, self.pieces);
             }
         }
     }
