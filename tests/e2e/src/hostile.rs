@@ -142,7 +142,7 @@ pub const ALL: [Hostile; 25] = [
         .held(2 * 13),
     made("long", || bombs::long(31))
         .again(Again::EverySecond)
-        .held(2 * 32),
+        .held(3 * 32),
     made("tangled", bombs::tangled).again(Again::ByItself),
     Hostile {
         file: File::Torn,
@@ -203,8 +203,8 @@ impl Hostile {
         self
     }
 
-    /// The daemon holds its code, as the compiler gives it and as it runs, or its file, and the next
-    /// one while that is read.
+    /// The daemon holds its code, as the compiler gives it and as it runs, or its file, the next one
+    /// while that is read, and one that is being given up.
     const fn held(mut self, mib: u32) -> Self {
         self.held_mib = mib;
         self
