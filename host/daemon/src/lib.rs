@@ -9,6 +9,7 @@ pub mod exit_code;
 pub mod local;
 pub mod net;
 pub mod plugins;
+pub mod reread;
 pub mod run;
 pub mod secrets;
 pub mod snapshot;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use consort_plugin_host::{
-    ChildCompiler, CompileLimits, Compiler, HostConfig, Overlay, PluginHost, StartHostError,
+    ChildCompiler, CompileLimits, Compiler, HostConfig, PluginHost, StartHostError,
 };
 pub use consort_plugin_host::{ClockReading, GroupClock, HostEvent, PluginHostStatus};
 use consort_proto::{Peer, PluginEvent, PluginId};
@@ -77,25 +77,13 @@ pub fn start(
     out: mpsc::Sender<HostEvent>,
     bridge: Arc<Bridge>,
 ) -> Result<Arc<PluginHost>, StartHostError> {
-    let overlays = config.plugins.iter().map(|(id, overlay)| {
-        let overlay = Overlay {
-            enabled: overlay.enabled,
-            priority: overlay.priority,
-            preempt: overlay.preempt,
-            config: overlay.config.clone(),
-            limits: overlay.limits.clone(),
-            state: overlay.state.clone(),
-            capabilities: overlay.capabilities.clone(),
-        };
-        (id.clone(), overlay)
-    });
     let host_config = HostConfig {
         plugins_dir: config.plugins_dir.clone(),
         cache_dir: config.data_dir.join("cache"),
         compiler: compiler(),
         cores_dir: config.cores_dir.clone(),
         this_device,
-        overlays: overlays.collect(),
+        overlays: config.plugins.clone(),
         seed,
     };
     let host = PluginHost::start(

@@ -21,7 +21,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::{self, SharedClock, WallWatch};
-use crate::config::Config;
+use crate::config::{Changes, Config};
 use crate::control::plugins::Hosted;
 use crate::control::rotate::{Asked, REQUESTS_MAX};
 use crate::control::server::ControlSocket;
@@ -29,6 +29,7 @@ use crate::driver::{Driver, Inputs, Parts};
 use crate::local::{Bridge, Places};
 use crate::net::{Net, OpenNetError, resolve};
 use crate::plugins;
+use crate::reread;
 use crate::snapshot::{Origin, Publisher};
 use crate::storage::{DataLock, LockError, Remembered, Storage, StorageError};
 
@@ -75,13 +76,15 @@ impl From<OpenNetError> for RunError {
     }
 }
 
-/// Runs the daemon until SIGTERM or SIGINT, then stops it in order within two seconds. Needs a
-/// runtime with input, output and time; one thread is enough.
+/// Runs the daemon until SIGTERM or SIGINT, then stops it in order within two seconds; what `changes`
+/// finds meanwhile is given to the plugins. Needs a runtime with input, output and time; one thread
+/// is enough.
 ///
 /// # Errors
 /// A part could not be started.
 pub async fn run(
     config: Config,
+    changes: Changes,
     identity: StaticSecret,
     group: Option<Keyring>,
 ) -> Result<(), RunError> {
@@ -93,15 +96,17 @@ pub async fn run(
             _ = interrupt.recv() => {}
         }
     };
-    run_until(config, identity, group, stop).await
+    run_until(config, Some(changes), identity, group, stop).await
 }
 
-/// Runs the daemon until `stop` ends, then stops it in order.
+/// Runs the daemon until `stop` ends, then stops it in order. Without `changes` the settings hold as
+/// they are.
 ///
 /// # Errors
 /// A part could not be started.
 pub async fn run_until(
     config: Config,
+    changes: Option<Changes>,
     identity: StaticSecret,
     group: Option<Keyring>,
     stop: impl Future<Output = ()> + Send + 'static,
@@ -144,6 +149,7 @@ pub async fn run_until(
     let (host_out, host_events) = mpsc::channel(plugins::HOST_EVENTS_MAX);
     let plugins = start_plugins(&config, &status, Arc::clone(&clock), host_out, &hosted).await?;
     log_start(&config, &status, &net);
+    let _reread = changes.map(|changes| reread::start(changes, Arc::clone(&plugins)));
     let driver = Driver::new(Parts {
         node,
         net,

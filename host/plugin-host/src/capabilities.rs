@@ -8,14 +8,15 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+
+use crate::text_value::text_value;
 
 /// The most folders that a plugin may ask for.
 pub const FOLDERS_MAX: usize = 16;
 
 /// What may be done with a folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
     /// Look and read.
     Read,
@@ -31,6 +32,17 @@ impl Access {
             Self::Read => "read",
             Self::ReadWrite => "read-write",
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Access {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const EXPECTED: &str = "\"read\" or \"read-write\"";
+        text_value(deserializer, EXPECTED, |text| {
+            let mut known = [Self::Read, Self::ReadWrite].into_iter();
+            let access = known.find(|access| access.as_str() == text);
+            access.ok_or_else(|| format!("{text:?} is no way to use a folder; use {EXPECTED}"))
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use thiserror::Error;
 use wasmtime::Store;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre};
+use wasmtime::error::Context as _;
 
 use crate::bindings::exports::consort::plugin::{
     handover, lifecycle, local_events, message_events, peer_events, role, state_events, timers,
@@ -62,7 +63,10 @@ pub enum CodeError {
     #[error("the component asks for what this host does not offer: {0}")]
     Imports(String),
     /// One of its interfaces is incomplete.
-    #[error("an exported interface does not fit consort:plugin@0.1.0: {0}")]
+    #[error(
+        "an exported interface is incomplete: {0}; export the whole of it as consort:plugin@0.1.0 \
+         has it, or leave it out"
+    )]
     Exports(String),
 }
 
@@ -140,43 +144,27 @@ impl Code {
     /// Makes an instance in `store` and checks the types of all it exports.
     pub(crate) fn instantiate(&self, store: &mut Store<Guest>) -> wasmtime::Result<Exports> {
         let instance = self.pre.instantiate(&mut *store)?;
+        let lifecycle = self.lifecycle.load(&mut *store, &instance);
+        macro_rules! load {
+            ($field:ident, $interface:literal) => {
+                match &self.$field {
+                    Some(indices) => {
+                        let loaded = indices.load(&mut *store, &instance);
+                        Some(loaded.with_context(|| of_other_type($interface))?)
+                    }
+                    None => None,
+                }
+            };
+        }
         Ok(Exports {
-            lifecycle: self.lifecycle.load(&mut *store, &instance)?,
-            role: self
-                .role
-                .as_ref()
-                .map(|i| i.load(&mut *store, &instance))
-                .transpose()?,
-            peer_events: self
-                .peer_events
-                .as_ref()
-                .map(|i| i.load(&mut *store, &instance))
-                .transpose()?,
-            message_events: self
-                .message_events
-                .as_ref()
-                .map(|i| i.load(&mut *store, &instance))
-                .transpose()?,
-            state_events: self
-                .state_events
-                .as_ref()
-                .map(|i| i.load(&mut *store, &instance))
-                .transpose()?,
-            timers: self
-                .timers
-                .as_ref()
-                .map(|i| i.load(&mut *store, &instance))
-                .transpose()?,
-            local_events: self
-                .local_events
-                .as_ref()
-                .map(|i| i.load(&mut *store, &instance))
-                .transpose()?,
-            handover: self
-                .handover
-                .as_ref()
-                .map(|i| i.load(&mut *store, &instance))
-                .transpose()?,
+            lifecycle: lifecycle.with_context(|| of_other_type("lifecycle"))?,
+            role: load!(role, "role"),
+            peer_events: load!(peer_events, "peer-events"),
+            message_events: load!(message_events, "message-events"),
+            state_events: load!(state_events, "state-events"),
+            timers: load!(timers, "timers"),
+            local_events: load!(local_events, "local-events"),
+            handover: load!(handover, "handover"),
         })
     }
 
@@ -241,6 +229,14 @@ pub(crate) struct Exports {
     pub(crate) timers: Option<timers::Guest>,
     pub(crate) local_events: Option<local_events::Guest>,
     pub(crate) handover: Option<handover::Guest>,
+}
+
+/// What is said of an interface that has all its functions, but not with the contract's types.
+fn of_other_type(interface: &str) -> String {
+    format!(
+        "a function of the exported interface consort:plugin/{interface}@0.1.0 has another type than \
+         in the contract; build the plugin against the wit/ of api 0.1"
+    )
 }
 
 fn names_of_exports(runtime: &Runtime, component: &Component) -> String {

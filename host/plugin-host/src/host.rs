@@ -230,6 +230,13 @@ impl PluginHost {
             .unwrap_or(Err(OrderError::Busy))
     }
 
+    /// Has `overlays` take the place of what the operator said about plugins before. Soon after, those
+    /// for which something else holds are reloaded, loaded or unloaded; the others go on. Never waits.
+    pub fn set_overlays(&self, overlays: BTreeMap<PluginId, Overlay>) {
+        self.orders.set_overlays(overlays);
+        self.bell.ring();
+    }
+
     /// Unloads all plugins: demotion, `shutdown(stop)`, [`HostEvent::Down`]. What takes longer than
     /// `within` is left behind with a warning. A second call finds nothing to do.
     pub fn shutdown(&self, within: Duration) {

@@ -20,7 +20,7 @@ use crate::folder::{self, Content, ContentHash, Found, ReadError, Scan};
 use crate::jobs::Jobs;
 use crate::mailbox::Mailbox;
 use crate::manifest::{Overlay, Settings};
-use crate::orders::{Order, OrderError, Orders};
+use crate::orders::{Order, OrderError, Orders, Overlays};
 use crate::plugin_log::printable;
 use crate::repeats::Repeats;
 use crate::status::{Board, HostEvent};
@@ -79,7 +79,7 @@ impl Plugins {
 /// Looks after the folder; [`Keeper::run`] is the thread's body.
 pub(crate) struct Keeper {
     pub(crate) folder: PathBuf,
-    pub(crate) overlays: BTreeMap<PluginId, Overlay>,
+    pub(crate) overlays: Overlays,
     pub(crate) surroundings: Arc<Surroundings>,
     pub(crate) plugins: Arc<Plugins>,
     pub(crate) watch: FolderWatch,
@@ -107,6 +107,7 @@ impl Keeper {
         while !self.stopping.load(Ordering::Acquire) {
             self.look();
             self.take_orders();
+            self.take_overlays();
             self.see_off();
             let overdue = self.plugins.departures().next_deadline();
             let next = [self.settler.next_look(), overdue];
@@ -317,26 +318,83 @@ impl Keeper {
             Order::Reload => {}
             Order::Disable => {
                 self.switched.insert(id.clone(), false);
-                self.unload(id, ShutdownReason::Stop);
-                if !self.plugins.departures().has(id) {
-                    self.disable(id);
-                }
+                self.switch_off(id);
             }
             Order::Enable => {
                 self.switched.insert(id.clone(), true);
-                if self.plugins.departures().has(id) {
+                if !self.switch_on(id) {
                     return Ok(());
                 }
-                let mut plugins = self.plugins.lock();
-                if plugins.get(id).is_some_and(|entry| entry.actor.is_some()) {
-                    return Ok(());
-                }
-                plugins.remove(id);
             }
         }
         // The next look takes the files for new.
         self.hashes.remove(id);
         Ok(())
+    }
+
+    fn switch_off(&mut self, id: &PluginId) {
+        self.unload(id, ShutdownReason::Stop);
+        if !self.plugins.departures().has(id) {
+            self.disable(id);
+        }
+    }
+
+    /// Lets a plugin that was disabled be loaded; says whether its files are to be taken for new, and
+    /// not whether it runs.
+    fn switch_on(&self, id: &PluginId) -> bool {
+        if self.plugins.departures().has(id) {
+            return false;
+        }
+        let mut plugins = self.plugins.lock();
+        if plugins.get(id).is_some_and(|entry| entry.actor.is_some()) {
+            return false;
+        }
+        plugins.remove(id);
+        true
+    }
+
+    /// Takes what the operator sets from here on. Whoever has other settings than before is taken
+    /// for new, as if its files had changed.
+    fn take_overlays(&mut self) {
+        let Some(mut overlays) = self.orders.take_overlays() else {
+            return;
+        };
+        let ids: BTreeSet<PluginId> = self
+            .overlays
+            .keys()
+            .chain(overlays.keys())
+            .cloned()
+            .collect();
+        for id in ids {
+            let before = self.overlays.get(&id).cloned().unwrap_or_default();
+            let overlay = overlays.remove(&id).unwrap_or_default();
+            if overlay == before {
+                continue;
+            }
+            let was_disabled = self.is_disabled(&id);
+            if overlay.enabled != before.enabled {
+                // Of an order and a setting the later one counts.
+                self.switched.remove(&id);
+            }
+            self.overlays.insert(id.clone(), overlay);
+            self.retake(&id, was_disabled);
+        }
+    }
+
+    /// Takes the files of a plugin for new, if it has any: its settings are others.
+    fn retake(&mut self, id: &PluginId, was_disabled: bool) {
+        if !self.settler.renew(id, Instant::now()) {
+            return;
+        }
+        info!(plugin = %id, "the operator's settings of the plugin changed");
+        match (was_disabled, self.is_disabled(id)) {
+            (false, true) => self.switch_off(id),
+            (true, false) => {
+                self.switch_on(id);
+            }
+            (true, true) | (false, false) => {}
+        }
+        self.hashes.remove(id);
     }
 
     fn is_disabled(&self, id: &PluginId) -> bool {

@@ -1,9 +1,11 @@
 //! The table `[limits]`: in a manifest what a plugin asks for, in the operator's settings what it
 //! gets at most.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
-use serde::de::Error as _;
+use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::allowance::Limits;
@@ -13,7 +15,7 @@ pub(crate) const SETUP_CPU_MS_MAX: i64 = 60_000;
 
 /// `[limits]`; what is not in it stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table of limits")]
 pub struct LimitTable {
     memory_mib: Option<Within<1, 1024>>,
     cpu_ms: Option<Within<1, 10_000>>,
@@ -74,10 +76,25 @@ impl<'de, const MIN: i64, const MAX: i64, T: TryFrom<i64>> Deserialize<'de>
     for Within<MIN, MAX, T>
 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let number = i64::deserialize(deserializer)?;
+        deserializer
+            .deserialize_i64(WithinVisitor::<MIN, MAX, T>(PhantomData))
+            .map(Self)
+    }
+}
+
+struct WithinVisitor<const MIN: i64, const MAX: i64, T>(PhantomData<T>);
+
+impl<const MIN: i64, const MAX: i64, T: TryFrom<i64>> Visitor<'_> for WithinVisitor<MIN, MAX, T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a whole number from {MIN} to {MAX}")
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
         match T::try_from(number) {
-            Ok(value) if (MIN..=MAX).contains(&number) => Ok(Self(value)),
-            Ok(_) | Err(_) => Err(D::Error::custom(format!(
+            Ok(value) if (MIN..=MAX).contains(&number) => Ok(value),
+            Ok(_) | Err(_) => Err(E::custom(format_args!(
                 "{number} is not allowed; use {MIN} to {MAX}"
             ))),
         }

@@ -10,11 +10,14 @@ use consort_proto::{PluginId, PluginSpec, StateConfig, Version};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
+use toml::de::DeTable;
 
 use crate::allowance::Limits;
 use crate::capabilities::{Access, Asked, Capabilities, FOLDERS_MAX, Granted, is_folder_name};
 use crate::limit_table::{LimitTable, Within};
+use crate::mistake::{key_at, line_at, wording};
 use crate::state_table::StateTable;
+use crate::text_value::text_value;
 
 /// The version of a plugin that has no `plugin.toml`.
 const VERSION_WITHOUT_MANIFEST: Version = Version {
@@ -220,7 +223,7 @@ struct Manifest {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with priority, preempt")]
 struct Election {
     priority: Option<Rank>,
     preempt: Option<bool>,
@@ -231,7 +234,7 @@ type Rank = Within<-32_768, 32_767, i16>;
 
 /// `[capabilities]`: what the plugin asks to reach outside its sandbox.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with local, files")]
 struct CapabilitiesAsked {
     #[serde(default)]
     local: bool,
@@ -266,10 +269,11 @@ struct VersionText(Version);
 
 impl<'de> Deserialize<'de> for VersionText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map(Self)
-            .map_err(D::Error::custom)
+        let expected = "three numbers in a text, as \"0.1.0\"";
+        text_value(deserializer, expected, |text| {
+            let version: Result<Version, _> = text.parse();
+            version.map(Self).map_err(|error| error.to_string())
+        })
     }
 }
 
@@ -278,13 +282,12 @@ struct Api;
 
 impl<'de> Deserialize<'de> for Api {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text == API {
-            return Ok(Self);
-        }
-        Err(D::Error::custom(format!(
-            "this host offers api \"{API}\", not {text:?}"
-        )))
+        text_value(deserializer, "the text \"0.1\"", |text| {
+            if text == API {
+                return Ok(Self);
+            }
+            Err(format!("this host offers api \"{API}\", not {text:?}"))
+        })
     }
 }
 
@@ -300,7 +303,7 @@ impl<'de> Deserialize<'de> for Value {
             type Value = Value;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string, a number or a boolean")
+                f.write_str("a text, a number, true or false")
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Value, E> {
@@ -329,31 +332,26 @@ impl<'de> Deserialize<'de> for Value {
 }
 
 fn parse(id: &PluginId, file: &Path, text: &str) -> Result<Manifest, ManifestError> {
-    let error = |start: Option<usize>, message: &str| {
-        let start = start.unwrap_or(0).min(text.len());
-        let before = text.get(..start).unwrap_or("");
-        let line = before.matches('\n').count() + 1;
-        let key = text
-            .lines()
-            .nth(line - 1)
-            .and_then(|line| line.split_once('='))
-            .map(|(key, _)| format!("{}: ", key.trim()))
-            .unwrap_or_default();
-        let text = format!("{key}{}", message.trim().replace('\n', "; "));
+    let mistake = |offset: usize, message: &str| {
+        let document = DeTable::parse(text).ok();
+        let key = document.and_then(|document| key_at(document.get_ref(), offset));
+        let key = key.map(|path| format!("{}: ", path.join(".")));
         ManifestError {
             file: file.to_owned(),
-            line,
-            text,
+            line: line_at(text, offset),
+            text: format!("{}{message}", key.unwrap_or_default()),
         }
     };
-    let manifest: Manifest = toml::from_str(text)
-        .map_err(|wrong| error(wrong.span().map(|span| span.start), wrong.message()))?;
+    let manifest: Manifest = toml::from_str(text).map_err(|wrong| {
+        let offset = wrong.span().map_or(0, |span| span.start);
+        mistake(offset, &wording(&wrong))
+    })?;
     if let Some(given) = manifest.id.as_ref().filter(|given| given.get_ref() != id) {
         let message = format!(
             "{:?} is not the name of the plugin's folder; use \"{id}\" or rename the folder",
             given.get_ref().as_str(),
         );
-        return Err(error(Some(given.span().start), &message));
+        return Err(mistake(given.span().start, &message));
     }
     Ok(manifest)
 }
@@ -460,73 +458,202 @@ mod tests {
         );
     }
 
+    /// The manifest is refused at this line and key, and told with all of these parts.
+    #[track_caller]
+    fn refuses(text: &str, line: usize, key: &str, parts: &[&str]) {
+        let error = settings(text).expect_err(text);
+        let shown = error.to_string();
+        let key = if key.is_empty() {
+            String::new()
+        } else {
+            format!("{key}: ")
+        };
+        let start = format!("app/plugin.toml:{line}: {key}");
+        assert!(shown.starts_with(&start), "{start:?} begins {shown:?}");
+        assert!(!shown.contains('\n'), "one line: {shown}");
+        for part in parts {
+            assert!(shown.contains(part), "{part:?} in {shown}");
+        }
+    }
+
+    /// Each key of the manifest: its table, values that are not allowed, and what is.
     #[test]
-    fn errors_name_file_line_key_and_remedy() {
-        for (text, line, parts) in [
-            ("version = \"1.2\"\n", 1, &["version", "three numbers"][..]),
-            ("\nid = \"other\"\n", 2, &["id", "other", "app"]),
-            ("api = \"0.2\"\n", 1, &["api", "0.1"]),
+    fn every_key_is_checked_and_told_with_file_line_and_remedy() {
+        let limit = |key, range| ("limits", key, &["0", "-1", "9999999"][..], range);
+        let of_limits = [
+            limit("memory_mib", "1 to 1024"),
+            limit("cpu_ms", "1 to 10000"),
+            limit("setup_cpu_ms", "1 to 60000"),
+            limit("mailbox", "1 to 65536"),
+            limit("messages_per_second", "1 to 100000"),
+            limit("message_burst", "1 to 100000"),
+            limit("payload_kib_per_second", "1 to 1048576"),
+            limit("payload_burst_kib", "64 to 1048576"),
+            limit("log_kib_per_second", "1 to 65536"),
             (
-                "[limits]\nmemory_mib = 4096\n",
-                2,
-                &["memory_mib", "4096", "1 to 1024"],
+                "state",
+                "interval_ms",
+                &["49", "3600001"][..],
+                "50 to 3600000",
             ),
-            ("[limits]\nmemroy = 1\n", 2, &["memroy", "memory_mib"]),
-            ("colour = 1\n", 1, &["colour", "version"]),
+            ("state", "quota_kib", &["0", "16385"][..], "1 to 16384"),
             (
-                "[config]\na = [1]\n",
-                2,
-                &["a", "a string, a number or a boolean"],
+                "election",
+                "priority",
+                &["-32769", "32768"][..],
+                "-32768 to 32767",
             ),
-            (
-                "[election]\npriority = 99999\n",
-                2,
-                &["priority", "99999 is not allowed", "-32768 to 32767"],
-            ),
-            ("[config\n", 1, &[]),
-            (
-                "[state]\ninterval_ms = 10\n",
-                2,
-                &["interval_ms", "50 to 3600000"],
-            ),
-            (
-                "[state]\nquota_kib = 20000\n",
-                2,
-                &["quota_kib", "1 to 16384"],
-            ),
-            ("[state]\npersist = 1\n", 2, &["persist", "boolean"]),
-            ("[state]\nperist = true\n", 2, &["perist", "persist"]),
-            (
-                "[capabilities]\nnetwork = true\n",
-                2,
-                &["network", "local", "files"],
-            ),
-            (
-                "[capabilities]\nlocal = \"yes\"\n",
-                2,
-                &["local", "boolean"],
-            ),
-            (
-                "[capabilities.files]\nmusic = \"all\"\n",
-                2,
-                &["music", "read-write"],
-            ),
-            (
-                "[capabilities]\nfiles = { \"../etc\" = \"read\" }\n",
-                2,
-                &["files", "../etc", "a-z"],
-            ),
+        ];
+        for (table, key, numbers, range) in of_limits {
+            let path = format!("{table}.{key}");
+            let with = |value: &str| format!("[{table}]\n{key} = {value}\n");
+            for number in numbers {
+                let told = format!("{number} is not allowed; use {range}");
+                refuses(&with(number), 2, &path, &[&told]);
+            }
+            let expected = format!("expected a whole number from {range}");
+            for other in ["\"64\"", "1.5", "true", "[1]", "{ a = 1 }"] {
+                refuses(&with(other), 2, &path, &["invalid type", &expected]);
+            }
+            let (typo, allowed) = (format!("{key}x"), format!("`{key}`"));
+            let text = format!("[{table}]\n{typo} = 1\n");
+            let unknown = format!("unknown key `{typo}`, allowed here: ");
+            refuses(&text, 2, &format!("{table}.{typo}"), &[&unknown, &allowed]);
+        }
+        for (table, key) in [
+            ("state", "persist"),
+            ("election", "preempt"),
+            ("capabilities", "local"),
         ] {
-            let error = settings(text).expect_err(text);
-            assert_eq!(error.line, line, "{error}");
-            let shown = error.to_string();
-            assert!(
-                shown.starts_with(&format!("app/plugin.toml:{line}: ")),
-                "{shown}"
-            );
-            for part in parts {
-                assert!(shown.contains(part), "{part:?} in {shown}");
+            for other in ["1", "\"yes\"", "[true]"] {
+                let text = format!("[{table}]\n{key} = {other}\n");
+                let parts = ["invalid type", "expected a boolean"];
+                refuses(&text, 2, &format!("{table}.{key}"), &parts);
             }
         }
+    }
+
+    #[test]
+    fn a_manifest_s_own_keys_are_checked() {
+        let numbers = "three numbers";
+        refuses("version = \"1.2\"\n", 1, "version", &["\"1.2\"", numbers]);
+        for other in ["1", "1.2", "[1, 2, 3]", "true"] {
+            refuses(
+                &format!("version = {other}\n"),
+                1,
+                "version",
+                &["invalid type", numbers],
+            );
+            let api = format!("\napi = {other}\n");
+            refuses(
+                &api,
+                2,
+                "api",
+                &["invalid type", "expected the text \"0.1\""],
+            );
+            refuses(
+                &format!("id = {other}\n"),
+                1,
+                "id",
+                &["invalid type", "expected a string"],
+            );
+        }
+        refuses(
+            "api = \"0.2\"\n",
+            1,
+            "api",
+            &["offers api \"0.1\", not \"0.2\""],
+        );
+        refuses("\nid = \"other\"\n", 2, "id", &["other", "use \"app\""]);
+        refuses(
+            "id = \"A b\"\n",
+            1,
+            "id",
+            &["no plugin id", "1 to 64 of a-z"],
+        );
+        refuses(
+            "colour = 1\n",
+            1,
+            "colour",
+            &["unknown key `colour`, allowed here: ", "`version`"],
+        );
+        refuses(
+            "[colours]\na = 1\n",
+            1,
+            "colours",
+            &["unknown key `colours`", "`version`"],
+        );
+        refuses("[config\n", 1, "", &[]);
+        refuses("api = \"0.1\"\napi = \"0.1\"\n", 2, "", &["duplicate"]);
+    }
+
+    /// A table where a value belongs, or a value where a table does, is told at its key too.
+    #[test]
+    fn tables_are_no_values_and_values_no_tables() {
+        refuses(
+            "[version]\nmajor = 1\n",
+            1,
+            "version",
+            &["invalid type: map", "three numbers"],
+        );
+        refuses(
+            "[limits.cpu_ms]\na = 1\n",
+            1,
+            "limits.cpu_ms",
+            &["1 to 10000"],
+        );
+        for (key, expected) in [
+            ("config", "a table"),
+            ("limits", "a table of limits"),
+            ("state", "a table with interval_ms"),
+            ("election", "a table with priority, preempt"),
+            ("capabilities", "a table with local, files"),
+        ] {
+            let expected = format!("expected {expected}");
+            refuses(
+                &format!("{key} = 3\n"),
+                1,
+                key,
+                &["invalid type", &expected],
+            );
+        }
+        refuses(
+            "[config]\na = [1]\n",
+            2,
+            "config.a",
+            &["a text, a number, true or false"],
+        );
+        refuses(
+            "[config.a]\nb = 1\n",
+            1,
+            "config.a",
+            &["a text, a number, true or false"],
+        );
+    }
+
+    #[test]
+    fn capabilities_are_checked() {
+        let network = "[capabilities]\nnetwork = true\n";
+        refuses(network, 2, "capabilities.network", &["`local`", "`files`"]);
+        let (path, expected) = ("capabilities.files.music", "\"read\" or \"read-write\"");
+        let files = |value: &str| format!("[capabilities.files]\nmusic = {value}\n");
+        refuses(&files("\"all\""), 2, path, &["\"all\"", expected]);
+        refuses(&files("true"), 2, path, &["invalid type", expected]);
+        let inline = "[capabilities]\nfiles = { \"../etc\" = \"read\" }\n";
+        refuses(inline, 2, "capabilities.files", &["../etc", "a-z"]);
+        refuses(
+            "[capabilities]\nfiles = true\n",
+            2,
+            "capabilities.files",
+            &["a table"],
+        );
+        let names: String = (0..17).map(|n| format!("f{n} = \"read\"\n")).collect();
+        let many = format!("[capabilities]\nlocal = true\n[capabilities.files]\n{names}");
+        refuses(
+            &many,
+            3,
+            "capabilities.files",
+            &["17 folders", "at most 16"],
+        );
     }
 }

@@ -1,11 +1,14 @@
-//! What an operator asks of one plugin at run time. The folder's thread carries orders out, so that
-//! they never meet a change of the same plugin's file half-way.
+//! What an operator asks of one plugin at run time, and sets for all of them. The folder's thread
+//! carries it out, so that it never meets a change of the same plugin's file half-way.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use consort_proto::PluginId;
 use thiserror::Error;
+
+use crate::manifest::Overlay;
 
 /// Orders that wait at most.
 const ORDERS_MAX: usize = 64;
@@ -46,23 +49,46 @@ pub(crate) struct Asked {
     pub(crate) answer: SyncSender<Answer>,
 }
 
+/// What the operator says about plugins, by id.
+pub(crate) type Overlays = BTreeMap<PluginId, Overlay>;
+
 /// The orders that wait for the folder's thread.
 #[derive(Clone, Default)]
-pub(crate) struct Orders(Arc<Mutex<Vec<Asked>>>);
+pub(crate) struct Orders(Arc<Mutex<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    asked: Vec<Asked>,
+    /// The settings that are to hold; of several the last.
+    overlays: Option<Overlays>,
+}
 
 impl Orders {
     /// Queues an order; the answer comes when it was carried out.
     pub(crate) fn ask(&self, id: PluginId, order: Order) -> Result<Receiver<Answer>, OrderError> {
         let (answer, answered) = sync_channel(1);
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() >= ORDERS_MAX {
+        let mut waiting = self.lock();
+        if waiting.asked.len() >= ORDERS_MAX {
             return Err(OrderError::Busy);
         }
-        waiting.push(Asked { id, order, answer });
+        waiting.asked.push(Asked { id, order, answer });
         Ok(answered)
     }
 
     pub(crate) fn take(&self) -> Vec<Asked> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.lock().asked)
+    }
+
+    /// Has these settings take the place of all that were set before.
+    pub(crate) fn set_overlays(&self, overlays: Overlays) {
+        self.lock().overlays = Some(overlays);
+    }
+
+    pub(crate) fn take_overlays(&self) -> Option<Overlays> {
+        self.lock().overlays.take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

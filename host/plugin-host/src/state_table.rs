@@ -10,7 +10,11 @@ use crate::limit_table::Within;
 
 /// `[state]`; what is not in it stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a table with interval_ms, quota_kib, persist"
+)]
 pub struct StateTable {
     interval_ms: Option<Within<50, 3_600_000>>,
     quota_kib: Option<Within<1, 16_384>>,

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use common::{World, assert_no_errors, device, message, this_device, warnings};
 use consort_proto::PluginEvent;
+use wit_component::{StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
 
 /// Installs `wasm` beside a good plugin and expects the good one to work, the bad one to be in
 /// `state` and to have been warned about with `cause`.
@@ -120,6 +122,169 @@ fn a_module_for_another_world() {
     let module = b"\0asm\x01\0\0\0";
     let cause = "does not fit the world consort:plugin/plugin@0.1.0";
     expect("hollow", module, "", "rejected", cause);
+}
+
+/// The types of core WebAssembly.
+const I32: u8 = 0x7f;
+const I64: u8 = 0x7e;
+
+/// A function of a core module: its name, parameters and results.
+type Function<'a> = (&'a str, &'a [u8], &'a [u8]);
+
+const SETUP: Function<'_> = ("lifecycle@0.1.0#setup", &[], &[I32]);
+const SHUTDOWN: Function<'_> = ("lifecycle@0.1.0#shutdown", &[I32], &[]);
+
+/// The interface that no plugin is without, as the contract has it.
+const LIFECYCLE: &str = "interface lifecycle {
+    setup: func() -> result<_, string>;
+    enum reason { stop, reload, remove }
+    shutdown: func(reason: reason);
+}";
+
+/// A plugin that exports `interfaces` by these functions, none of which does anything: a core module
+/// that carries its component type (WebAssembly core specification 3.0, section 5.5).
+fn exporting(interfaces: &[(&str, &str)], functions: &[Function<'_>]) -> Vec<u8> {
+    fn sized(bytes: &mut Vec<u8>, content: &[u8]) {
+        assert!(content.len() < 1 << 14, "two bytes of length are enough");
+        bytes.push(0x80 | (content.len() & 0x7f) as u8);
+        bytes.push((content.len() >> 7) as u8);
+        bytes.extend(content);
+    }
+    let count = functions.len() as u8;
+    let [mut types, mut indices, mut code] = [vec![count], vec![count], vec![count]];
+    // The memory is exported first.
+    let mut exports = vec![count + 1];
+    sized(&mut exports, b"memory");
+    exports.extend([2, 0]);
+    for (index, (name, parameters, results)) in functions.iter().enumerate() {
+        types.extend([0x60, parameters.len() as u8]);
+        types.extend(*parameters);
+        types.push(results.len() as u8);
+        types.extend(*results);
+        indices.push(index as u8);
+        sized(&mut exports, format!("consort:plugin/{name}").as_bytes());
+        exports.extend([0, index as u8]);
+        // A result lies at address 0, which holds zeros: fine.
+        let body: &[u8] = if results.is_empty() {
+            &[0, 0x0b]
+        } else {
+            &[0, 0x41, 0, 0x0b]
+        };
+        sized(&mut code, body);
+    }
+    let mut module = b"\0asm\x01\0\0\0".to_vec();
+    for (id, content) in [
+        (1, types),
+        (3, indices),
+        (5, vec![1, 0, 1]),
+        (7, exports),
+        (10, code),
+    ] {
+        module.push(id);
+        sized(&mut module, &content);
+    }
+    let texts: String = interfaces.iter().map(|(_, text)| *text).collect();
+    let names = interfaces.iter().map(|(name, _)| format!("export {name};"));
+    let world = format!("world plugin {{ {} }}", names.collect::<String>());
+    let mut resolve = Resolve::default();
+    let wit = format!("package consort:plugin@0.1.0;\n{texts}\n{world}");
+    let package = resolve.push_str("odd.wit", &wit).unwrap();
+    let world = resolve.select_world(&[package], Some("plugin")).unwrap();
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    module
+}
+
+#[test]
+fn an_interface_is_exported_whole_and_well_typed_or_not_at_all() {
+    let remedy = "export the whole of it as consort:plugin@0.1.0 has it, or leave it out";
+    let lifecycle = ("lifecycle", LIFECYCLE);
+    let whole = exporting(&[lifecycle], &[SETUP, SHUTDOWN]);
+    let mut world = World::new();
+    world.install_bytes("whole", &whole, "");
+    world.start();
+    world.wait_state("whole", "running");
+
+    let partial = ("role", "interface role { demote-leader: func(); }");
+    let demotion = ("role@0.1.0#demote-leader", &[][..], &[][..]);
+    let wasm = exporting(&[lifecycle, partial], &[SETUP, SHUTDOWN, demotion]);
+    let missing = "consort:plugin/role@0.1.0` does not have export `promote-leader`";
+    expect(
+        "partial",
+        &wasm,
+        "",
+        "rejected",
+        &format!("{missing}; {remedy}"),
+    );
+
+    let partial = (
+        "lifecycle",
+        "interface lifecycle { setup: func() -> result<_, string>; }",
+    );
+    let missing = "consort:plugin/lifecycle@0.1.0` does not have export `shutdown`";
+    let wasm = exporting(&[partial], &[SETUP]);
+    expect(
+        "no-shutdown",
+        &wasm,
+        "",
+        "rejected",
+        &format!("{missing}; {remedy}"),
+    );
+
+    let save = (
+        "handover",
+        "interface handover { save: func() -> list<u8>; }",
+    );
+    let wasm = exporting(
+        &[lifecycle, save],
+        &[SETUP, SHUTDOWN, ("handover@0.1.0#save", &[], &[I32])],
+    );
+    let missing = "consort:plugin/handover@0.1.0` does not have export `restore`";
+    expect(
+        "no-restore",
+        &wasm,
+        "",
+        "rejected",
+        &format!("{missing}; {remedy}"),
+    );
+
+    for (id, parameters, types, cause) in [
+        ("one-parameter", "token: u64", &[I64][..], "parameters"),
+        (
+            "other-parameter",
+            "token: u64, due: u32",
+            &[I64, I32][..],
+            "parameters",
+        ),
+    ] {
+        let text = format!("interface timers {{ on-timer: func({parameters}); }}");
+        let on_timer = ("timers@0.1.0#on-timer", types, &[][..]);
+        let wasm = exporting(
+            &[lifecycle, ("timers", &text)],
+            &[SETUP, SHUTDOWN, on_timer],
+        );
+        let typed =
+            "a function of the exported interface consort:plugin/timers@0.1.0 has another type";
+        expect(id, &wasm, "", "rejected", typed);
+        let warning = warnings(id).remove(0);
+        let parts = [
+            "build the plugin against the wit/ of api 0.1",
+            "type mismatch with",
+            cause,
+        ];
+        for part in parts {
+            assert!(warning.contains(part), "{part:?} in {warning}");
+        }
+    }
+    let text = "interface timers { on-timer: func(token: u64, due: u64) -> u32; }";
+    let on_timer = ("timers@0.1.0#on-timer", &[I64, I64][..], &[I32][..]);
+    let wasm = exporting(&[lifecycle, ("timers", text)], &[SETUP, SHUTDOWN, on_timer]);
+    expect(
+        "a-result",
+        &wasm,
+        "",
+        "rejected",
+        "type mismatch with results",
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use common::{EPOCH_US, cache_dir, device, message, plugin_id, tenure, this_device};
 use consort_plugin_host::{
@@ -56,6 +57,15 @@ struct Plugin {
 
 impl Plugin {
     fn make(code: &Code, config: &[(&str, &str)], seed: u8) -> (Self, Result<Outcome, StartError>) {
+        Self::limited(code, config, seed, Limits::default())
+    }
+
+    fn limited(
+        code: &Code,
+        config: &[(&str, &str)],
+        seed: u8,
+        limits: Limits,
+    ) -> (Self, Result<Outcome, StartError>) {
         let lines = Lines::default();
         let config = config
             .iter()
@@ -64,7 +74,7 @@ impl Plugin {
             plugin: plugin_id("under-test"),
             this_device: this_device(),
             config: Arc::new(config.collect::<BTreeMap<String, String>>()),
-            limits: Limits::default(),
+            limits,
             files: BTreeMap::new(),
             local: true,
             seed: [seed; 32],
@@ -495,6 +505,23 @@ fn leb128(bytes: &[u8]) -> (usize, &[u8]) {
     (0, &[])
 }
 
+/// `restore` has the time of `setup`, for which there is less here than by default.
+fn restore_loops(hostile: &Code) {
+    let limits = Limits {
+        setup_cpu: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let (mut plugin, setup) = Plugin::limited(hostile, &[("restore", "loop")], 7, limits);
+    setup.unwrap();
+    let restored = plugin.instance.restore(b"saved", Version::default(), at(0));
+    let Err(StartError::Fault(fault)) = restored else {
+        panic!("it loops: {restored:?}");
+    };
+    assert_eq!(fault.callback, "restore");
+    let over = fault.cause.contains("more than 300 ms of CPU");
+    assert!(over, "{fault}");
+}
+
 #[test]
 fn an_endless_loop_in_any_callback_is_ended_and_named() {
     let hostile = code("hostile");
@@ -559,6 +586,7 @@ fn an_endless_loop_in_any_callback_is_ended_and_named() {
     ended("on-local-request", asked.expect_err("it loops"));
     let saved = looping("save").save(at(0));
     ended("save", saved.expect_err("it loops"));
+    restore_loops(&hostile);
     let stopped = looping("shutdown").shutdown(ShutdownReason::Stop, at(0));
     ended("shutdown", stopped.expect_err("it loops"));
 }

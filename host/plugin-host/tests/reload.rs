@@ -6,7 +6,8 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{World, assert_no_errors, device, message, plugin_lines, warnings};
+use common::{World, assert_no_errors, device, message, plugin_id, plugin_lines, warnings};
+use consort_plugin_host::{Order, Overlay};
 use consort_proto::PluginEvent;
 
 fn fixture(name: &str) -> Vec<u8> {
@@ -59,6 +60,115 @@ fn a_reload_keeps_state_and_leadership() {
     let status = world.status("swap").unwrap();
     assert_eq!((status.generation, status.state), (2, "running"));
     assert!(warnings("swap").is_empty(), "{:?}", warnings("swap"));
+    assert_no_errors();
+}
+
+fn config(values: &[(&str, &str)]) -> Overlay {
+    let values = values.iter();
+    Overlay {
+        config: values
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect(),
+        ..Overlay::default()
+    }
+}
+
+#[test]
+fn other_settings_of_the_operator_are_a_reload_of_that_plugin_alone() {
+    let mut world = World::new();
+    for id in ["set", "not-set"] {
+        world.install(id, "counter_v1", "version = \"0.1.0\"\n");
+    }
+    world.overlay("not-set", config(&[("a", "1")]));
+    world.start();
+    for id in ["set", "not-set"] {
+        world.wait_state(id, "running");
+        world.lead(id, 6);
+        world.deliver(id, message(device(2), "x"));
+        world.wait_line(id, "v1: count 1");
+    }
+    let (before, told_before) = (plugin_lines("set").len(), world.told("set").len());
+    // With this value the fixture says that its setup is done.
+    let mut overlay = config(&[("work", "0")]);
+    overlay.limits = toml::from_str("mailbox = 10").unwrap();
+    world.set("set", overlay);
+    world.wait_generation("set", 2);
+    world.wait_line("set", "v1: setup done");
+    world.deliver("set", message(device(2), "x"));
+    world.wait_line("set", "v1: count 2");
+    let expected = [
+        "v1: setup",
+        "v1: setup done",
+        "v1: save",
+        "v1: restore from 0.1.0",
+        "v1: demote-leader",
+        "v1: shutdown Reason::Reload",
+        "v1: on-peer-added here",
+        "v1: promote-leader 6",
+        "v1: count 2",
+    ];
+    assert_eq!(plugin_lines("set")[before..], expected);
+    let told = world.told("set")[told_before..].to_vec();
+    assert_eq!(told.len(), 1, "nothing but what setup sent: {told:?}");
+    let details = world.host().details(&plugin_id("set")).unwrap();
+    assert_eq!(details.limits.mailbox, 10);
+    // What is set for nobody any more is a change too.
+    world.set("set", Overlay::default());
+    world.wait_generation("set", 3);
+    let details = world.host().details(&plugin_id("set")).unwrap();
+    assert_eq!((details.limits.mailbox, details.config.len()), (256, 0));
+    world.set("set", Overlay::default());
+    world.set("absent", config(&[("a", "1")]));
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(world.status("set").unwrap().generation, 3);
+    assert_eq!(world.status("not-set").unwrap().generation, 1);
+    assert!(world.status("absent").is_none());
+    assert_no_errors();
+}
+
+#[test]
+fn of_an_order_and_a_setting_the_later_one_counts() {
+    let enabled = |enabled| Overlay {
+        enabled: Some(enabled),
+        ..Overlay::default()
+    };
+    let mut world = World::new();
+    world.install("switched", "recorder", "");
+    world.start();
+    world.wait_state("switched", "running");
+    world.set("switched", enabled(false));
+    world.wait_line("switched", "shutdown Reason::Stop");
+    world.wait_state("switched", "disabled");
+    world
+        .host()
+        .order(&plugin_id("switched"), Order::Enable)
+        .unwrap();
+    world.wait_state("switched", "running");
+    // Other settings do not undo the order.
+    world.set(
+        "switched",
+        Overlay {
+            priority: Some(3),
+            ..enabled(false)
+        },
+    );
+    world.wait_generation("switched", 2);
+    world
+        .host()
+        .order(&plugin_id("switched"), Order::Disable)
+        .unwrap();
+    world.wait_state("switched", "disabled");
+    world.set("switched", enabled(true));
+    world.wait_state("switched", "running");
+    world.set("switched", enabled(false));
+    world.wait_state("switched", "disabled");
+    world.set("switched", Overlay::default());
+    world.wait_state("switched", "running");
+    assert!(
+        warnings("switched").is_empty(),
+        "{:?}",
+        warnings("switched")
+    );
     assert_no_errors();
 }
 

@@ -55,7 +55,7 @@ enum What {
     StateCount(Daemons),
     /// Changes of the plugin `lights` on all devices → how far apart.
     Lights(Daemons),
-    /// A plugin saved → its new code runs.
+    /// A plugin saved → its new code answers.
     Reload(Plugins),
     /// Daemon started → `setup` of a plugin done, with compiled code.
     PluginStart(Plugins),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use consort_e2e::log::Line;
-use consort_e2e::{Device, Group, programs};
+use consort_e2e::{Device, Group, programs, wait};
 
 use crate::Plugins;
 use crate::samples::Samples;
@@ -57,16 +57,22 @@ fn running(setting: &Plugins) -> Group {
     group
 }
 
-/// Saves over the running plugin; until the new code is in charge.
+/// Saves over the running plugin; until the new code, in charge, logs the first line of its own. That is
+/// an answer to being told of its device and its role.
 fn save(device: &Device, wasm: &[u8]) -> Duration {
     let mark = device.log().mark();
     let place = device.plugin_file("next");
     fs::write(&place, wasm).expect("the plugin is written");
     let before = Instant::now();
     fs::rename(&place, device.plugin_file(FILE)).expect("the plugin is saved");
-    let said = of_plugin(ID, "plugin reloaded");
-    let line = device.log().wait(mark, "it is reloaded", said);
-    line.at.saturating_duration_since(before)
+    let answer = wait::until("the new code answers", || {
+        let lines = device.log().since(mark);
+        let mut lines = lines.into_iter();
+        // Earlier lines are of its setup, or of the code that runs until then.
+        lines.find(of_plugin(ID, "plugin running"))?;
+        lines.find(|line| line.is_by_plugin(ID))
+    });
+    answer.at.saturating_duration_since(before)
 }
 
 /// From a save to the new code, for contents that are seen for the first time and for known ones.
@@ -80,8 +86,11 @@ pub(crate) fn reload(setting: &Plugins) -> Option<()> {
     for number in 0..setting.times {
         again.add(save(&group.devices[0], &marked(&wasm, number)));
     }
-    first.print(&title("saved for the first time -> new code runs", setting));
-    again.print(&title("known content saved -> new code runs", setting));
+    first.print(&title(
+        "saved for the first time -> new code answers",
+        setting,
+    ));
+    again.print(&title("known content saved -> new code answers", setting));
     Some(())
 }
 

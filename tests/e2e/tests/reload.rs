@@ -1,6 +1,8 @@
-//! A plugin is built anew and copied over the running one.
+//! A plugin is built anew and copied over the running one, or its operator sets something else for it.
 
 use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use consort_e2e::{Device, Group, programs, wait};
@@ -49,6 +51,129 @@ fn a_plugin_is_reloaded_on_save() {
         );
         assert!(said(device, 0, "v2: demote-").is_empty(), "and kept it");
     }
+}
+
+/// The plugin gets what its operator sets while the daemon runs, and keeps its count and its role;
+/// what cannot be used changes nothing.
+#[test]
+fn changed_settings_reach_their_plugin_and_no_other() {
+    let mut group = Group::on_loopback(2, "");
+    group.install(&programs::guest("counter_v1"), FILE);
+    group.install(&programs::guest("recorder"), "recorder.wasm");
+    group.start();
+    let leader = wait::until("one leader", || one_leader(&group));
+    group.wait_members(&[0, 1]);
+    let (leading, following) = (&group.devices[leader], &group.devices[1 - leader]);
+    let before = [tenure(leading), tenure(following)];
+
+    // The fixture says that its setup is done where `work` is set, and greets all from there.
+    let settings = "[plugins.counter.config]\nwork = 0\n";
+    set(leading, settings, rename_over);
+    set(following, settings, truncate_and_write);
+    set(leading, &format!("{settings}more = 1\n"), write_at_once);
+    for device in [leading, following] {
+        // One greeting of each reload, and each counted on from the last one.
+        let counts = wait::until("three are counted", || {
+            let counts = said(device, 0, "v1: count ");
+            (counts.len() >= 3).then_some(counts)
+        });
+        let first: u64 = number(&counts[0]);
+        let numbers = counts.iter().map(|count| number(count));
+        assert!(
+            numbers.eq(first..first + counts.len() as u64),
+            "handed over: {counts:?}"
+        );
+    }
+
+    for (device, generation) in [(leading, 3), (following, 2)] {
+        let at = said(device, 0, "v1: setup").len();
+        refuse_settings(device);
+        device.wait_plugin("counter", generation, "running");
+        device.wait_plugin("recorder", 1, "running");
+        assert_eq!(
+            said(device, 0, "v1: setup").len(),
+            at,
+            "nothing was reloaded"
+        );
+    }
+    assert_eq!(
+        [tenure(leading), tenure(following)],
+        before,
+        "no change of leader"
+    );
+    assert_eq!(one_leader(&group), Some(leader));
+}
+
+/// A way of saving a file.
+type Save = fn(&PathBuf, &str);
+
+fn rename_over(file: &PathBuf, text: &str) {
+    let aside = file.with_extension("new");
+    fs::write(&aside, text).expect("written");
+    fs::rename(&aside, file).expect("renamed");
+}
+
+fn truncate_and_write(file: &PathBuf, text: &str) {
+    let mut open = fs::File::create(file).expect("emptied");
+    let (begin, end) = text.split_at(text.len() / 2);
+    for part in [begin, end] {
+        std::thread::sleep(Duration::from_millis(100));
+        open.write_all(part.as_bytes()).expect("written");
+    }
+}
+
+fn write_at_once(file: &PathBuf, text: &str) {
+    fs::write(file, text).expect("written");
+}
+
+/// Saves the device's settings with these of plugins, and waits until the plugin has them.
+fn set(device: &Device, plugins: &str, save: Save) {
+    let mark = device.log().mark();
+    let saved = Instant::now();
+    save_settings(device, plugins, save);
+    let done = device
+        .log()
+        .wait(mark, "a setup with other settings", |line| {
+            line.message == "v1: setup done"
+        });
+    println!("save to setup: {} ms", (done.at - saved).as_millis());
+    device.log().wait(mark, "it is handed over", |line| {
+        line.message == "plugin reloaded" && line.field("plugin") == "counter"
+    });
+}
+
+fn save_settings(device: &Device, plugins: &str, save: Save) {
+    let file = device.folder().join("consort.toml");
+    let text = fs::read_to_string(&file).expect("it is there");
+    let end = text.find("[plugins.").unwrap_or(text.len());
+    save(&file, &format!("{}{plugins}", &text[..end]));
+}
+
+/// Settings that cannot be used, and one that holds from the next start on, are told and no more.
+fn refuse_settings(device: &Device) {
+    let file = device.folder().join("consort.toml");
+    let good = fs::read_to_string(&file).expect("it is there");
+    let mark = device.log().mark();
+    let bad = format!("{good}[plugins.recorder.limits]\nmemory_mib = 0\n");
+    let line = bad.lines().count();
+    write_at_once(&file, &bad);
+    let place = format!("consort.toml:{line}: plugins.recorder.limits.memory_mib: ");
+    device
+        .log()
+        .wait(mark, "the log says what is wrong", |line| {
+            line.warns_of(&[&place, "1 to 1024", "holds on"])
+        });
+    write_at_once(&file, &good.replacen("name = \"", "name = \"other ", 1));
+    let told = device.log().wait(mark, "the log says what waits", |line| {
+        line.warns_of(&["next start"])
+    });
+    assert_eq!(told.field("settings"), "name");
+}
+
+/// The number at the end of a line.
+fn number(line: &str) -> u64 {
+    let last = line.rsplit(' ').next();
+    last.and_then(|last| last.parse().ok()).expect("a number")
 }
 
 /// Copies the second version over the first and waits for its first words.

@@ -18,6 +18,7 @@ mod kinds;
 mod plugin {
     pub(super) use crate::capabilities::{Access, FOLDERS_MAX, is_folder_name};
     pub(super) use crate::limit_table::LimitTable;
+    pub(super) use crate::mistake::{key_at, line_at, wording};
     pub(super) use crate::state_table::StateTable;
 }
 

@@ -29,6 +29,9 @@ mod config;
 #[path = "../../../host/plugin-host/src/limit_table.rs"]
 mod limit_table;
 mod manifest;
+#[allow(unreachable_pub, reason = "the plugin host hands it on")]
+#[path = "../../../host/plugin-host/src/mistake.rs"]
+mod mistake;
 mod node;
 #[allow(
     dead_code,
@@ -37,6 +40,8 @@ mod node;
 )]
 #[path = "../../../host/plugin-host/src/state_table.rs"]
 mod state_table;
+#[path = "../../../host/plugin-host/src/text_value.rs"]
+mod text_value;
 
 use consort_proto::fuzz;
 

@@ -21,14 +21,19 @@ wit_bindgen::generate!({
     generate_all,
 });
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use consort::plugin::state_types::WriteError;
 use consort::plugin::types::{Leadership, Peer};
 use consort::plugin::{
-    clock, config, counters, device_state, group, leader_state, log, shared_state,
+    clock, config, counters, device_state, group, leader_state, log, messages, shared_state,
 };
 use exports::consort::plugin::{handover, lifecycle, message_events, state_events, timers};
 
 struct Stateful;
+
+/// Messages sent by the verb `tell`, which are numbered.
+static TOLD: AtomicU64 = AtomicU64::new(0);
 
 fn say(text: &str) {
     log::write(log::Level::Info, text);
@@ -85,6 +90,14 @@ fn act(verb: &str) {
             say(&format!("add {sum:?}"));
         }
         ["sum", name] => say(&format!("sum {}", counters::get(name))),
+        ["tell"] => {
+            let number = TOLD.fetch_add(1, Ordering::Relaxed);
+            let text = format!("heard {} {number}", group::this_device().device);
+            if let Err(error) = messages::send_to_all(text.as_bytes()) {
+                say(&format!("not told {error:?}"));
+            }
+        }
+        ["heard", device, number] => say(&format!("heard {device} {number}")),
         ["flood"] => {
             let writes = (0..5000).map(|n| counters::add("n", n));
             say(&format!(

@@ -11,6 +11,7 @@ mod group;
 mod local;
 mod output;
 mod plugin;
+mod plugins_table;
 mod prompt;
 mod rotate;
 mod run;

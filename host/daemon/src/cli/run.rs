@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 
 use super::settings::{DaemonFlags, warn_of_unknown_variables};
 use super::{CliError, event_loop};
+use crate::config::Changes;
 use crate::exit_code::ExitCode;
 use crate::run::RunError;
 use crate::{run, secrets, telemetry};
@@ -27,7 +28,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let mut resolved = args.settings.resolve()?;
+    let source = args.settings.source()?;
+    let mut resolved = source.resolve()?;
+    let changes = Changes::new(source, &resolved);
     resolved.config.cores_dir.clone_from(&args.coredump);
     let ansi = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     telemetry::init(resolved.log_format, ansi);
@@ -35,11 +38,12 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let identity = secrets::device_key(&resolved.config.data_dir)?;
     let group = secrets::group_keyring(&resolved.config.data_dir)?;
     consort_plugin_host::come_first();
+    consort_plugin_host::give_memory_back();
     let runtime = event_loop()?;
     if args.exit_with_parent {
         watch_parent()?;
     }
-    let outcome = runtime.block_on(run::run(resolved.config, identity, group));
+    let outcome = runtime.block_on(run::run(resolved.config, changes, identity, group));
     // The system's resolver may hold a thread for half a minute; nothing waits for its answer.
     runtime.shutdown_background();
     Ok(outcome?)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{CliError, output};
-use crate::config::{ConfigError, Flags, KeyPath, LogFormat, Resolved, Surroundings, resolve};
+use crate::config::{ConfigError, Flags, KeyPath, LogFormat, Resolved, Source, Surroundings};
 
 /// Where the settings and the data are.
 #[derive(Clone, Debug, Default, Args)]
@@ -46,7 +46,7 @@ pub(crate) struct DaemonFlags {
 impl PlaceFlags {
     /// All layers merged, these flags on top.
     pub(crate) fn resolve(&self) -> Result<Resolved, CliError> {
-        resolve_with(self.flags()?)
+        Ok(source(self.flags()?)?.resolve()?)
     }
 
     fn flags(&self) -> Result<Flags, ConfigError> {
@@ -66,6 +66,11 @@ impl PlaceFlags {
 impl DaemonFlags {
     /// All layers merged, these flags on top.
     pub(crate) fn resolve(&self) -> Result<Resolved, CliError> {
+        Ok(self.source()?.resolve()?)
+    }
+
+    /// All layers, these flags on top.
+    pub(crate) fn source(&self) -> Result<Source, CliError> {
         let mut flags = self.place.flags()?;
         let mut set = |flag, key: &[&str], value: toml::Value| {
             flags.settings.push((flag, KeyPath::new(key), value));
@@ -96,14 +101,14 @@ impl DaemonFlags {
             };
             set("--log-format", &["log", "format"], text.into());
         }
-        resolve_with(flags)
+        source(flags)
     }
 }
 
-fn resolve_with(flags: Flags) -> Result<Resolved, CliError> {
+fn source(flags: Flags) -> Result<Source, CliError> {
     let around = Surroundings::of_process()
         .map_err(|error| CliError::Process("find the current folder", error))?;
-    Ok(resolve(&flags, &around)?)
+    Ok(Source { flags, around })
 }
 
 fn folder(path: &Path) -> Result<toml::Value, ConfigError> {

@@ -5,10 +5,11 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use super::plugins_table::{Columns, plugins_table};
 use crate::control::client::{ClientError, fetch_status};
 use crate::control::types::{
-    CloneStatus, InterfaceStatus, PeerSecrets, PeerState, PeerStatus, PluginStatus, ReplicaStatus,
-    Role, SecretState, SecretStatus, SeedState, SeedStatus, Status,
+    CloneStatus, InterfaceStatus, PeerSecrets, PeerState, PeerStatus, SecretState, SecretStatus,
+    SeedState, SeedStatus, Status,
 };
 
 /// Why the status was not shown.
@@ -61,8 +62,7 @@ pub fn render(status: &Status) -> String {
     }
     for (index, line) in discovery_lines(status).iter().enumerate() {
         let head = if index == 0 { "Finding" } else { "" };
-        let line: String = line.chars().filter(|c| !c.is_control()).collect();
-        let _ = writeln!(text, "{head:<9}{line}");
+        let _ = writeln!(text, "{head:<9}{}", clean(line));
     }
     let _ = writeln!(text, "Clock    {}", clock_line(status));
     text.push_str("\nPeers\n");
@@ -87,56 +87,6 @@ pub fn render(status: &Status) -> String {
         text.push_str("  none in the plugins folder\n");
     } else {
         text.push_str(&plugins_table(&status.plugins, Columns::Group));
-    }
-    text
-}
-
-/// What a table of plugins shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Columns {
-    /// How they do in the group.
-    Group,
-    /// Which code they run as well.
-    Code,
-}
-
-/// The plugins for people.
-#[must_use]
-pub fn plugins_table(plugins: &[PluginStatus], columns: Columns) -> String {
-    let mut head = vec![
-        "PLUGIN",
-        "VERSION",
-        "STATE",
-        "ROLE",
-        "LEADER",
-        "TERM",
-        "MEMBERS",
-        "KEYS",
-        "BYTES",
-        "LAST FAULT",
-    ];
-    let mut rows: Vec<_> = plugins.iter().map(plugin_row).collect();
-    if columns == Columns::Code {
-        head.splice(2..2, ["GENERATION", "CONTENT"]);
-        for (row, plugin) in rows.iter_mut().zip(plugins) {
-            let generation = or_dash(plugin.generation.map(|count| count.to_string()));
-            row.splice(2..2, [generation, or_dash(plugin.content_hash.clone())]);
-        }
-    }
-    let mut text = table(&head, rows);
-    for plugin in plugins {
-        for (count, what) in [
-            (plugin.refused_messages, "messages"),
-            (plugin.refused_writes, "writes of state"),
-            (plugin.refused_publishes, "messages for local programs"),
-        ] {
-            if count > 0 {
-                let _ = writeln!(text, "  {}: {count} {what} refused", plugin.id);
-            }
-        }
-        for refused in &plugin.refused_capabilities {
-            let _ = writeln!(text, "  {} does not get {refused}", plugin.id);
-        }
     }
     text
 }
@@ -287,50 +237,6 @@ fn peer_row(peer: &PeerStatus) -> Vec<String> {
     ]
 }
 
-fn plugin_row(plugin: &PluginStatus) -> Vec<String> {
-    let leader = plugin.leader.as_ref().map(|leader| {
-        leader
-            .name
-            .clone()
-            .unwrap_or_else(|| leader.id.chars().take(8).collect())
-    });
-    vec![
-        plugin.id.clone(),
-        or_dash(plugin.version.clone()),
-        or_dash(plugin.state.clone()),
-        role(plugin.role).to_owned(),
-        or_dash(leader),
-        or_dash(plugin.term.map(|t| t.to_string())),
-        or_dash(plugin.members.map(|m| m.to_string())),
-        or_dash(plugin.replica.as_ref().map(|r| r.keys.to_string())),
-        or_dash(plugin.replica.as_ref().map(bytes)),
-        plugin
-            .last_fault
-            .as_deref()
-            .and_then(|f| f.lines().next())
-            .unwrap_or("")
-            .to_owned(),
-    ]
-}
-
-/// How much state a plugin has here, and what is to be said of it.
-fn bytes(replica: &ReplicaStatus) -> String {
-    let mut text = replica.bytes.to_string();
-    if replica.catching_up {
-        text.push_str(", catching up");
-    }
-    if replica.refused > 0 {
-        let _ = write!(text, ", {} refused", replica.refused);
-    }
-    if replica.lost > 0 {
-        let _ = write!(text, ", {} lost", replica.lost);
-    }
-    if replica.not_kept.is_some() {
-        text.push_str(", not kept");
-    }
-    text
-}
-
 const fn peer_state(state: PeerState) -> &'static str {
     match state {
         PeerState::Known => "known",
@@ -344,16 +250,7 @@ const fn peer_state(state: PeerState) -> &'static str {
     }
 }
 
-const fn role(role: Role) -> &'static str {
-    match role {
-        Role::None => "-",
-        Role::Electing => "electing",
-        Role::Follower => "follower",
-        Role::Leader => "leader",
-    }
-}
-
-fn or_dash(text: Option<String>) -> String {
+pub(super) fn or_dash(text: Option<String>) -> String {
     text.unwrap_or_else(|| "-".to_owned())
 }
 
@@ -380,14 +277,18 @@ fn micros(us: u64) -> String {
     }
 }
 
+/// Without control characters.
+pub(super) fn clean(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
 /// Columns as wide as their widest cell, two spaces apart, indented by two. Control characters,
 /// which a peer's name may hold, are left out.
-fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
-    let clean = |cell: String| -> String { cell.chars().filter(|c| !c.is_control()).collect() };
+pub(super) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut lines: Vec<Vec<String>> = vec![head.iter().map(ToString::to_string).collect()];
     lines.extend(
         rows.into_iter()
-            .map(|row| row.into_iter().map(clean).collect()),
+            .map(|row| row.iter().map(|cell| clean(cell)).collect()),
     );
     let width = |column: usize| {
         lines
@@ -458,25 +359,6 @@ mod tests {
             "3500, catching up, 1 refused",
         ] {
             assert!(beat.contains(part), "{part} in {beat}");
-        }
-    }
-
-    #[test]
-    fn what_plugins_are_refused_is_counted_by_kind() {
-        let mut plugins = status().plugins;
-        assert!(!plugins_table(&plugins, Columns::Group).contains("refused\n"));
-        plugins[0].refused_messages = 3;
-        plugins[0].refused_writes = 4;
-        plugins[0].refused_publishes = 5;
-        let text = plugins_table(&plugins, Columns::Group);
-        let id = &plugins[0].id;
-        for line in [
-            "3 messages refused",
-            "4 writes of state refused",
-            "5 messages for local programs refused",
-        ] {
-            let line = format!("\n  {id}: {line}\n");
-            assert!(text.contains(&line), "{line:?} in\n{text}");
         }
     }
 

@@ -18,7 +18,9 @@ use super::kinds::{
     LogFormat, Name, Pattern, PluginValue, Port, Priority, Rate, Seed, Switch, SystemGroup,
     plugin_values,
 };
-use super::plugin::{FOLDERS_MAX, LimitTable, StateTable, is_folder_name};
+use super::plugin::{
+    FOLDERS_MAX, LimitTable, StateTable, is_folder_name, key_at, line_at, wording,
+};
 
 /// All settings, each of them optional.
 #[derive(Debug, Default, Deserialize)]
@@ -157,48 +159,13 @@ fn mistake(text: &str, document: Option<&DeTable<'_>>, error: &toml::de::Error) 
     let start = error.span().map(|span| span.start);
     let key = start
         .zip(document)
-        .and_then(|(start, document)| key_at(document, start, &KeyPath::default()));
+        .and_then(|(start, document)| key_at(document, start))
+        .map(KeyPath::from);
     Mistake {
-        line: start.map(|start| line_of(text, start)),
+        line: start.map(|start| line_at(text, start)),
         key,
         what: wording(error),
     }
-}
-
-/// Serde speaks of fields and of "expected one of"; a reader of a configuration file has keys.
-fn wording(error: &toml::de::Error) -> String {
-    let message = error.message();
-    if !message.starts_with("unknown field") {
-        return message.to_owned();
-    }
-    message
-        .replacen("unknown field", "unknown key", 1)
-        .replacen("expected one of", "allowed here:", 1)
-        .replacen("expected", "allowed here:", 1)
-}
-
-fn line_of(text: &str, offset: usize) -> usize {
-    text.bytes()
-        .take(offset)
-        .filter(|byte| *byte == b'\n')
-        .count()
-        + 1
-}
-
-/// The deepest key at `offset`, whether the key itself or its value stands there.
-fn key_at(table: &DeTable<'_>, offset: usize, parent: &KeyPath) -> Option<KeyPath> {
-    for (key, value) in table {
-        let path = parent.child(key.get_ref());
-        if let DeValue::Table(inner) = value.get_ref()
-            && let Some(found) = key_at(inner, offset, &path)
-        {
-            return Some(found);
-        }
-        if key.span().contains(&offset) || value.span().contains(&offset) {
-            return Some(path);
-        }
-    }
-    None
 }
 
 fn collect_lines(
@@ -217,7 +184,7 @@ fn collect_lines(
             | DeValue::Boolean(_)
             | DeValue::Datetime(_)
             | DeValue::Array(_) => {
-                lines.insert(path, line_of(text, key.span().start));
+                lines.insert(path, line_at(text, key.span().start));
             }
         }
     }

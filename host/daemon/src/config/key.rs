@@ -39,6 +39,12 @@ impl KeyPath {
     }
 }
 
+impl From<Vec<String>> for KeyPath {
+    fn from(parts: Vec<String>) -> Self {
+        Self(parts)
+    }
+}
+
 impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, part) in self.0.iter().enumerate() {

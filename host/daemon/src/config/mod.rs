@@ -3,15 +3,18 @@
 //! Four layers are laid over one another, key by key: the built-in `default.toml` with what the
 //! platform decides, the file, the environment, the flags. Each layer is checked on its own, so
 //! that a mistake is reported where it was made; each value keeps its origin for
-//! `consort config show`. Nothing looks a setting up later: owners get theirs from [`Config`].
+//! `consort config show`. Nothing looks a setting up later: owners get theirs from [`Config`], and
+//! what is set for plugins once more from [`Changes`] when the file says something else.
 
+mod changes;
 mod file;
 mod key;
 mod kinds;
 /// What the plugin host has words for.
 mod plugin {
     pub(super) use consort_plugin_host::{
-        Access, FOLDERS_MAX, FolderGrant, Granted, LimitTable, StateTable, is_folder_name,
+        Access, FOLDERS_MAX, FolderGrant, Granted, LimitTable, Overlay, StateTable, is_folder_name,
+        key_at, line_at, wording,
     };
 }
 mod resolve;
@@ -22,13 +25,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use consort_plugin_host::{Granted, LimitTable, StateTable};
+use consort_plugin_host::Overlay;
 use consort_proto::{Access, PluginId, SendRate};
 use thiserror::Error;
 
+pub use changes::{Changes, Reread};
 pub use key::KeyPath;
 pub use kinds::LogFormat;
-pub use resolve::{Flags, Origin, Resolved, Surroundings, Value, resolve};
+pub use resolve::{Flags, Origin, Resolved, Source, Surroundings, Value, resolve};
 pub use show::{Shown, ShownValue};
 
 /// The built-in defaults, which are also the commented template of a configuration file.
@@ -50,7 +54,7 @@ pub struct Config {
     /// `[local]`.
     pub local: LocalConfig,
     /// `[plugins.<id>]`, the operator's overlay.
-    pub plugins: BTreeMap<PluginId, PluginOverlay>,
+    pub plugins: BTreeMap<PluginId, Overlay>,
     /// Where the cores of plugins that trap are kept: the flag `--coredump` of `consort run`, and no
     /// setting.
     pub cores_dir: Option<PathBuf>,
@@ -85,25 +89,6 @@ pub struct Network {
     pub interfaces: Vec<String>,
     /// `interfaces_denied`: patterns of interfaces not to use (container bridges by default).
     pub interfaces_denied: Vec<String>,
-}
-
-/// What the operator sets for one plugin.
-#[derive(Clone, Debug, Default)]
-pub struct PluginOverlay {
-    /// `enabled`.
-    pub enabled: Option<bool>,
-    /// `priority` in elections.
-    pub priority: Option<i16>,
-    /// `preempt`: whether it takes over from a leader of lower priority.
-    pub preempt: Option<bool>,
-    /// `[plugins.<id>.config]`.
-    pub config: BTreeMap<String, String>,
-    /// `[plugins.<id>.limits]`: what it gets at most.
-    pub limits: LimitTable,
-    /// `[plugins.<id>.state]`: how its replicated state is kept here, and its size at most.
-    pub state: StateTable,
-    /// `[plugins.<id>.capabilities]`: what it gets if it asks for it.
-    pub capabilities: Granted,
 }
 
 /// Why there are no settings to work with. Nothing has been started or written.

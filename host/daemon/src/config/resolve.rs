@@ -13,8 +13,8 @@ use consort_proto::{Access, SendRate};
 use super::file::{self, Mistake, Settings};
 use super::key::KeyPath;
 use super::kinds::{Checked, Kind, LogFormat, NAME_BYTES_MAX};
-use super::plugin::{self, FolderGrant, Granted};
-use super::{Config, ConfigError, DEFAULTS, LocalConfig, Network, PluginOverlay};
+use super::plugin::{self, FolderGrant, Granted, Overlay};
+use super::{Config, ConfigError, DEFAULTS, LocalConfig, Network};
 
 /// Settings given on the command line.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +65,32 @@ impl Surroundings {
             .get(variable)
             .map(PathBuf::from)
             .filter(|path| path.is_absolute())
+    }
+}
+
+/// What the settings are made from, again and again the same way.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The flags that the process was given.
+    pub flags: Flags,
+    /// What it found around it when it started.
+    pub around: Surroundings,
+}
+
+impl Source {
+    /// Reads, checks and merges all layers: [`resolve`].
+    ///
+    /// # Errors
+    /// Those of [`resolve`].
+    pub fn resolve(&self) -> Result<Resolved, ConfigError> {
+        resolve(&self.flags, &self.around)
+    }
+
+    /// The configuration file, as of the moment: a named one whether it exists or not, else the
+    /// first usual one that exists.
+    #[must_use]
+    pub fn file(&self) -> Option<PathBuf> {
+        config_file(&self.flags, &self.around)
     }
 }
 
@@ -469,7 +495,7 @@ fn assemble(settings: Settings) -> Config {
     let network = settings.network;
     let port = required(network.port.as_ref());
     let listen = network.listen.map(|list| list.0).unwrap_or_default();
-    let overlay = |plugin: file::PluginSettings| PluginOverlay {
+    let overlay = |plugin: file::PluginSettings| Overlay {
         enabled: plugin.enabled.map(|value| value.0),
         priority: plugin.priority.map(|value| value.0),
         preempt: plugin.preempt.map(|value| value.0),

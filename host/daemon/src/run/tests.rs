@@ -48,7 +48,7 @@ fn start(
     group: Option<Keyring>,
 ) -> (oneshot::Sender<()>, JoinHandle<Result<(), RunError>>) {
     let (stop, stopped) = oneshot::channel::<()>();
-    let daemon = run_until(config.clone(), identity(), group, async {
+    let daemon = run_until(config.clone(), None, identity(), group, async {
         drop(stopped.await)
     });
     (stop, tokio::spawn(daemon))
@@ -93,7 +93,7 @@ async fn a_second_daemon_on_the_same_data_folder_is_refused() {
     let config = config(dir.path(), "127.0.0.1:0");
     let (stop, daemon) = start(&config, None);
     status(&config).await;
-    let error = run_until(config.clone(), identity(), None, async {})
+    let error = run_until(config.clone(), None, identity(), None, async {})
         .await
         .expect_err("locked");
     assert!(
@@ -116,9 +116,15 @@ async fn an_address_in_use_is_refused_before_anything_is_written() {
     let address = taken.local_addr().expect("bound");
     let config = config(dir.path(), &address.to_string());
     let secret = GroupSecret::from_random(&[1; 48]);
-    let error = run_until(config.clone(), identity(), Some(secret.into()), async {})
-        .await
-        .expect_err("in use");
+    let error = run_until(
+        config.clone(),
+        None,
+        identity(),
+        Some(secret.into()),
+        async {},
+    )
+    .await
+    .expect_err("in use");
     assert!(
         matches!(error, RunError::AddressInUse(a) if a == address),
         "{error}"

@@ -217,7 +217,7 @@ fn a_file_is_checked_before_it_is_anywhere() {
     );
     let bad = install(&home, "bad", "recorder", "[limits]\nmemory_mib = 0\n");
     let bad = home.run(&["plugin", "check", bad.to_str().expect("text")]);
-    assert_ends(&bad, 7, &["plugin.toml:2: memory_mib", "1 to 1024"]);
+    assert_ends(&bad, 7, &["plugin.toml:2: limits.memory_mib", "1 to 1024"]);
     assert!(!stderr(&bad).contains('\u{1b}'));
 }
 
@@ -266,10 +266,10 @@ fn a_group_of_devices_follows_its_author() {
         "{seen:#?}"
     );
     fs::write(folder.join("plugin.toml"), "[limits]\nmemory = 2\n").expect("written");
-    let seen = wait_all(&mut lines, &devices, "unknown field");
+    let seen = wait_all(&mut lines, &devices, "unknown key");
     assert!(
         seen.iter()
-            .any(|line| line.contains("plugin.toml:2: memory")),
+            .any(|line| line.contains("plugin.toml:2: limits.memory")),
         "{seen:#?}"
     );
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a number"));

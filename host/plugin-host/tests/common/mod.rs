@@ -296,6 +296,12 @@ impl World {
         self.overlays.insert(plugin_id(id), overlay);
     }
 
+    /// Sets something else for a plugin while the host runs.
+    pub(crate) fn set(&mut self, id: &str, overlay: Overlay) {
+        self.overlay(id, overlay);
+        self.host().set_overlays(self.overlays.clone());
+    }
+
     pub(crate) fn start(&mut self) {
         let config = HostConfig {
             plugins_dir: self.plugins_dir(),

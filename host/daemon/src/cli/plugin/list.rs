@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::PluginError;
+use crate::cli::plugins_table::{Columns, plugins_table};
 use crate::cli::settings::PlaceFlags;
-use crate::cli::status::{Columns, plugins_table};
 use crate::cli::{CliError, event_loop, output};
 use crate::control::client::fetch_status;
 use crate::control::types::{PluginStatus, VERSION};
