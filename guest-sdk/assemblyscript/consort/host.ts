@@ -1,5 +1,5 @@
 import { AREA, bytesAt, listAt, start, textAt, utf8, write } from "./abi";
-import { Entry, HostError, Leadership, Peer, bytesEntryAt, leadershipAt, peerAt, textEntryAt } from "./types";
+import { Added, Entry, HostError, Leadership, Peer, bytesEntryAt, leadershipAt, peerAt, textEntryAt } from "./types";
 
 // @ts-ignore: decorator
 @external("consort:plugin/config@0.1.0", "get")
@@ -313,11 +313,12 @@ export namespace counters {
     const text = utf8(name);
     return countersGet(start(text), text.byteLength);
   }
-  /** Adds; `get` then gives the sum as this device sees it. */
-  export function add(name: string, delta: i64): HostError | null {
+  /** Adds, and gives the sum as this device sees it. */
+  export function add(name: string, delta: i64): Added {
     const text = utf8(name);
     countersAdd(start(text), text.byteLength, delta, AREA);
-    return writeError();
+    const error = writeError();
+    return new Added(error === null ? load<i64>(AREA, 8) : 0, error);
   }
 }
 

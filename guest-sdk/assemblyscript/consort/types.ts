@@ -80,6 +80,15 @@ export class HostError {
   }
 }
 
+/** What came of adding to a counter. */
+export class Added {
+  constructor(
+    /** The sum as this device sees it; 0 if there is an error. */
+    public sum: i64,
+    public error: HostError | null,
+  ) {}
+}
+
 /** What a request of a program on this device comes to: `Answer.of(bytes)` or `Answer.refuse(why)`. */
 export class Answer {
   private constructor(

@@ -446,14 +446,19 @@ fn verdict(result: anytype) *const host.Refusal {
     return &refused;
 }
 
+/// Calls a callback by its own frame, so that its name is in the backtrace of a trap.
+inline fn call(comptime callback: anytype, arguments: anytype) @typeInfo(@TypeOf(callback)).@"fn".return_type.? {
+    return @call(.never_inline, callback, arguments);
+}
+
 fn Exports(comptime callbacks: type) type {
     return struct {
         pub fn @"lifecycle@0.1.0#setup"() callconv(.c) *const host.Refusal {
             if (!@hasDecl(callbacks, "setup")) return verdict(@as(anyerror!void, {}));
-            return verdict(@as(anyerror!void, callbacks.setup()));
+            return verdict(@as(anyerror!void, call(callbacks.setup, .{})));
         }
         pub fn @"lifecycle@0.1.0#shutdown"(reason: u32) callconv(.c) void {
-            if (@hasDecl(callbacks, "shutdown")) callbacks.shutdown(@as(Reason, @enumFromInt(reason)));
+            if (@hasDecl(callbacks, "shutdown")) call(callbacks.shutdown, .{@as(Reason, @fromBackingInt(@intCast(reason)))});
             end();
         }
         pub fn @"role@0.1.0#promote-leader"(
@@ -470,12 +475,12 @@ fn Exports(comptime callbacks: type) type {
         ) callconv(.c) void {
             if (@hasDecl(callbacks, "promoteLeader")) {
                 const leader = flat(device, device_len, name, name_len, address, address_len, is_self, clock_delta, round_trip);
-                callbacks.promoteLeader(.{ .leader = leader, .term = term });
+                call(callbacks.promoteLeader, .{Leadership{ .leader = leader, .term = term }});
             }
             end();
         }
         pub fn @"role@0.1.0#demote-leader"() callconv(.c) void {
-            if (@hasDecl(callbacks, "demoteLeader")) callbacks.demoteLeader();
+            if (@hasDecl(callbacks, "demoteLeader")) call(callbacks.demoteLeader, .{});
             end();
         }
         pub fn @"role@0.1.0#promote-follower"(
@@ -492,12 +497,12 @@ fn Exports(comptime callbacks: type) type {
         ) callconv(.c) void {
             if (@hasDecl(callbacks, "promoteFollower")) {
                 const leader = flat(device, device_len, name, name_len, address, address_len, is_self, clock_delta, round_trip);
-                callbacks.promoteFollower(.{ .leader = leader, .term = term });
+                call(callbacks.promoteFollower, .{Leadership{ .leader = leader, .term = term }});
             }
             end();
         }
         pub fn @"role@0.1.0#demote-follower"() callconv(.c) void {
-            if (@hasDecl(callbacks, "demoteFollower")) callbacks.demoteFollower();
+            if (@hasDecl(callbacks, "demoteFollower")) call(callbacks.demoteFollower, .{});
             end();
         }
         pub fn @"peer-events@0.1.0#on-peer-added"(
@@ -512,7 +517,7 @@ fn Exports(comptime callbacks: type) type {
             round_trip: u32,
         ) callconv(.c) void {
             if (@hasDecl(callbacks, "peerAdded")) {
-                callbacks.peerAdded(flat(device, device_len, name, name_len, address, address_len, is_self, clock_delta, round_trip));
+                call(callbacks.peerAdded, .{flat(device, device_len, name, name_len, address, address_len, is_self, clock_delta, round_trip)});
             }
             end();
         }
@@ -528,7 +533,7 @@ fn Exports(comptime callbacks: type) type {
             round_trip: u32,
         ) callconv(.c) void {
             if (@hasDecl(callbacks, "peerRemoved")) {
-                callbacks.peerRemoved(flat(device, device_len, name, name_len, address, address_len, is_self, clock_delta, round_trip));
+                call(callbacks.peerRemoved, .{flat(device, device_len, name, name_len, address, address_len, is_self, clock_delta, round_trip)});
             }
             end();
         }
@@ -549,7 +554,7 @@ fn Exports(comptime callbacks: type) type {
             if (@hasDecl(callbacks, "leaderMessage")) {
                 const leader = flat(device, device_len, name, name_len, address, address_len, is_self, clock_delta, round_trip);
                 const bytes: host.Bytes = .{ .ptr = message, .len = message_len };
-                callbacks.leaderMessage(bytes.slice(), .{ .leader = leader, .term = term });
+                call(callbacks.leaderMessage, .{ bytes.slice(), Leadership{ .leader = leader, .term = term } });
             }
             end();
         }
@@ -568,7 +573,7 @@ fn Exports(comptime callbacks: type) type {
         ) callconv(.c) void {
             if (@hasDecl(callbacks, "peerMessage")) {
                 const bytes: host.Bytes = .{ .ptr = message, .len = message_len };
-                callbacks.peerMessage(bytes.slice(), flat(device, device_len, name, name_len, address, address_len, is_self, clock_delta, round_trip));
+                call(callbacks.peerMessage, .{ bytes.slice(), flat(device, device_len, name, name_len, address, address_len, is_self, clock_delta, round_trip) });
             }
             end();
         }
@@ -576,18 +581,18 @@ fn Exports(comptime callbacks: type) type {
             if (@hasDecl(callbacks, "stateChanged")) {
                 const changes = alloc(Change, len);
                 for (changes, 0..) |*change, index| change.* = .from(ptr[index]);
-                callbacks.stateChanged(changes);
+                call(callbacks.stateChanged, .{changes});
             }
             end();
         }
         pub fn @"state-events@0.1.0#on-writes-superseded"(ptr: [*]const host.Bytes, len: usize) callconv(.c) void {
             if (@hasDecl(callbacks, "writesSuperseded")) {
-                callbacks.writesSuperseded(texts(.{ .ptr = ptr, .len = len }));
+                call(callbacks.writesSuperseded, .{texts(.{ .ptr = ptr, .len = len })});
             }
             end();
         }
         pub fn @"timers@0.1.0#on-timer"(token: u64, due: u64) callconv(.c) void {
-            if (@hasDecl(callbacks, "timer")) callbacks.timer(token, due);
+            if (@hasDecl(callbacks, "timer")) call(callbacks.timer, .{ token, due });
             end();
         }
         pub fn @"local-events@0.1.0#on-local-request"(
@@ -601,14 +606,14 @@ fn Exports(comptime callbacks: type) type {
             }
             const name: host.Bytes = .{ .ptr = topic, .len = topic_len };
             const bytes: host.Bytes = .{ .ptr = message, .len = message_len };
-            const answer = @as(anyerror![]const u8, callbacks.localRequest(name.slice(), bytes.slice())) catch |failure| {
+            const answer = @as(anyerror![]const u8, call(callbacks.localRequest, .{ name.slice(), bytes.slice() })) catch |failure| {
                 return verdict(@as(anyerror!void, failure));
             };
             refused = .{ .failed = false, .text = .{ .ptr = answer.ptr, .len = answer.len } };
             return &refused;
         }
         pub fn @"handover@0.1.0#save"() callconv(.c) *const host.Bytes {
-            const saved: []const u8 = if (@hasDecl(callbacks, "save")) callbacks.save() else "";
+            const saved: []const u8 = if (@hasDecl(callbacks, "save")) call(callbacks.save, .{}) else "";
             saved_bytes = .{ .ptr = saved.ptr, .len = saved.len };
             return &saved_bytes;
         }
@@ -620,7 +625,7 @@ fn Exports(comptime callbacks: type) type {
         ) callconv(.c) *const host.Refusal {
             if (!@hasDecl(callbacks, "restore")) return verdict(@as(anyerror!void, {}));
             const bytes: host.Bytes = .{ .ptr = saved, .len = saved_len };
-            return verdict(@as(anyerror!void, callbacks.restore(bytes.slice(), version[0..version_len])));
+            return verdict(@as(anyerror!void, call(callbacks.restore, .{ bytes.slice(), version[0..version_len] })));
         }
     };
 }

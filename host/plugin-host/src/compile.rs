@@ -52,7 +52,9 @@ pub enum CompileError {
     )]
     ModuleMismatch(String),
     /// It uses a proposal that is off, or exceeds a limit of the engine.
-    #[error("the engine refuses the file: {0}")]
+    #[error(
+        "the engine refuses the file: {0}; build it without that (docs/plugins.md has the features of WebAssembly that plugins may use)"
+    )]
     Refused(String),
     /// The compiler's memory does not suffice for it.
     #[error(

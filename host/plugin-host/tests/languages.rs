@@ -530,6 +530,46 @@ fn a_refusal_has_its_text_and_a_fault_ends_the_instance() {
     });
 }
 
+/// Where an author reads in which function of the source a plugin was lost.
+enum Named {
+    /// In a frame of the fault's backtrace.
+    Frame(&'static str),
+    /// In the log, as the frames are those of the language's interpreter.
+    Log(&'static str),
+}
+
+/// The function of the tour's source that handles messages of peers, as each language spells it.
+fn named(language: &str) -> Named {
+    match language {
+        "rust" | "rust-here" => Named::Frame("peer_message"),
+        "c" => Named::Frame("!consort_peer_message"),
+        "zig" => Named::Frame("!plugin.peerMessage"),
+        "go" => Named::Frame("!main.__tour_.PeerMessage"),
+        "assemblyscript" => Named::Frame("!plugin/Tour#peerMessage"),
+        "js" | "ts" => Named::Log("at peerMessage ("),
+        "python" => Named::Log("in peer_message"),
+        other => panic!("who names the functions of {other}?"),
+    }
+}
+
+#[test]
+fn a_fault_tells_the_function_by_its_name_in_the_source() {
+    each_tour(|language, code| {
+        let mut tour = Tour::new(code);
+        let result = tour.instance.deliver(&message(op("fault")), at(1_000));
+        let frames = result.expect_err("it fails").backtrace;
+        let lines = tour.take_lines();
+        let (told, name) = match named(language) {
+            Named::Frame(name) => (&frames, name),
+            Named::Log(name) => (&lines, name),
+        };
+        assert!(
+            told.iter().any(|line| line.contains(name)),
+            "{language}: no {name} in {frames:#?} or {lines:#?}"
+        );
+    });
+}
+
 /// So many that 32 KiB each way are four times the 64 MiB that an instance may have.
 fn rounds(language: &str) -> u32 {
     // componentize-py 0.25.1 keeps the bytes that a plugin passes to the host; see the guide.
