@@ -61,7 +61,11 @@ fn simulate(file: &Path, plan: &Path, seed: &str) -> String {
 /// What the plugin drew, each time another; held against the time at which it believed to be.
 fn drawn(out: &str) -> BTreeSet<&str> {
     let mut drawn = BTreeSet::new();
-    let told = |line| str::split_once(line, " info chance: ")?.1.rsplit_once(" at ");
+    let told = |line| {
+        str::split_once(line, " info chance: ")?
+            .1
+            .rsplit_once(" at ")
+    };
     for (numbers, time) in out.lines().filter_map(told) {
         // Milliseconds or nanoseconds, as the language has it; the seconds are ten digits.
         let seconds: i64 = time[..10].parse().expect("seconds");

@@ -126,7 +126,10 @@ fn a_module_for_another_world() {
 fn section(id: u8, content: &[u8]) -> Vec<u8> {
     let (length, more) = (content.len() % 128, content.len() / 128);
     // An unsigned LEB128 number of two bytes.
-    let length = [u8::try_from(length).unwrap() | 0x80, u8::try_from(more).unwrap()];
+    let length = [
+        u8::try_from(length).unwrap() | 0x80,
+        u8::try_from(more).unwrap(),
+    ];
     [&[id], length.as_slice(), content].concat()
 }
 
