@@ -471,7 +471,7 @@ enum Named {
 /// The function of the tour's source that handles messages of peers, as each language spells it.
 fn named(language: &str) -> Named {
     match language {
-        "rust" | "rust-here" => Named::Frame("peer_message"),
+        "rust" | "rust-here" => Named::Frame("::Plugin>::peer_message"),
         "c" => Named::Frame("!consort_peer_message"),
         "zig" => Named::Frame("!plugin.peerMessage"),
         "go" => Named::Frame("!main.__tour_.PeerMessage"),
