@@ -3,7 +3,7 @@
 //! Each is a function of its bytes and panics where something is wrong.
 
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use crate::state::{Scope, StateConfig, StateWrite};
 use crate::status::Counters;
 use crate::time::Time;
 use crate::wire::header::{Flags, Kind, classify};
-use crate::wire::message::{Frames, Message};
+use crate::wire::message::{DecodeError, Frames, Message};
 use crate::wire::state::{Stamp, StateVector, Tenure};
 
 /// More from one datagram would be amplification.
@@ -84,6 +84,28 @@ pub fn messages(bytes: &[u8]) {
             let _ = decode_packet(&packet);
         }
     }
+}
+
+/// The kinds of the frames in these bytes that are read without a mistake.
+#[must_use]
+pub fn kinds(bytes: &[u8]) -> BTreeSet<u8> {
+    let read = Frames::new(Bytes::copy_from_slice(bytes)).flatten();
+    let kind = |message: Message| {
+        let mut written = Vec::new();
+        message.encode(&mut written);
+        written[0]
+    };
+    read.map(kind).collect()
+}
+
+/// All kinds of message that there are.
+#[must_use]
+pub fn known_kinds() -> BTreeSet<u8> {
+    let is_known = |kind: &u8| {
+        let read = Frames::new(Bytes::from(vec![*kind, 0, 0])).next();
+        !matches!(read, Some(Err(DecodeError::UnknownKind(_))))
+    };
+    (0..=u8::MAX >> 1).filter(is_known).collect()
 }
 
 /// Where the clock of [`state`] begins: late in 2023, in microseconds.

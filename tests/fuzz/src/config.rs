@@ -22,20 +22,22 @@ mod plugin {
 }
 
 /// Reads a file. What is taken as a text is taken as a table too, and a mistake has a line within
-/// the text.
-pub(crate) fn run(bytes: &[u8]) {
+/// the text. Returns whether it was taken.
+pub(crate) fn run(bytes: &[u8]) -> bool {
     let Ok(text) = core::str::from_utf8(bytes) else {
-        return;
+        return false;
     };
     match file::parse(text) {
         Ok(parsed) => {
             let checked = file::check(parsed.table);
             assert!(checked.is_ok(), "taken and then refused: {checked:?}");
+            true
         }
         Err(mistake) => {
             let lines = text.bytes().filter(|byte| *byte == b'\n').count() + 1;
             assert!(mistake.line.is_none_or(|line| line <= lines), "{mistake:?}");
             assert!(!mistake.what.is_empty(), "a mistake is named");
+            false
         }
     }
 }

@@ -90,12 +90,24 @@ pub fn state(bytes: &[u8]) {
 
 /// A configuration file.
 pub fn config(bytes: &[u8]) {
-    config::run(bytes);
+    let _ = takes_config(bytes);
+}
+
+/// Whether this is a configuration file without mistakes.
+#[must_use]
+pub fn takes_config(bytes: &[u8]) -> bool {
+    config::run(bytes)
 }
 
 /// A plugin's manifest.
 pub fn manifest(bytes: &[u8]) {
-    manifest::run(bytes);
+    let _ = takes_manifest(bytes);
+}
+
+/// Whether this is a manifest without mistakes.
+#[must_use]
+pub fn takes_manifest(bytes: &[u8]) -> bool {
+    manifest::run(bytes)
 }
 
 /// Everything that can be done to a node, one thing after another.

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use consort_proto::crypto::Ring;
 use consort_proto::{
     Access, Address, Command, Destination, DeviceId, FalseEntry, FalseKind, GroupSecret, Lie,
-    MAX_DATAGRAM, Node, NodeConfig, PluginCommand, PluginId, PluginSpec, Scope, SendRate,
-    StateWrite, StaticSecret, Stored, Time, Version,
+    MAX_DATAGRAM, Node, NodeConfig, PluginCommand, PluginId, PluginSpec, RotateStep, Scope,
+    SendQuota, SendRate, StateConfig, StateWrite, StaticSecret, Stored, Time, Version,
 };
 
 use crate::bytes_of::Choices;
@@ -25,6 +25,8 @@ const STEPS_MAX: usize = 192;
 const OUTPUT_MAX: usize = 2_000;
 /// How often in a row a node may ask to be woken at one instant.
 const WAKES_MAX: usize = 200;
+/// Steps from here on change what holds for a node; the others say by their remainder what they are.
+const SETTINGS_FROM: u8 = 238;
 /// Datagrams kept to be replayed.
 const LOG_MAX: usize = 512;
 const TAKES: Duration = Duration::from_millis(1);
@@ -122,7 +124,13 @@ impl World {
     }
 
     fn step(&mut self, choices: &mut Choices<'_>) {
-        match choices.byte() % 14 {
+        let step = choices.byte();
+        match step % 14 {
+            _ if step >= SETTINGS_FROM => {
+                let node = choices.below(2);
+                let command = self.setting(choices);
+                self.command(node, command);
+            }
             0 => self.run_for(Duration::from_millis(4 * u64::from(choices.byte()))),
             1 => self.stall(Duration::from_millis(u64::from(choices.word()))),
             2 => {
@@ -244,6 +252,49 @@ impl World {
         Command::Plugin { id, command }
     }
 
+    /// Another list of devices, another quota, other settings of a plugin's state, or a step of a
+    /// rotation.
+    fn setting(&self, choices: &mut Choices<'_>) -> Command {
+        let id = plugin(choices.below(3));
+        match choices.below(4) {
+            0 => Command::Rotate {
+                step: [
+                    RotateStep::Install,
+                    RotateStep::Use,
+                    RotateStep::Remove,
+                    RotateStep::Compromised,
+                ][choices.below(4)],
+                force: choices.byte() & 1 == 1,
+            },
+            1 => {
+                let bits = choices.byte();
+                let listed = |from: u32| {
+                    let named = [NODE, MEMBER].map(|node| self.nodes[node].device());
+                    let bits = u32::from(bits) >> from;
+                    let named = named.into_iter().zip(0..);
+                    named.filter_map(move |(device, bit)| (bits >> bit & 1 == 1).then_some(device))
+                };
+                let allow = (bits & 1 == 1).then(|| listed(1).collect());
+                let access = Access::new(allow, listed(3).collect());
+                Command::Access(access.expect("two devices fit a list"))
+            }
+            2 => Command::PluginQuota {
+                id,
+                quota: quota(choices),
+            },
+            _ => Command::PluginState {
+                id,
+                config: StateConfig {
+                    interval: Duration::from_millis(choices.word().into()),
+                    quota: u64::from(choices.word()) << choices.below(16),
+                    persist: choices.byte() & 1 == 1,
+                    writes: quota(choices),
+                    keep_absent: Duration::from_millis(u64::from(choices.word()) << 4),
+                },
+            },
+        }
+    }
+
     /// Something was stored, or could not be, or nobody asked.
     fn stored(&mut self, choices: &mut Choices<'_>) {
         let token = match choices.below(3) {
@@ -332,11 +383,24 @@ impl World {
         }
         while let Some(store) = self.nodes[node].poll_store() {
             said += 1;
-            if node == NODE && self.stores.len() < LOG_MAX {
+            if node == MEMBER {
+                self.nodes[node].handle_stored(self.now, store.token, Ok(()));
+            } else if self.stores.len() < LOG_MAX {
                 self.stores.push(store.token);
             }
         }
         assert!(said <= OUTPUT_MAX, "n{node} says {said} things at once");
+    }
+}
+
+/// A quota of anything from nothing to more than there is.
+fn quota(choices: &mut Choices<'_>) -> SendQuota {
+    let mut number = || u32::from(choices.word()) << choices.below(17);
+    SendQuota {
+        messages_per_second: number(),
+        message_burst: number(),
+        bytes_per_second: number(),
+        byte_burst: number(),
     }
 }
 
