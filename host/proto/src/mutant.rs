@@ -27,6 +27,10 @@ mutants! {
     WindowBeforeOpening = "window-before-opening",
     /// Any packet of the current session moves the peer's address, not just the newest.
     EndpointByAnyPacket = "endpoint-by-any-packet",
+    /// An Init counts whatever its code says.
+    CodeUnchecked = "code-unchecked",
+    /// Of two devices that dial each other at once neither gives way.
+    BothDial = "both-dial",
     /// A session is used for sending before its peer has proved to hold the keys.
     SessionUnconfirmed = "session-unconfirmed",
     /// A renewed session takes the place of the one before at once.
@@ -103,6 +107,8 @@ mutants! {
     CeilingNotStored = "ceiling-not-stored",
     /// A leader that hears none of its followers goes on as if it did.
     IsolationIgnored = "isolation-ignored",
+    /// A leader that hears none of its followers sends heartbeats on.
+    HeldBeats = "held-beats",
     /// A leader that was away counts followers by what waited in its socket.
     StaleFollowCounts = "stale-follow-counts",
     /// Of two claims that outlast each other the larger epoch wins, whoever follows.

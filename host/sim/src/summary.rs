@@ -24,8 +24,12 @@ pub struct Summary {
     pub leaderless: Duration,
     /// How often parts that each had devices running came together and agreed.
     pub heals: usize,
-    /// The 99th percentile of the time from reach to agreement; none without a heal.
+    /// The median of the time from reach to agreement; none without a heal.
+    pub heal_p50: Option<Duration>,
+    /// Its 99th percentile.
     pub heal_p99: Option<Duration>,
+    /// The longest.
+    pub heal_most: Option<Duration>,
     /// Deliveries due: for each message, the receivers that its sender knew when it was sent.
     pub sent: u64,
     /// Deliveries made.
@@ -178,9 +182,9 @@ pub(crate) fn healing_times(timeline: &Timeline) -> Vec<Duration> {
     times
 }
 
-/// The smallest value that is at least as large as 99 of 100; none of none.
-pub(crate) fn p99(sorted: &[Duration]) -> Option<Duration> {
-    let rank = (sorted.len() * 99).div_ceil(100);
+/// The smallest value that is at least as large as `percent` of 100; none of none.
+pub(crate) fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
+    let rank = (sorted.len() * percent).div_ceil(100);
     sorted.get(rank.checked_sub(1)?).copied()
 }
 
@@ -266,10 +270,16 @@ mod tests {
 
     #[test]
     fn the_percentile_is_one_of_the_values() {
-        assert_eq!(p99(&[]), None);
+        assert_eq!(percentile(&[], 99), None);
         let ms = Duration::from_millis;
-        assert_eq!(p99(&[ms(5)]), Some(ms(5)));
-        let hundred: Vec<_> = (1..=200).map(ms).collect();
-        assert_eq!(p99(&hundred), Some(ms(198)));
+        for percent in [1, 50, 100] {
+            assert_eq!(percentile(&[ms(5)], percent), Some(ms(5)));
+        }
+        let two_hundred: Vec<_> = (1..=200).map(ms).collect();
+        let at = |percent| percentile(&two_hundred, percent);
+        assert_eq!(
+            (at(50), at(99), at(100)),
+            (Some(ms(100)), Some(ms(198)), Some(ms(200)))
+        );
     }
 }

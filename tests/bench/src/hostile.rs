@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use consort_e2e::hostile::{
-    ALL, Hostile as Bad, PROBE, compile, install_probe, round_trips as trips,
+    ALL, GRANTS, Hostile as Bad, Nuisance, PROBE, compile, install_probe, round_trips as trips,
 };
 use consort_e2e::{Group, wait};
 
@@ -15,7 +15,7 @@ use crate::samples::Samples;
 const SETTLE: Duration = Duration::from_secs(10);
 
 pub(crate) fn round_trips(setting: &Hostile) -> Option<()> {
-    let mut group = Group::on_loopback(setting.nodes.into(), "");
+    let mut group = Group::on_loopback(setting.nodes.into(), GRANTS);
     group.install_heartbeat();
     install_probe(&group);
     group.start();
@@ -25,21 +25,58 @@ pub(crate) fn round_trips(setting: &Hostile) -> Option<()> {
     std::thread::sleep(SETTLE);
     let lasting = Duration::from_secs(setting.seconds.into());
     let title = |what: &str| format!("round trip of a message, {} devices, {what}", setting.nodes);
-    let mut quiet = collect(&group, lasting);
+    let mut quiet = collect(&group, || std::thread::sleep(lasting));
     let before = quiet.percentile(99);
     quiet.print(&title("alone"));
 
     let marks = group.marks();
-    let chosen =
-        |bad: &&Bad| setting.only.is_empty() || setting.only.iter().any(|how| how == bad.how);
-    let bad: Vec<&Bad> = ALL.iter().filter(chosen).collect();
-    for device in &group.devices {
-        bad.iter().for_each(|bad| bad.install(device));
+    let bad = chosen(&setting.only)?;
+    let mut nuisance = Nuisance::begin(&group, &bad);
+    wait_running(&group, &bad, &marks);
+    let mut beside = collect(&group, || nuisance.last(&group, lasting));
+    let after = beside.percentile(99);
+    let what = match &bad[..] {
+        [one] => format!("beside {} on each", one.id()),
+        many => format!("beside {} bad plugins on each", many.len()),
+    };
+    beside.print(&title(&what));
+    let changes = group.role_change(&all, &marks);
+    println!(
+        "p99 rises by {:.1} ms; changes of a good plugin's role: {}",
+        (after.as_secs_f64() - before.as_secs_f64()) * 1e3,
+        changes.map_or("none".to_owned(), |changes| format!("{changes:?}"))
+    );
+    println!("not named: {:?}", nuisance.not_named(&group, &marks));
+    let probe = group.devices[0].plugin(PROBE)?;
+    println!("the probe: {}", probe["state"]);
+    Some(())
+}
+
+/// Those that were asked for, or all. None if one is unknown.
+fn chosen(only: &[String]) -> Option<Vec<Bad>> {
+    if only.is_empty() {
+        return Some(ALL.to_vec());
     }
+    let chosen = only.iter().map(|how| {
+        let found = ALL.into_iter().find(|bad| bad.how == how);
+        if found.is_none() {
+            let known: Vec<&str> = ALL.iter().map(|bad| bad.how).collect();
+            eprintln!(
+                "nothing misbehaves as {how:?}; there are {}",
+                known.join(", ")
+            );
+        }
+        found
+    });
+    chosen.collect()
+}
+
+/// Waits until those that misbehave in callbacks have run; of the others most never do.
+fn wait_running(group: &Group, bad: &[Bad], marks: &[usize]) {
     wait::until("all of them run", || {
-        let mut devices = group.devices.iter().zip(&marks);
+        let mut devices = group.devices.iter().zip(marks);
         let run = devices.all(|(device, mark)| {
-            bad.iter().all(|bad| {
+            bad.iter().filter(|bad| !bad.is_file()).all(|bad| {
                 let said = |line: &consort_e2e::log::Line| {
                     line.message == "plugin running" && line.field("plugin") == bad.id()
                 };
@@ -48,25 +85,12 @@ pub(crate) fn round_trips(setting: &Hostile) -> Option<()> {
         });
         run.then_some(())
     });
-    let mut beside = collect(&group, lasting);
-    let after = beside.percentile(99);
-    let what = format!("beside {} bad plugins on each", bad.len());
-    beside.print(&title(&what));
-    let changes = group.role_change(&all, &marks);
-    println!(
-        "p99 rises by {:.1} ms; changes of a good plugin's role: {}",
-        (after.as_secs_f64() - before.as_secs_f64()) * 1e3,
-        changes.map_or("none".to_owned(), |changes| format!("{changes:?}"))
-    );
-    let probe = group.devices[0].plugin(PROBE)?;
-    println!("the probe: {}", probe["state"]);
-    Some(())
 }
 
-/// Round trips of all devices from here on for so long.
-fn collect(group: &Group, lasting: Duration) -> Samples {
+/// Round trips of all devices from here on until something is over.
+fn collect(group: &Group, until: impl FnOnce()) -> Samples {
     let marks = group.marks();
-    std::thread::sleep(lasting);
+    until();
     let mut samples = Samples::default();
     for (device, mark) in group.devices.iter().zip(marks) {
         trips(device.log(), mark)

@@ -10,8 +10,8 @@ use consort_e2e::{Device, Group, Role, Switch, roles, wait};
 
 /// IPv4 alone, so that one rule of the firewall concerns all that a device sends.
 const IPV4: &str = "[network]\nlisten = [\"0.0.0.0\"]\n";
-/// It takes a packet to learn of another leader; a busy machine gets some more.
-const STALE_MAX: Duration = Duration::from_secs(3);
+/// It takes a packet to learn of another leader, 5 ms on a quiet machine; a busy one gets some more.
+const STALE_MAX: Duration = Duration::from_secs(1);
 /// How long a process stands still.
 const MINUTE: Duration = Duration::from_secs(60);
 

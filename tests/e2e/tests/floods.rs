@@ -60,8 +60,15 @@ fn floods_change_no_leader() {
             println!("{kind} at device {victim} for {FLOOD:?}: {said}");
             let sent = said.split_whitespace().nth(1).and_then(|n| n.parse().ok());
             let meant = u64::from(RATE) * FLOOD.as_secs();
+            let sent: u64 = sent.unwrap_or(0);
+            let rate = sent / FLOOD.as_secs();
+            println!("SENT {rate} a second of the {RATE} that are meant: {kind}");
             // A busy machine sends less than was meant; much less is no flood.
-            assert!(sent.unwrap_or(0_u64) > meant / 10, "{said} of {meant}");
+            assert!(
+                sent * 10 >= meant * 3,
+                "only {rate} datagrams a second were sent, of the {RATE} that make the flood: this \
+                 machine is too slow or too busy to try it"
+            );
             let after = turned_away(&group.devices[victim]);
             assert!(after > before, "nothing of it came to device {victim}");
         }

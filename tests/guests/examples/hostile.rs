@@ -1,4 +1,5 @@
-//! Misbehaves as its configuration (`setup`, `always`, or a callback's name) or a message tells it.
+//! Misbehaves as its configuration (`setup`, `always`, or a callback's name) or a message tells it. With
+//! `every-ms` it gets a callback that often.
 
 #![allow(
     unsafe_code,
@@ -6,6 +7,9 @@
 )]
 
 wit_bindgen::generate!({ path: "../../wit", world: "plugin" });
+
+#[path = "shared/handles.rs"]
+mod handles;
 
 use std::time::Duration;
 
@@ -49,6 +53,9 @@ fn behave(how: &str) {
             let sent = consort::plugin::messages::send_to_all(&vec![7; 3 << 20]);
             log::write(log::Level::Info, &format!("huge-send {sent:?}"));
         }
+        "huge-calls" => huge_calls(),
+        "forge-handle" => drop(handles::follow(&["ready", "12345"])),
+        "hoard-handles" => drop(handles::follow(&["hoard"])),
         "long-lines" => (0..100).for_each(|_| {
             log::write(log::Level::Info, &"\u{1b}]0;owned\u{7}".repeat(1000));
         }),
@@ -124,6 +131,19 @@ fn flood(how: &str) {
         }
         "publish-huge" => local::publish("huge", &vec![7; 3 << 20], false),
         _ => {}
+    }
+}
+
+/// As long as the host copies at all.
+fn huge_calls() {
+    let bytes = vec![7; 3 << 20];
+    let text = "k".repeat(3 << 20);
+    for _ in 0..2 {
+        let _ = consort::plugin::messages::send_to_all(&bytes);
+        let _ = consort::plugin::shared_state::put("huge", &bytes, None);
+        let _ = config::get(&text);
+        local::publish("huge", &bytes, true);
+        log::write(log::Level::Info, &text);
     }
 }
 
@@ -237,6 +257,9 @@ impl lifecycle::Guest for Hostile {
         log::write(log::Level::Info, "hostile is set up");
         if config::get("on-timer").is_some() {
             clock::wake_at(0, 1);
+        }
+        if let Some(ms) = config::get("every-ms").and_then(|text| text.parse::<u64>().ok()) {
+            clock::wake_every(ms * 1000, 2);
         }
         Ok(())
     }

@@ -436,34 +436,6 @@ fn nobody_but_the_reference_tells_group_time() {
     assert!(wire.events(hearer).iter().any(of_liar), "that one does");
 }
 
-/// Whether a node's plugin was told to lead no longer.
-fn is_demoted(wire: &Wire, node: usize) -> bool {
-    let demoted = |event: &PluginEvent| matches!(event, PluginEvent::DemoteLeader);
-    wire.plugin_events(node).any(demoted)
-}
-
-/// What the others sent while they still followed it waits in its socket; what they sent as the
-/// followers of its successor was lost.
-#[test]
-fn a_leader_that_was_away_does_not_count_who_followed_it() {
-    let (mut wire, leader) = Wire::formed(3);
-    let others = [(leader + 1) % 3, (leader + 2) % 3];
-    wire.hold(move |flying| flying.to == address(leader));
-    wire.stop(leader);
-    wire.run_for(ms(700));
-    wire.let_pass();
-    wire.run_for(secs(2));
-    wire.resume(leader);
-    for flying in wire.caught.clone() {
-        wire.inject(leader, flying.from, &flying.bytes);
-    }
-    wire.run_for(secs(3));
-    assert!(is_demoted(&wire, leader), "it gives way");
-    for other in others {
-        assert!(!is_demoted(&wire, other), "to its successor");
-    }
-}
-
 /// One of two followers does not hear that their leader is restarted, and reports its claim.
 #[test]
 fn a_claim_of_before_its_device_was_restarted_does_not_count() {
@@ -520,21 +492,6 @@ fn what_waits_in_a_late_device_s_socket_is_read_before_anyone_is_down() {
     for other in [(leader + 1) % 3, (leader + 2) % 3] {
         assert_eq!(state(&wire, leader, other), Some(PeerState::Member));
         assert!(!loses(&wire, leader, other));
-    }
-}
-
-#[test]
-fn a_leader_that_was_away_looks_around_before_it_speaks() {
-    let (mut wire, leader) = Wire::formed(3);
-    wire.stop(leader);
-    wire.run_for(secs(5));
-    wire.resume(leader);
-    let words = PluginCommand::Broadcast(Bytes::from_static(b"as before"));
-    wire.command(leader, app().id, words);
-    wire.run_for(secs(3));
-    for node in 0..3 {
-        let heard = |event: &&PluginEvent| matches!(event, PluginEvent::LeaderMessage { .. });
-        assert_eq!(wire.plugin_events(node).find(heard), None, "n{node}");
     }
 }
 

@@ -61,6 +61,55 @@ fn an_init_that_was_overtaken_is_not_answered() {
     assert_eq!(astray(&wire), [], "later ones of that boot have come");
 }
 
+/// Whoever lacks the secret knows its name and the key of each device, and not what makes the code.
+#[test]
+fn an_init_with_another_code_is_not_answered() {
+    let mut wire = Wire::new(2);
+    wire.hold(|flying| flying.packet() == Packet::Init);
+    wire.run_for(ms(100));
+    let init = first(&wire, Packet::Init, 0, 1);
+    let mut forged = init.bytes.to_vec();
+    let code = forged.len() - 32;
+    forged[code] ^= 1;
+    wire.inject(1, address(STRANGER), &forged);
+    wire.run_for(ms(50));
+    assert_eq!(astray(&wire), [], "it is refused by its code");
+    wire.inject(1, address(STRANGER), &init.bytes);
+    wire.run_for(ms(50));
+    assert_eq!(astray(&wire), [Packet::Response], "the genuine one is not");
+}
+
+#[test]
+fn of_two_that_dial_each_other_at_once_one_answers() {
+    let mut wire = Wire::new(2);
+    wire.hold(|flying| flying.packet() == Packet::Init);
+    let crossing = |wire: &Wire| {
+        let ways = [(0, 1), (1, 0)].into_iter();
+        let inits = ways.filter_map(|(from, to)| {
+            let mut caught = wire.caught.iter();
+            let init = caught.find(|flying| is(flying, Packet::Init, from, to))?;
+            Some((to, init.clone()))
+        });
+        inits.collect::<Vec<_>>()
+    };
+    let mut inits = Vec::new();
+    for _ in 0..100 {
+        wire.run_for(ms(1));
+        inits = crossing(&wire);
+        if inits.len() == 2 {
+            break;
+        }
+    }
+    assert_eq!(inits.len(), 2, "both dial");
+    for (to, init) in inits {
+        wire.inject(to, init.from, &init.bytes);
+    }
+    wire.run_for(ms(50));
+    let of = |packet| count(&wire, packet, 0, 1) + count(&wire, packet, 1, 0);
+    assert_eq!(of(Packet::Response), 1, "the lower key's call is answered");
+    assert!(of(Packet::Data) > 0, "and makes a session");
+}
+
 #[test]
 fn copies_of_an_init_are_no_load() {
     let (mut wire, _) = Wire::formed(2);

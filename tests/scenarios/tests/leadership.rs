@@ -435,7 +435,7 @@ fn a_leader_away_for_a_minute_comes_back_as_a_follower() {
                 let took = leader_away_for_a_minute(&mut sim, away);
                 println!("{away:?}, loss {loss}: {took:?} (seed {seed})");
                 // One packet of the new leader, after a handshake with it: 0.5 ms each way.
-                let limit = if loss == 0.0 { ms(60) } else { secs(3) };
+                let limit = if loss == 0.0 { ms(60) } else { secs(1) };
                 sim.expect(took <= limit, &format!("two leaders for {took:?}"));
             }
         }

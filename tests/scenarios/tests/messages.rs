@@ -495,8 +495,8 @@ fn flood(name: &str, seed: consort_sim::Seed, rate: SendRate) -> (u64, u32) {
 }
 
 #[test]
-fn plugins_that_send_all_they_may_delay_no_probe() {
-    let name = "plugins_that_send_all_they_may_delay_no_probe";
+fn plugins_that_send_all_they_may_delay_probes_by_a_datagram_each_way() {
+    let name = "plugins_that_send_all_they_may_delay_probes_by_a_datagram_each_way";
     scenario(name, 2, |seed| {
         let within = SendRate {
             bytes_per_second: 80_000,
@@ -506,7 +506,8 @@ fn plugins_that_send_all_they_may_delay_no_probe() {
         let (changes, slowest) = flood(name, seed, within);
         println!("{changes} changes of leader, probes take {slowest} ms");
         assert_eq!(changes, 0);
-        assert!(slowest < 250, "{slowest} ms");
+        // A datagram of 1.2 kB takes 40 ms at 30 kB a second.
+        assert!(slowest < 90, "{slowest} ms");
         // The credit is what does it: without it, probes wait behind the flood.
         let (_, slowest) = flood(name, seed, SendRate::default());
         println!("without: probes take {slowest} ms");

@@ -219,6 +219,7 @@ fn bursts_of_a_third_of_a_second_leave_the_leader_where_it_is() {
     });
     let (changes, hours) = (changes.get(), hours.get());
     println!("{changes} false elections in {hours:.1} hours of bursts");
+    assert_eq!(changes, 0, "nobody claims beside a leader that lives");
 }
 
 #[test]

@@ -35,6 +35,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let identity = secrets::device_key(&resolved.config.data_dir)?;
     let group = secrets::group_keyring(&resolved.config.data_dir)?;
     consort_plugin_host::come_first();
+    consort_plugin_host::give_memory_back();
     let runtime = event_loop()?;
     if args.exit_with_parent {
         watch_parent()?;

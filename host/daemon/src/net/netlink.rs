@@ -5,6 +5,10 @@
 //! that was lost, because more came than the socket held, is as good as one that arrived. An IPv6
 //! address is tentative until duplicate address detection has ended (RFC 4862, section 5.4): until
 //! then the kernel refuses to send from it, and that it has ended is a change too.
+//!
+//! The socket and the framing of messages are those of netlink-sys and netlink-packet-core. The few
+//! numbers of rtnetlink that this takes, which the kernel keeps as they are for good, stand
+//! below: netlink-packet-route would bring types for every table of routes and filters along.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -130,6 +130,7 @@ impl Node {
         if let Some(entry) = self.roster.get_mut(node) {
             entry.connected_at = None;
         }
+        self.state_unreachable(node);
     }
 
     /// A session with a missing device makes a short partition heal quickly; a device that is off
@@ -203,5 +204,6 @@ impl Node {
         if let Some(entry) = self.roster.get_mut(node) {
             entry.connected_at = None;
         }
+        self.state_unreachable(node);
     }
 }

@@ -162,8 +162,10 @@ impl Node {
 
     /// In a burst everyone connected is told, also of what is claimed no longer.
     fn send_heartbeats(&mut self, in_burst: bool) {
-        let led =
-            |election: &dyn Election| matches!(election.role(), Role::Leading { held: false, .. });
+        let led = |election: &dyn Election| match election.role() {
+            Role::Leading { held, .. } => !held || mutant::is(Mutant::HeldBeats),
+            _ => false,
+        };
         let groups = self.elections.iter();
         let groups: Vec<GroupKey> = groups
             .filter(|(_, election)| led(election.as_ref()))

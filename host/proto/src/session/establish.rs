@@ -324,6 +324,9 @@ impl Sessions {
         let Some(attempt) = self.attempts.get_mut(&init.peer) else {
             return false;
         };
+        if mutant::is(Mutant::BothDial) {
+            return false;
+        }
         if self.identity.public < init.peer {
             return attempt.target.boot == init.initiator_boot && attempt.holds_against(from, now);
         }

@@ -325,6 +325,8 @@ impl Slots {
             let gone = slot.take_if(|session| !holds(&session.kid));
             dropped.extend(gone.map(|session| session.local));
         }
+        let rival = self.rival.take_if(|rival| !holds(&rival.session.kid));
+        dropped.extend(rival.map(|rival| rival.session.local));
         self.half_open.retain(|session| {
             let stays = holds(&session.kid);
             if !stays {

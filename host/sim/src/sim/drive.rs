@@ -420,3 +420,34 @@ fn with_version(payload: &[u8], version: u8) -> Bytes {
     }
     changed.freeze()
 }
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use crate::{Seed, Sim, spec};
+
+    /// Runs two devices, of which one logs what `logs` does; what the run fails with, if it does.
+    fn outcome(logs: fn()) -> Option<String> {
+        let mut sim = Sim::builder("logs", Seed(5))
+            .devices(2)
+            .plugin(spec("app"))
+            .build();
+        sim.start_all(Duration::from_millis(500));
+        sim.run_for(Duration::from_secs(5));
+        sim.log.during(logs);
+        let run = catch_unwind(AssertUnwindSafe(|| sim.run_for(Duration::from_secs(1))));
+        let failed = run.err()?;
+        Some(failed.downcast_ref::<String>().cloned().unwrap_or_default())
+    }
+
+    #[test]
+    fn an_error_in_a_node_s_log_fails_the_run() {
+        let failed = outcome(|| tracing::error!(count = 3, "a table is broken"));
+        let failed = failed.expect("it ends there");
+        assert!(failed.contains("logged ERROR"), "{failed}");
+        assert!(failed.contains("a table is broken count=3"), "{failed}");
+        assert_eq!(outcome(|| tracing::warn!("the disk is full")), None);
+    }
+}

@@ -1,7 +1,7 @@
 //! A leader that reaches most of its followers stays, whatever happens to the rest.
 //!
-//! Once a clean part has agreed, its leader is under guard together with the followers it reaches
-//! without a break over good links in both directions. A follower whose link worsens, who stops or
+//! Once a fair part has agreed, its leader is under guard together with the followers it reaches
+//! without a break over fair links in both directions. A follower whose link worsens, who stops or
 //! restarts is guarded no longer; while more than half of those who followed at first are, the
 //! leader is not demoted and none of them ceases to follow. A device from outside that anything
 //! connects to the group ends the guard: it may bring a claim with more followers. A leader that
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use consort_proto::{GroupKey, PluginEvent};
 
 use super::Sim;
-use crate::oracle::is_good;
+use crate::oracle::is_fair;
 
 /// Beyond this many devices nobody is guarded.
 const DEVICES_MAX: usize = 64;
@@ -80,7 +80,7 @@ impl Sim {
     }
 
     fn is_near(&self, from: usize, to: usize) -> bool {
-        self.network.connects(from, to) && is_good(self.network.link(from, to))
+        self.network.connects(from, to) && is_fair(self.network.link(from, to))
     }
 
     /// Whether anything passes between the group under guard and a device that was not in it.

@@ -11,6 +11,7 @@ use consort_proto::{DeviceId, GroupKey};
 
 use super::Sim;
 use crate::app::{AppRole, AppState};
+use crate::network::Link;
 use crate::oracle::{self, Found, Part};
 use crate::timeline::Heal;
 
@@ -107,10 +108,15 @@ impl Sim {
         self.look_at_clocks();
         let mut problem = None;
         for index in 0..self.oracle.parts.len() {
-            if !self.oracle.parts[index].clean {
+            if !self.oracle.parts[index].fair {
                 continue;
             }
             let keys: Vec<GroupKey> = self.oracle.parts[index].groups.keys().copied().collect();
+            if !self.oracle.parts[index].clean {
+                keys.into_iter()
+                    .for_each(|key| self.guard_if_agreed(index, key));
+                continue;
+            }
             for key in keys {
                 problem = problem.or_else(|| self.look_at(index, key).err());
             }
@@ -182,6 +188,18 @@ impl Sim {
         Ok(())
     }
 
+    /// Over links that are fair and no better nobody has to agree; who has is guarded.
+    fn guard_if_agreed(&mut self, part: usize, key: GroupKey) {
+        let group = &self.oracle.parts[part].groups[&key];
+        if self.now < group.due {
+            return;
+        }
+        let members = group.members.clone();
+        if let (Some(leader), 1) = self.leader_of(key, &members) {
+            self.guard(key, leader, &members);
+        }
+    }
+
     /// Whether a device has opted to take over from that leader.
     pub(super) fn may_take_over(&self, key: GroupKey, node: usize, leader: usize) -> bool {
         let spec = |node| self.app_of(node, key).map(|app| &app.spec);
@@ -228,7 +246,7 @@ impl Sim {
             return Ok(());
         };
         let lasted = self.now.since(part.since);
-        if part.clean && lasted > oracle::members_max(part.nodes.len()) + REMOVAL_GRACE {
+        if part.fair && lasted > oracle::members_max(part.nodes.len()) + REMOVAL_GRACE {
             return Err(format!(
                 "n{node} takes n{other} for gone, which was in reach for {lasted:?}"
             ));
@@ -287,14 +305,17 @@ impl Sim {
                 }
             }
         }
+        let clean = self.is_sound(&nodes, oracle::is_good);
         Found {
-            clean: self.is_clean(&nodes),
+            clean,
+            fair: clean || self.is_sound(&nodes, oracle::is_fair),
             nodes,
             groups,
         }
     }
 
-    fn is_clean(&self, nodes: &[usize]) -> bool {
+    /// Whether these find each other, and each reaches each over a link that is good `enough`.
+    fn is_sound(&self, nodes: &[usize], enough: fn(&Link) -> bool) -> bool {
         let plain = self.network.is_plain();
         self.are_acquainted(nodes)
             && !self.has_estranged(nodes)
@@ -307,9 +328,9 @@ impl Sim {
                     .all(|app| app.state != AppState::Faulted);
                 steady
                     && !self.oracle.is_doubted(*node)
-                    && (plain || self.reaches_all(*node, nodes))
+                    && (plain || self.reaches_all(*node, nodes, enough))
             })
-            && (!plain || nodes.len() < 2 || oracle::is_good(self.network.link(nodes[0], nodes[1])))
+            && (!plain || nodes.len() < 2 || enough(self.network.link(nodes[0], nodes[1])))
     }
 
     /// Whether something passes between one of these and a device of their group that shares no
@@ -370,9 +391,9 @@ impl Sim {
         config.names.contains(&other) || config.seeds.contains(&self.devices[other].address)
     }
 
-    fn reaches_all(&self, node: usize, nodes: &[usize]) -> bool {
+    fn reaches_all(&self, node: usize, nodes: &[usize], enough: fn(&Link) -> bool) -> bool {
         nodes.iter().all(|other| {
-            let good = || oracle::is_good(self.network.link(node, *other));
+            let good = || enough(self.network.link(node, *other));
             node == *other || (self.network.connects(node, *other) && good())
         })
     }

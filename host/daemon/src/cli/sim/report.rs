@@ -17,6 +17,9 @@ pub(super) struct Report {
     leaderless_s: f64,
     heals: usize,
     heal_p99_ms: Option<u64>,
+    /// The other healing times, in milliseconds: the median and the longest.
+    #[serde(skip)]
+    heal_ms: Option<(u64, u64)>,
     sent: u64,
     delivered: u64,
     lost: u64,
@@ -85,9 +88,11 @@ impl Report {
             leader_changes: summary.leader_changes,
             leaderless_s: seconds(summary.leaderless),
             heals: summary.heals,
-            heal_p99_ms: summary
-                .heal_p99
-                .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            heal_p99_ms: summary.heal_p99.map(milliseconds),
+            heal_ms: summary
+                .heal_p50
+                .zip(summary.heal_most)
+                .map(|(half, most)| (milliseconds(half), milliseconds(most))),
             sent: summary.sent,
             delivered: summary.delivered,
             lost: summary.lost,
@@ -98,6 +103,10 @@ impl Report {
             plugin: plugin.map(PluginReport::new),
         }
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Seconds, to the millisecond.
@@ -118,9 +127,13 @@ impl fmt::Display for Report {
         )?;
         writeln!(f, "leader changes    {}", self.leader_changes)?;
         writeln!(f, "without a leader  {} s", self.leaderless_s)?;
-        match self.heal_p99_ms {
+        match self.heal_p99_ms.zip(self.heal_ms) {
             None => writeln!(f, "heals             none")?,
-            Some(p99) => writeln!(f, "heals             {}, 99 % within {p99} ms", self.heals)?,
+            Some((p99, (half, most))) => writeln!(
+                f,
+                "heals             {}, half within {half} ms, 99 % within {p99} ms, most {most} ms",
+                self.heals
+            )?,
         }
         writeln!(
             f,

@@ -197,6 +197,17 @@ impl Node {
         }
     }
 
+    /// A device that said goodbye, or whose session is over, answers no more: no round waits for it.
+    pub(in super::super) fn state_unreachable(&mut self, node: NodeId) {
+        let now = self.now;
+        let gatherings = self.states.kept.values_mut();
+        for gathering in gatherings.filter_map(|kept| kept.gathering.as_mut()) {
+            if gathering.awaited.remove(&node) && gathering.awaited.is_empty() {
+                gathering.until = now;
+            }
+        }
+    }
+
     /// The cuts are fixed, and the plugin learns that it leads.
     fn end_gathering(&mut self, group: GroupKey) {
         let (now, leader) = (self.group_now(), self.identity.node);

@@ -234,3 +234,39 @@ fn a_member_that_was_told_keeps_the_same_boot_whichever_it_met_first() {
     settle(&mut trio.member, &mut trio.elder);
     assert_eq!(trio.member.sessions.boot(&peer), Some(trio.elder.boot));
 }
+
+#[test]
+fn a_quarantined_boot_is_not_heard_under_a_secret_that_is_gone() {
+    let mut trio = Trio::quarantined();
+    trio.member.events();
+    let mut random = [3; 48];
+    random[16..].fill(8);
+    let fresh = GroupSecret::from_random(&random).derive();
+    let (peer, kid) = (trio.elder.public, fresh.kid);
+    for device in [&mut trio.member, &mut trio.elder] {
+        device.sessions.set_keys(&[fresh.clone(), group_keys()]);
+    }
+    let flags = trio.elder.flags;
+    trio.member.run(|s, ctx| s.renew(ctx, &peer, flags, kid));
+    settle(&mut trio.member, &mut trio.elder);
+    assert_eq!(trio.member.sessions.kid(&peer), Some(kid));
+    speak(&mut trio.newer, &mut trio.member);
+    let heard = |event: &SessionEvent| matches!(event, SessionEvent::RivalHeard { .. });
+    assert!(
+        trio.member.events().iter().any(heard),
+        "under a secret in use"
+    );
+
+    trio.member.sessions.set_keys(core::slice::from_ref(&fresh));
+    let lost = trio.member.sessions.close_foreign(|_| false);
+    assert_eq!(
+        lost,
+        [],
+        "the boot that is kept has a session under the fresh one"
+    );
+    let before = trio.member.refused();
+    assert_eq!(speak(&mut trio.newer, &mut trio.member), Incoming::Nothing);
+    assert_eq!(trio.member.refused(), before + 1);
+    assert!(!trio.member.events().iter().any(heard));
+    assert_both_ways(&mut trio.member, &mut trio.elder);
+}
