@@ -1,14 +1,12 @@
 /*
- * The contract's imports in the canonical ABI of the component model, and the ways of values into
- * and out of it. Whoever changes wit/ changes this file: offsets follow from the records there.
+ * The ways of values into and out of the canonical ABI of the component model. What the contract has in it
+ * is in contract.ts.
  *
  * What the host writes lies in memory of `heap`: it is copied into AssemblyScript's own objects
  * and freed at once.
  */
 
-// @ts-ignore: decorator
-@external("consort:plugin/log@0.1.0", "write")
-declare function hostLog(level: i32, text: usize, length: i32): void;
+import { Level, logWrite } from "./contract";
 
 /** Where the host puts results, and where exports leave theirs. */
 export const AREA: usize = memory.data(64, 8);
@@ -69,9 +67,9 @@ export function start(buffer: ArrayBuffer): usize {
   return changetype<usize>(buffer);
 }
 
-export function write(level: i32, text: string): void {
+export function write(level: Level, text: string): void {
   const line = utf8(text);
-  hostLog(level, start(line), line.byteLength);
+  logWrite(level, start(line), line.byteLength);
 }
 
 /** `result<_, string>` in a place of its own: the text must outlive the export's return. */
@@ -110,6 +108,6 @@ export function handOver(bytes: Uint8Array): usize {
 export function panic(text: string | null, file: string | null, line: u32, column: u32): void {
   const what = text === null ? "failed" : text;
   const place = file === null ? "" : " at " + file + ":" + line.toString();
-  write(4, what + place);
+  write(Level.Error, what + place);
   unreachable();
 }

@@ -4,6 +4,7 @@
  */
 
 import { answered, handOver, takeBytes, takeList, takeText, verdict } from "./abi";
+import { CHANGE_SIZE } from "./contract";
 import { Change, Leadership, Peer, changeAt } from "./types";
 import { textAt } from "./abi";
 import { registered } from "./plugin";
@@ -57,7 +58,7 @@ export function peerMessage(m: usize, ml: i32, d: usize, dl: i32, n: usize, nl: 
 }
 
 export function stateChanged(first: usize, count: i32): void {
-  registered().stateChanged(takeList<Change>(first, count, 40, changeAt));
+  registered().stateChanged(takeList<Change>(first, count, CHANGE_SIZE, changeAt));
 }
 
 export function writesSuperseded(first: usize, count: i32): void {

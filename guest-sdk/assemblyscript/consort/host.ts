@@ -1,123 +1,70 @@
 import { AREA, bytesAt, listAt, start, textAt, utf8, write } from "./abi";
-import { Entry, HostError, Leadership, Peer, bytesEntryAt, leadershipAt, peerAt, textEntryAt } from "./types";
-
-// @ts-ignore: decorator
-@external("consort:plugin/config@0.1.0", "get")
-declare function configGet(key: usize, keyLength: i32, result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/config@0.1.0", "entries")
-declare function configEntries(result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/group@0.1.0", "this-device")
-declare function groupThisDevice(result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/group@0.1.0", "peers")
-declare function groupPeers(result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/group@0.1.0", "leader")
-declare function groupLeader(result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/group@0.1.0", "is-leader")
-declare function groupIsLeader(): i32;
-// @ts-ignore: decorator
-@external("consort:plugin/messages@0.1.0", "broadcast")
-declare function messagesBroadcast(payload: usize, payloadLength: i32, result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/messages@0.1.0", "send-to-leader")
-declare function messagesSendToLeader(payload: usize, payloadLength: i32, result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/messages@0.1.0", "send")
-declare function messagesSend(to: usize, toLength: i32, payload: usize, payloadLength: i32, result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/messages@0.1.0", "send-to-all")
-declare function messagesSendToAll(payload: usize, payloadLength: i32, result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/leader-state@0.1.0", "get")
-declare function leaderGet(key: usize, keyLength: i32, result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/leader-state@0.1.0", "keys")
-declare function leaderKeys(prefix: usize, prefixLength: i32, result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/leader-state@0.1.0", "entries")
-declare function leaderEntries(prefix: usize, prefixLength: i32, result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/shared-state@0.1.0", "get")
-declare function sharedGet(key: usize, keyLength: i32, result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/shared-state@0.1.0", "keys")
-declare function sharedKeys(prefix: usize, prefixLength: i32, result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/shared-state@0.1.0", "entries")
-declare function sharedEntries(prefix: usize, prefixLength: i32, result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/device-state@0.1.0", "get")
-declare function deviceGet(device: usize, deviceLength: i32, key: usize, keyLength: i32, result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/device-state@0.1.0", "collect")
-declare function deviceCollect(key: usize, keyLength: i32, result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/device-state@0.1.0", "keys")
-declare function deviceKeys(device: usize, deviceLength: i32, prefix: usize, prefixLength: i32, result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/leader-state@0.1.0", "put")
-declare function leaderPut(key: usize, keyLength: i32, value: usize, valueLength: i32, lives: i32, ttl: u64, result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/leader-state@0.1.0", "delete")
-declare function leaderDelete(key: usize, keyLength: i32, result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/shared-state@0.1.0", "put")
-declare function sharedPut(key: usize, keyLength: i32, value: usize, valueLength: i32, lives: i32, ttl: u64, result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/shared-state@0.1.0", "delete")
-declare function sharedDelete(key: usize, keyLength: i32, result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/device-state@0.1.0", "put")
-declare function devicePut(key: usize, keyLength: i32, value: usize, valueLength: i32, lives: i32, ttl: u64, result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/device-state@0.1.0", "delete")
-declare function deviceDelete(key: usize, keyLength: i32, result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/counters@0.1.0", "get")
-declare function countersGet(name: usize, nameLength: i32): i64;
-// @ts-ignore: decorator
-@external("consort:plugin/counters@0.1.0", "add")
-declare function countersAdd(name: usize, nameLength: i32, delta: i64, result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/clock@0.1.0", "now")
-declare function clockNow(): u64;
-// @ts-ignore: decorator
-@external("consort:plugin/clock@0.1.0", "quality")
-declare function clockQuality(result: usize): void;
-// @ts-ignore: decorator
-@external("consort:plugin/clock@0.1.0", "wake-at")
-declare function clockWakeAt(at: u64, token: u64): void;
-// @ts-ignore: decorator
-@external("consort:plugin/clock@0.1.0", "wake-every")
-declare function clockWakeEvery(period: u64, token: u64): void;
-// @ts-ignore: decorator
-@external("consort:plugin/clock@0.1.0", "cancel")
-declare function clockCancel(token: u64): void;
-
-// @ts-ignore: decorator
-@external("consort:plugin/local@0.1.0", "publish")
-declare function localPublish(topic: usize, topicLength: i32, payload: usize, length: i32, retain: i32): void;
+import {
+  Level,
+  OPTION_BYTES_PAYLOAD,
+  OPTION_LEADERSHIP_PAYLOAD,
+  PEER_SIZE,
+  RESULT_I64_WRITE_ERROR_PAYLOAD,
+  RESULT_NOTHING_SEND_ERROR_PAYLOAD,
+  RESULT_NOTHING_WRITE_ERROR_PAYLOAD,
+  SEND_ERROR_PAYLOAD,
+  SYNCHRONISATION_ERROR_BOUND,
+  SYNCHRONISATION_SYNCHRONISED,
+  SendError,
+  WRITE_ERROR_PAYLOAD,
+  WriteError,
+  clockCancel,
+  clockNow,
+  clockQuality,
+  clockWakeAt,
+  clockWakeEvery,
+  configEntries,
+  configGet,
+  countersAdd,
+  countersGet,
+  deviceStateCollect,
+  deviceStateDelete,
+  deviceStateGet,
+  deviceStateKeys,
+  deviceStatePut,
+  groupIsLeader,
+  groupLeader,
+  groupPeers,
+  groupThisDevice,
+  leaderStateDelete,
+  leaderStateEntries,
+  leaderStateGet,
+  leaderStateKeys,
+  leaderStatePut,
+  localPublish,
+  messagesBroadcast,
+  messagesSend,
+  messagesSendToAll,
+  messagesSendToLeader,
+  sharedStateDelete,
+  sharedStateEntries,
+  sharedStateGet,
+  sharedStateKeys,
+  sharedStatePut,
+} from "./contract";
+import { Added, Entry, HostError, Leadership, Peer, bytesEntryAt, leadershipAt, peerAt, textEntryAt } from "./types";
 
 /** The host's log, tagged with this plugin's id. */
 export namespace log {
   export function trace(text: string): void {
-    write(0, text);
+    write(Level.Trace, text);
   }
   export function debug(text: string): void {
-    write(1, text);
+    write(Level.Debug, text);
   }
   export function info(text: string): void {
-    write(2, text);
+    write(Level.Info, text);
   }
   export function warn(text: string): void {
-    write(3, text);
+    write(Level.Warn, text);
   }
   export function error(text: string): void {
-    write(4, text);
+    write(Level.Error, text);
   }
 }
 
@@ -127,7 +74,7 @@ export namespace config {
   export function get(key: string): string | null {
     const name = utf8(key);
     configGet(start(name), name.byteLength, AREA);
-    return load<bool>(AREA) ? textAt(AREA + 4) : null;
+    return load<bool>(AREA) ? textAt(AREA + OPTION_BYTES_PAYLOAD) : null;
   }
   export function entries(): Entry<string>[] {
     configEntries(AREA);
@@ -144,12 +91,12 @@ export namespace group {
   /** Every member that runs this plugin, this device included, ordered by device id. */
   export function peers(): Peer[] {
     groupPeers(AREA);
-    return listAt<Peer>(AREA, 48, peerAt);
+    return listAt<Peer>(AREA, PEER_SIZE, peerAt);
   }
   /** The leader as this device knows it; null while an election is under way. */
   export function leader(): Leadership | null {
     groupLeader(AREA);
-    return load<bool>(AREA) ? leadershipAt(AREA + 8) : null;
+    return load<bool>(AREA) ? leadershipAt(AREA + OPTION_LEADERSHIP_PAYLOAD) : null;
   }
   export function isLeader(): bool {
     return groupIsLeader() != 0;
@@ -183,64 +130,67 @@ export namespace messages {
 
 function sendError(): HostError | null {
   if (!load<bool>(AREA)) return null;
-  switch (load<u8>(AREA, 4)) {
-    case 0:
+  const error = AREA + RESULT_NOTHING_SEND_ERROR_PAYLOAD;
+  switch (<i32>load<u8>(error)) {
+    case SendError.NotLeader:
       return new HostError("not-leader");
-    case 1:
+    case SendError.NoLeader:
       return new HostError("no-leader");
-    case 2:
+    case SendError.UnknownPeer:
       return new HostError("unknown-peer");
-    case 3:
-      return new HostError("too-large", load<u32>(AREA, 8));
+    case SendError.TooLarge:
+      return new HostError("too-large", load<u32>(error + SEND_ERROR_PAYLOAD));
     default:
       return new HostError("busy");
   }
 }
 
+/** A sum in the place of nothing begins there, too. */
 function writeError(): HostError | null {
   if (!load<bool>(AREA)) return null;
-  switch (load<u8>(AREA, 8)) {
-    case 0:
+  const error = AREA + RESULT_NOTHING_WRITE_ERROR_PAYLOAD;
+  switch (<i32>load<u8>(error)) {
+    case WriteError.NotLeader:
       return new HostError("not-leader");
-    case 1:
+    case WriteError.InvalidKey:
       return new HostError("invalid-key");
-    case 2:
-      return new HostError("too-large", load<u64>(AREA, 16));
+    case WriteError.TooLarge:
+      return new HostError("too-large", load<u64>(error + WRITE_ERROR_PAYLOAD));
     default:
       return new HostError("busy");
   }
 }
 
 function optionalBytes(): Uint8Array | null {
-  return load<bool>(AREA) ? bytesAt(AREA + 4) : null;
+  return load<bool>(AREA) ? bytesAt(AREA + OPTION_BYTES_PAYLOAD) : null;
 }
 
 /** Written by the leader and read by everyone. It outlives its leader. A `ttl` counts in milliseconds; 0 keeps the entry. */
 export namespace leaderState {
   export function get(key: string): Uint8Array | null {
     const name = utf8(key);
-    leaderGet(start(name), name.byteLength, AREA);
+    leaderStateGet(start(name), name.byteLength, AREA);
     return optionalBytes();
   }
   /** Those that begin with `prefix`, in order. */
   export function keys(prefix: string): string[] {
     const begin = utf8(prefix);
-    leaderKeys(start(begin), begin.byteLength, AREA);
+    leaderStateKeys(start(begin), begin.byteLength, AREA);
     return listAt<string>(AREA, 8, textAt);
   }
   export function entries(prefix: string): Entry<Uint8Array>[] {
     const begin = utf8(prefix);
-    leaderEntries(start(begin), begin.byteLength, AREA);
+    leaderStateEntries(start(begin), begin.byteLength, AREA);
     return listAt<Entry<Uint8Array>>(AREA, 16, bytesEntryAt);
   }
   export function put(key: string, value: Uint8Array, ttl: u64 = 0): HostError | null {
     const name = utf8(key);
-    leaderPut(start(name), name.byteLength, value.dataStart, value.length, ttl ? 1 : 0, ttl, AREA);
+    leaderStatePut(start(name), name.byteLength, value.dataStart, value.length, ttl ? 1 : 0, ttl, AREA);
     return writeError();
   }
   export function remove(key: string): HostError | null {
     const name = utf8(key);
-    leaderDelete(start(name), name.byteLength, AREA);
+    leaderStateDelete(start(name), name.byteLength, AREA);
     return writeError();
   }
 }
@@ -249,28 +199,28 @@ export namespace leaderState {
 export namespace sharedState {
   export function get(key: string): Uint8Array | null {
     const name = utf8(key);
-    sharedGet(start(name), name.byteLength, AREA);
+    sharedStateGet(start(name), name.byteLength, AREA);
     return optionalBytes();
   }
   /** Those that begin with `prefix`, in order. */
   export function keys(prefix: string): string[] {
     const begin = utf8(prefix);
-    sharedKeys(start(begin), begin.byteLength, AREA);
+    sharedStateKeys(start(begin), begin.byteLength, AREA);
     return listAt<string>(AREA, 8, textAt);
   }
   export function entries(prefix: string): Entry<Uint8Array>[] {
     const begin = utf8(prefix);
-    sharedEntries(start(begin), begin.byteLength, AREA);
+    sharedStateEntries(start(begin), begin.byteLength, AREA);
     return listAt<Entry<Uint8Array>>(AREA, 16, bytesEntryAt);
   }
   export function put(key: string, value: Uint8Array, ttl: u64 = 0): HostError | null {
     const name = utf8(key);
-    sharedPut(start(name), name.byteLength, value.dataStart, value.length, ttl ? 1 : 0, ttl, AREA);
+    sharedStatePut(start(name), name.byteLength, value.dataStart, value.length, ttl ? 1 : 0, ttl, AREA);
     return writeError();
   }
   export function remove(key: string): HostError | null {
     const name = utf8(key);
-    sharedDelete(start(name), name.byteLength, AREA);
+    sharedStateDelete(start(name), name.byteLength, AREA);
     return writeError();
   }
 }
@@ -280,29 +230,29 @@ export namespace deviceState {
   export function get(device: string, key: string): Uint8Array | null {
     const owner = utf8(device);
     const name = utf8(key);
-    deviceGet(start(owner), owner.byteLength, start(name), name.byteLength, AREA);
+    deviceStateGet(start(owner), owner.byteLength, start(name), name.byteLength, AREA);
     return optionalBytes();
   }
   /** The value under `key` of every device that has one; the entries' keys are device ids. */
   export function collect(key: string): Entry<Uint8Array>[] {
     const name = utf8(key);
-    deviceCollect(start(name), name.byteLength, AREA);
+    deviceStateCollect(start(name), name.byteLength, AREA);
     return listAt<Entry<Uint8Array>>(AREA, 16, bytesEntryAt);
   }
   export function keys(device: string, prefix: string): string[] {
     const owner = utf8(device);
     const begin = utf8(prefix);
-    deviceKeys(start(owner), owner.byteLength, start(begin), begin.byteLength, AREA);
+    deviceStateKeys(start(owner), owner.byteLength, start(begin), begin.byteLength, AREA);
     return listAt<string>(AREA, 8, textAt);
   }
   export function put(key: string, value: Uint8Array, ttl: u64 = 0): HostError | null {
     const name = utf8(key);
-    devicePut(start(name), name.byteLength, value.dataStart, value.length, ttl ? 1 : 0, ttl, AREA);
+    deviceStatePut(start(name), name.byteLength, value.dataStart, value.length, ttl ? 1 : 0, ttl, AREA);
     return writeError();
   }
   export function remove(key: string): HostError | null {
     const name = utf8(key);
-    deviceDelete(start(name), name.byteLength, AREA);
+    deviceStateDelete(start(name), name.byteLength, AREA);
     return writeError();
   }
 }
@@ -313,11 +263,12 @@ export namespace counters {
     const text = utf8(name);
     return countersGet(start(text), text.byteLength);
   }
-  /** Adds; `get` then gives the sum as this device sees it. */
-  export function add(name: string, delta: i64): HostError | null {
+  /** Adds, and gives the sum as this device sees it. */
+  export function add(name: string, delta: i64): Added {
     const text = utf8(name);
     countersAdd(start(text), text.byteLength, delta, AREA);
-    return writeError();
+    const error = writeError();
+    return new Added(error === null ? load<i64>(AREA + RESULT_I64_WRITE_ERROR_PAYLOAD) : 0, error);
   }
 }
 
@@ -337,7 +288,10 @@ export namespace clock {
   }
   export function quality(): Quality {
     clockQuality(AREA);
-    return new Quality(load<bool>(AREA), load<u64>(AREA, 8));
+    return new Quality(
+      load<bool>(AREA + SYNCHRONISATION_SYNCHRONISED),
+      load<u64>(AREA + SYNCHRONISATION_ERROR_BOUND),
+    );
   }
   /** Calls `timer` at `at`, or at once if that has passed. A token has one timer. */
   export function wakeAt(at: u64, token: u64): void {

@@ -6,4 +6,4 @@
 export * from "./host";
 export * from "./payload";
 export * from "./plugin";
-export { Answer, Change, Entry, HostError, Leadership, Origin, Outcome, Peer, Reason } from "./types";
+export { Added, Answer, Change, Entry, HostError, Leadership, Origin, Outcome, Peer, Reason } from "./types";

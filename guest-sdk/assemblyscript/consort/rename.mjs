@@ -23,6 +23,8 @@ const NAMES = {
 };
 
 const [from, to] = process.argv.slice(2);
+// Keeps the names of functions, which the host shows when the plugin traps.
+binaryen.setDebugInfo(true);
 const module = binaryen.readBinary(readFileSync(from));
 const exported = new Map();
 for (let i = 0; i < module.getNumExports(); i++) {

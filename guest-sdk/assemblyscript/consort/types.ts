@@ -1,4 +1,22 @@
 import { bytesAt, textAt } from "./abi";
+import {
+  CHANGE_KEY,
+  CHANGE_ORIGIN,
+  CHANGE_OUTCOME,
+  LEADERSHIP_LEADER,
+  LEADERSHIP_TERM,
+  ORIGIN_PAYLOAD,
+  OUTCOME_PAYLOAD,
+  Origin,
+  Outcome,
+  PEER_ADDRESS,
+  PEER_CLOCK_DELTA,
+  PEER_DEVICE,
+  PEER_IS_SELF,
+  PEER_NAME,
+  PEER_ROUND_TRIP,
+  Reason,
+} from "./contract";
 
 /** A device that runs this plugin and is alive in the group. */
 export class Peer {
@@ -25,26 +43,7 @@ export class Leadership {
   ) {}
 }
 
-/** Why a plugin is unloaded. */
-export enum Reason {
-  Stop,
-  Reload,
-  Remove,
-}
-
-export enum Origin {
-  Leader,
-  Device,
-  Shared,
-  Counter,
-}
-
-export enum Outcome {
-  Put,
-  Counted,
-  Deleted,
-  Expired,
-}
+export { Origin, Outcome, Reason };
 
 /** One key of the state that changed. */
 export class Change {
@@ -80,6 +79,15 @@ export class HostError {
   }
 }
 
+/** What came of adding to a counter. */
+export class Added {
+  constructor(
+    /** The sum as this device sees it; 0 if there is an error. */
+    public sum: i64,
+    public error: HostError | null,
+  ) {}
+}
+
 /** What a request of a program on this device comes to: `Answer.of(bytes)` or `Answer.refuse(why)`. */
 export class Answer {
   private constructor(
@@ -101,27 +109,29 @@ export class Answer {
 
 export function peerAt(at: usize): Peer {
   return new Peer(
-    textAt(at),
-    textAt(at + 8),
-    textAt(at + 16),
-    load<bool>(at, 24),
-    load<i64>(at, 32),
-    load<u32>(at, 40),
+    textAt(at + PEER_DEVICE),
+    textAt(at + PEER_NAME),
+    textAt(at + PEER_ADDRESS),
+    load<bool>(at + PEER_IS_SELF),
+    load<i64>(at + PEER_CLOCK_DELTA),
+    load<u32>(at + PEER_ROUND_TRIP),
   );
 }
 
 export function leadershipAt(at: usize): Leadership {
-  return new Leadership(peerAt(at), load<u64>(at, 48));
+  return new Leadership(peerAt(at + LEADERSHIP_LEADER), load<u64>(at + LEADERSHIP_TERM));
 }
 
 export function changeAt(at: usize): Change {
   const change = new Change();
-  change.origin = load<u8>(at);
-  if (change.origin == Origin.Device) change.device = textAt(at + 4);
-  change.key = textAt(at + 12);
-  change.outcome = load<u8>(at, 24);
-  if (change.outcome == Outcome.Put) change.value = bytesAt(at + 32);
-  if (change.outcome == Outcome.Counted) change.sum = load<i64>(at, 32);
+  const origin = at + CHANGE_ORIGIN;
+  change.origin = load<u8>(origin);
+  if (change.origin == Origin.Device) change.device = textAt(origin + ORIGIN_PAYLOAD);
+  change.key = textAt(at + CHANGE_KEY);
+  const outcome = at + CHANGE_OUTCOME;
+  change.outcome = load<u8>(outcome);
+  if (change.outcome == Outcome.Put) change.value = bytesAt(outcome + OUTCOME_PAYLOAD);
+  if (change.outcome == Outcome.Counted) change.sum = load<i64>(outcome + OUTCOME_PAYLOAD);
   return change;
 }
 

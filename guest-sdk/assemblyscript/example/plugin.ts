@@ -122,8 +122,7 @@ class Tour extends Plugin {
     log.info("broadcast: " + outcome(messages.broadcast(hello())));
     log.info("leader-state: hello " + outcome(leaderState.put("hello", hello())));
     log.info("shared-state: hello " + outcome(sharedState.put("hello", hello())));
-    counters.add("tenures", 1);
-    log.info(`counters: tenures ${counters.get("tenures")}`);
+    log.info(`counters: tenures ${counters.add("tenures", 1).sum}`);
   }
 
   demoteLeader(): void {
@@ -270,8 +269,7 @@ function useState(): void {
   log.info(`shared-state: ${colour} ${sharedState.keys("co").join(",")} ${listed(sharedState.entries("co"), true)}`);
   log.info("shared-state: delete " + outcome(sharedState.remove("colour")));
 
-  counters.add("visits", 2);
-  log.info(`counters: add ${counters.get("visits")}`);
+  log.info(`counters: add ${counters.add("visits", 2).sum}`);
   log.info(`counters: ${counters.get("visits")}`);
 }
 

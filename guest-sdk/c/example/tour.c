@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "consort.h"
 #include "consort_pack.h"
@@ -38,6 +40,20 @@ static consort_text field(consort_reader map, const char *key) {
     return value.kind == CONSORT_TEXT_VALUE ? value.as.text : (consort_text){0};
 }
 
+/* With the setting "chance": the clock and the randomness that the language has by itself. */
+static void tell_chance(void) {
+    consort_text setting;
+    if (!consort_config_get("chance", &setting)) return;
+    consort_text_free(&setting);
+    struct timespec now;
+    uint64_t random;
+    if (clock_gettime(CLOCK_REALTIME, &now) || getentropy(&random, sizeof random)) {
+        consort_panic("neither clock nor randomness");
+    }
+    int64_t nanoseconds = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    consort_info("chance: %016" PRIx64 " at %" PRId64, random, nanoseconds);
+}
+
 bool consort_setup(consort_text *error) {
     consort_text refusal;
     if (consort_config_get("refuse", &refusal)) {
@@ -57,6 +73,7 @@ bool consort_setup(consort_text *error) {
     consort_wake_every(10000000, ALWAYS);
     consort_wake_at(consort_clock_now() + 1000000, NEVER);
     consort_cancel(NEVER);
+    tell_chance();
     return true;
 }
 
@@ -360,6 +377,7 @@ void consort_writes_superseded(consort_texts keys) {
 
 void consort_timer(uint64_t token, uint64_t due) {
     consort_info("timer: %" PRIu64 " due %s", token, yes(due <= consort_clock_now()));
+    tell_chance();
 }
 
 bool consort_local_request(consort_text topic, consort_bytes payload, consort_bytes *answer,

@@ -6,7 +6,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
+	"time"
 
 	consort "github.com/consort-host/consort/guest-sdk/go"
 	"github.com/consort-host/consort/guest-sdk/go/payload"
@@ -80,6 +82,7 @@ func (*tour) Setup() error {
 	consort.WakeEvery(10_000_000, always)
 	consort.WakeAt(consort.Now()+1_000_000, never)
 	consort.Cancel(never)
+	tellChance()
 	return nil
 }
 
@@ -186,6 +189,7 @@ func (*tour) WritesSuperseded(keys []string) {
 
 func (*tour) Timer(token, due uint64) {
 	consort.Infof("timer: %d due %s", token, yes(due <= consort.Now()))
+	tellChance()
 }
 
 func (*tour) LocalRequest(topic string, payload []byte) ([]byte, error) {
@@ -229,6 +233,14 @@ func tellTime() {
 	synchronised, errorBound := consort.ClockQuality()
 	consort.Infof("time: synchronised %s, bound %d", yes(synchronised), errorBound)
 	consort.Infof("time: %s", yes(consort.Now() > 1_600_000_000_000_000))
+}
+
+// tellChance, with the setting "chance", tells the clock and the randomness that the language has by
+// itself.
+func tellChance() {
+	if _, set := consort.Config("chance"); set {
+		consort.Infof("chance: %016x at %d", rand.Uint64(), time.Now().UnixNano())
+	}
 }
 
 func tellErrors() {

@@ -16,6 +16,8 @@ import * as hostLog from "consort:plugin/log@0.1.0";
 import * as hostMessages from "consort:plugin/messages@0.1.0";
 import * as hostShared from "consort:plugin/shared-state@0.1.0";
 
+import { generator } from "./random.js";
+
 export * as payload from "./payload.js";
 
 /* ---- Errors. ---- */
@@ -181,7 +183,10 @@ export function plugin(callbacks) {
 
   return {
     lifecycle: {
-      setup: () => void ask("setup"),
+      setup: () => {
+        Math.random = generator(`${hostGroup.thisDevice().device} ${hostClock.now()}`);
+        ask("setup");
+      },
       shutdown: (reason) => tell("shutdown", reason),
     },
     role: {

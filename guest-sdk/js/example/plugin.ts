@@ -84,6 +84,12 @@ function tellTime() {
   log.info(`time: ${yes(clock.now() > 1_600_000_000_000_000)}`);
 }
 
+/** With the setting `chance`: the clock and the randomness that the language has by itself. */
+function tellChance() {
+  if (config.get("chance") === undefined) return;
+  log.info(`chance: ${Math.random()} at ${Date.now()}`);
+}
+
 function tellErrors() {
   log.error(`broadcast: ${outcome(() => messages.broadcast(hello()))}`);
   log.error(`send: ${outcome(() => messages.send("nobody", hello()))}`);
@@ -159,6 +165,7 @@ export const { lifecycle, role, peerEvents, messageEvents, stateEvents, timers, 
     clock.wakeEvery(10_000_000, ALWAYS);
     clock.wakeAt(clock.now() + 1_000_000, NEVER);
     clock.cancel(NEVER);
+    tellChance();
   },
 
   shutdown(reason: Reason) {
@@ -224,6 +231,7 @@ export const { lifecycle, role, peerEvents, messageEvents, stateEvents, timers, 
 
   timer(token: number, due: number) {
     log.info(`timer: ${token} due ${yes(due <= clock.now())}`);
+    tellChance();
   },
 
   localRequest(topic: string, payload: Uint8Array) {

@@ -3,6 +3,8 @@
 It greets its peers, tells what it hears, and does what messages of the form {"op": ...} ask for.
 """
 
+import random
+import time
 from typing import Callable
 
 import consort
@@ -28,6 +30,7 @@ class Tour(consort.Plugin):
         clock.wake_every(10_000_000, ALWAYS)
         clock.wake_at(clock.now() + 1_000_000, NEVER)
         clock.cancel(NEVER)
+        tell_chance()
 
     def shutdown(self, reason: Reason) -> None:
         log.info(f"shutdown: {reason.name.lower()}")
@@ -106,6 +109,7 @@ class Tour(consort.Plugin):
 
     def timer(self, token: int, due: int) -> None:
         log.info(f"timer: {token} due {yes(due <= clock.now())}")
+        tell_chance()
 
     def local_request(self, topic: str, payload: bytes) -> bytes:
         log.info(f"local-request: {topic} with {len(payload)} bytes")
@@ -183,6 +187,13 @@ def tell_time() -> None:
     quality = clock.quality()
     log.info(f"time: synchronised {yes(quality.synchronised)}, bound {quality.error_bound}")
     log.info(f"time: {yes(clock.now() > 1_600_000_000_000_000)}")
+
+
+def tell_chance() -> None:
+    """With the setting `chance`: the clock and the randomness that the language has by itself."""
+    if config.get("chance") is None:
+        return
+    log.info(f"chance: {random.random()} {random.SystemRandom().random()} at {time.time_ns()}")
 
 
 def tell_errors() -> None:

@@ -3,7 +3,8 @@
 //! It greets its peers, tells what it hears, and does what messages of the form `{"op": ...}` ask
 //! for.
 
-use std::time::Duration;
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
 
 use consort_plugin::clock::{self, Timer};
 use consort_plugin::counters::Counter;
@@ -56,6 +57,7 @@ impl Plugin for Tour {
         clock::at(clock::now() + Duration::from_secs(1), ONCE);
         clock::every(Duration::from_secs(10), ALWAYS);
         clock::at(clock::now() + Duration::from_secs(1), NEVER).cancel();
+        tell_chance();
         Ok(())
     }
 
@@ -167,6 +169,7 @@ impl Plugin for Tour {
 
     fn timer(&mut self, token: u64, due: GroupTime) {
         log::info!("timer: {token} due {}", yes(due <= clock::now()));
+        tell_chance();
     }
 
     fn local_request(&mut self, topic: &str, payload: Vec<u8>) -> Result<Vec<u8>, BoxError> {
@@ -279,6 +282,21 @@ fn tell_time() {
     );
     let year_2020 = GroupTime::from_micros(1_600_000_000_000_000);
     log::info!("time: {}", yes(clock::now() > year_2020));
+}
+
+/// With the setting `chance`: the clock and the randomness that the language has by itself.
+fn tell_chance() {
+    if config::get("chance").is_none() {
+        return;
+    }
+    let epoch = SystemTime::UNIX_EPOCH;
+    let now = SystemTime::now().duration_since(epoch).unwrap_or_default();
+    // A hash map's order follows from random keys.
+    let order: Vec<String> = HashSet::from([1, 2, 3, 4, 5, 6, 7, 8, 9])
+        .into_iter()
+        .map(|number: u8| number.to_string())
+        .collect();
+    log::info!("chance: {} at {}", order.join(","), now.as_nanos());
 }
 
 fn tell_errors() {

@@ -6,11 +6,13 @@
 
 use std::error::Error;
 use std::fmt::Write;
+use std::hint::black_box;
 use std::marker::PhantomData;
 
 use crate::bindings::consort::plugin::types;
 use crate::bindings::exports::consort::plugin as raw;
-use crate::{GroupTime, Plugin, logger};
+use crate::state::Change;
+use crate::{BoxError, GroupTime, Leadership, Peer, Plugin, Reason, logger};
 
 /// Makes a type that implements [`Plugin`] the plugin of this crate. Once per crate.
 ///
@@ -66,83 +68,108 @@ pub struct Exports<S>(PhantomData<S>);
 impl<S: Slot> raw::lifecycle::Guest for Exports<S> {
     fn setup() -> Result<(), String> {
         logger::install();
-        S::with(Plugin::setup).map_err(|error| describe(&*error))
+        let call = framed::<fn(&mut S::Plugin) -> Result<(), BoxError>>(Plugin::setup);
+        S::with(call).map_err(|error| describe(&*error))
     }
 
     fn shutdown(reason: raw::lifecycle::Reason) {
-        S::with(|plugin| plugin.shutdown(reason.into()));
+        let call = framed::<fn(&mut S::Plugin, Reason)>(Plugin::shutdown);
+        S::with(|plugin| call(plugin, reason.into()));
     }
 }
 
 impl<S: Slot> raw::role::Guest for Exports<S> {
     fn promote_leader(leadership: types::Leadership) {
-        S::with(|plugin| plugin.promote_leader(leadership.into()));
+        let call = framed::<fn(&mut S::Plugin, Leadership)>(Plugin::promote_leader);
+        S::with(|plugin| call(plugin, leadership.into()));
     }
 
     fn demote_leader() {
-        S::with(Plugin::demote_leader);
+        let call = framed::<fn(&mut S::Plugin)>(Plugin::demote_leader);
+        S::with(call);
     }
 
     fn promote_follower(leadership: types::Leadership) {
-        S::with(|plugin| plugin.promote_follower(leadership.into()));
+        let call = framed::<fn(&mut S::Plugin, Leadership)>(Plugin::promote_follower);
+        S::with(|plugin| call(plugin, leadership.into()));
     }
 
     fn demote_follower() {
-        S::with(Plugin::demote_follower);
+        let call = framed::<fn(&mut S::Plugin)>(Plugin::demote_follower);
+        S::with(call);
     }
 }
 
 impl<S: Slot> raw::peer_events::Guest for Exports<S> {
     fn on_peer_added(peer: types::Peer) {
-        S::with(|plugin| plugin.peer_added(peer.into()));
+        let call = framed::<fn(&mut S::Plugin, Peer)>(Plugin::peer_added);
+        S::with(|plugin| call(plugin, peer.into()));
     }
 
     fn on_peer_removed(peer: types::Peer) {
-        S::with(|plugin| plugin.peer_removed(peer.into()));
+        let call = framed::<fn(&mut S::Plugin, Peer)>(Plugin::peer_removed);
+        S::with(|plugin| call(plugin, peer.into()));
     }
 }
 
 impl<S: Slot> raw::message_events::Guest for Exports<S> {
     fn on_leader_message(payload: Vec<u8>, sender: types::Leadership) {
-        S::with(|plugin| plugin.leader_message(payload, sender.into()));
+        let call = framed::<fn(&mut S::Plugin, Vec<u8>, Leadership)>(Plugin::leader_message);
+        S::with(|plugin| call(plugin, payload, sender.into()));
     }
 
     fn on_peer_message(payload: Vec<u8>, sender: types::Peer) {
-        S::with(|plugin| plugin.peer_message(payload, sender.into()));
+        let call = framed::<fn(&mut S::Plugin, Vec<u8>, Peer)>(Plugin::peer_message);
+        S::with(|plugin| call(plugin, payload, sender.into()));
     }
 }
 
 impl<S: Slot> raw::state_events::Guest for Exports<S> {
     fn on_state_changed(changes: Vec<raw::state_events::Change>) {
         let changes = changes.into_iter().map(Into::into).collect();
-        S::with(|plugin| plugin.state_changed(changes));
+        let call = framed::<fn(&mut S::Plugin, Vec<Change>)>(Plugin::state_changed);
+        S::with(|plugin| call(plugin, changes));
     }
 
     fn on_writes_superseded(keys: Vec<String>) {
-        S::with(|plugin| plugin.writes_superseded(keys));
+        let call = framed::<fn(&mut S::Plugin, Vec<String>)>(Plugin::writes_superseded);
+        S::with(|plugin| call(plugin, keys));
     }
 }
 
 impl<S: Slot> raw::timers::Guest for Exports<S> {
     fn on_timer(token: u64, due: u64) {
-        S::with(|plugin| plugin.timer(token, GroupTime::from_micros(due)));
+        let call = framed::<fn(&mut S::Plugin, u64, GroupTime)>(Plugin::timer);
+        S::with(|plugin| call(plugin, token, GroupTime::from_micros(due)));
     }
 }
 
 impl<S: Slot> raw::local_events::Guest for Exports<S> {
     fn on_local_request(topic: String, payload: Vec<u8>) -> Result<Vec<u8>, String> {
-        S::with(|plugin| plugin.local_request(&topic, payload)).map_err(|error| describe(&*error))
+        let call = framed::<fn(&mut S::Plugin, &str, Vec<u8>) -> Result<Vec<u8>, BoxError>>(
+            Plugin::local_request,
+        );
+        S::with(|plugin| call(plugin, &topic, payload)).map_err(|error| describe(&*error))
     }
 }
 
 impl<S: Slot> raw::handover::Guest for Exports<S> {
     fn save() -> Vec<u8> {
-        S::with(Plugin::save)
+        let call = framed::<fn(&mut S::Plugin) -> Vec<u8>>(Plugin::save);
+        S::with(call)
     }
 
     fn restore(saved: Vec<u8>, from_version: String) -> Result<(), String> {
-        S::with(|plugin| plugin.restore(saved, &from_version)).map_err(|error| describe(&*error))
+        let call =
+            framed::<fn(&mut S::Plugin, Vec<u8>, &str) -> Result<(), BoxError>>(Plugin::restore);
+        S::with(|plugin| call(plugin, saved, &from_version)).map_err(|error| describe(&*error))
     }
+}
+
+/// A callback of which the compiler does not know which it is, so it is not put into its caller and a
+/// backtrace has its name.
+fn framed<Callback>(callback: Callback) -> Callback {
+    black_box(callback)
 }
 
 /// An error and its sources in one line.
@@ -162,7 +189,7 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::{BoxError, Leadership, Peer, Reason, state};
+    use crate::state;
 
     /// Notes each callback that reaches it.
     #[derive(Default)]

@@ -71,7 +71,7 @@ pub const Leadership = struct {
 };
 
 /// Why a plugin is unloaded.
-pub const Reason = enum(u8) { stop, reload, remove };
+pub const Reason = host.Reason;
 
 /// One key of the state that changed.
 pub const Change = struct {
@@ -81,18 +81,18 @@ pub const Change = struct {
 
     fn from(change: host.Change) Change {
         return .{
-            .origin = switch (change.origin) {
-                0 => .leader,
-                1 => .{ .device = change.device.slice() },
-                2 => .shared,
-                else => .counter,
+            .origin = switch (change.origin.tag) {
+                .leader => .leader,
+                .device => .{ .device = change.origin.payload.device.slice() },
+                .shared => .shared,
+                .counter => .counter,
             },
             .key = change.key.slice(),
-            .outcome = switch (change.outcome) {
-                0 => .{ .put = change.value.put.slice() },
-                1 => .{ .counted = change.value.counted },
-                2 => .deleted,
-                else => .expired,
+            .outcome = switch (change.outcome.tag) {
+                .put => .{ .put = change.outcome.payload.put.slice() },
+                .counted => .{ .counted = change.outcome.payload.counted },
+                .deleted => .deleted,
+                .expired => .expired,
             },
         };
     }
@@ -136,24 +136,24 @@ pub fn refuse(comptime format: []const u8, values: anytype) error{Refused} {
 
 /// The host's log, tagged with this plugin's id.
 pub const log = struct {
-    fn write(level: u32, comptime format: []const u8, values: anytype) void {
+    fn write(level: host.Level, comptime format: []const u8, values: anytype) void {
         const line = print(format, values);
-        host.log.write(level, line.ptr, line.len);
+        host.log.write(@backingInt(level), line.ptr, line.len);
     }
     pub fn trace(comptime format: []const u8, values: anytype) void {
-        write(0, format, values);
+        write(.trace, format, values);
     }
     pub fn debug(comptime format: []const u8, values: anytype) void {
-        write(1, format, values);
+        write(.debug, format, values);
     }
     pub fn info(comptime format: []const u8, values: anytype) void {
-        write(2, format, values);
+        write(.info, format, values);
     }
     pub fn warn(comptime format: []const u8, values: anytype) void {
-        write(3, format, values);
+        write(.warn, format, values);
     }
     pub fn err(comptime format: []const u8, values: anytype) void {
-        write(4, format, values);
+        write(.@"error", format, values);
     }
 };
 
@@ -165,7 +165,7 @@ pub const config = struct {
         return optional(value);
     }
     pub fn entries() []const Entry {
-        var pairs: host.List(host.Pair) = undefined;
+        var pairs: host.List(host.Pair(host.Bytes, host.Bytes)) = undefined;
         host.config.entries(&pairs);
         return entriesOf(pairs);
     }
@@ -202,25 +202,25 @@ pub const group = struct {
 pub const messages = struct {
     /// Leader to every member, this device included.
     pub fn broadcast(message: []const u8) SendError!void {
-        var result: host.Sent = undefined;
+        var result: Sent = undefined;
         host.messages.broadcast(message.ptr, message.len, &result);
         return sent(result);
     }
     /// Any member to the leader; on the leader itself a local delivery.
     pub fn sendToLeader(message: []const u8) SendError!void {
-        var result: host.Sent = undefined;
+        var result: Sent = undefined;
         host.messages.@"send-to-leader"(message.ptr, message.len, &result);
         return sent(result);
     }
     /// Any member to the member with this device id.
     pub fn send(to: []const u8, message: []const u8) SendError!void {
-        var result: host.Sent = undefined;
+        var result: Sent = undefined;
         host.messages.send(to.ptr, to.len, message.ptr, message.len, &result);
         return sent(result);
     }
     /// Any member to every member, this device included.
     pub fn sendToAll(message: []const u8) SendError!void {
-        var result: host.Sent = undefined;
+        var result: Sent = undefined;
         host.messages.@"send-to-all"(message.ptr, message.len, &result);
         return sent(result);
     }
@@ -248,7 +248,7 @@ fn KeyedState(comptime imports: type) type {
         }
         /// Those whose keys begin with `prefix`, in order.
         pub fn entries(prefix: []const u8) []const Entry {
-            var pairs: host.List(host.Pair) = undefined;
+            var pairs: host.List(host.Pair(host.Bytes, host.Bytes)) = undefined;
             imports.entries(prefix.ptr, prefix.len, &pairs);
             return entriesOf(pairs);
         }
@@ -266,7 +266,7 @@ pub const device_state = struct {
     }
     /// The value under `key` of every device that has one; the entries' keys are device ids.
     pub fn collect(key: []const u8) []const Entry {
-        var pairs: host.List(host.Pair) = undefined;
+        var pairs: host.List(host.Pair(host.Bytes, host.Bytes)) = undefined;
         host.device_state.collect(key.ptr, key.len, &pairs);
         return entriesOf(pairs);
     }
@@ -282,15 +282,15 @@ pub const device_state = struct {
 fn writes(comptime imports: type) type {
     return struct {
         fn put(key: []const u8, value: []const u8, ttl: ?u64) WriteError!void {
-            var result: host.Written = undefined;
+            var result: Written = undefined;
             const lives: u32 = if (ttl == null) 0 else 1;
             imports.put(key.ptr, key.len, value.ptr, value.len, lives, ttl orelse 0, &result);
-            return written(result.failed, result.reason, result.limit);
+            return written(result);
         }
         fn delete(key: []const u8) WriteError!void {
-            var result: host.Written = undefined;
+            var result: Written = undefined;
             imports.delete(key.ptr, key.len, &result);
-            return written(result.failed, result.reason, result.limit);
+            return written(result);
         }
     };
 }
@@ -302,10 +302,10 @@ pub const counters = struct {
     }
     /// Gives the sum as this device sees it.
     pub fn add(name: []const u8, delta: i64) WriteError!i64 {
-        var result: host.Added = undefined;
+        var result: host.Result(i64, host.WriteError) = undefined;
         host.counters.add(name.ptr, name.len, delta, &result);
-        try written(result.failed, @truncate(@as(u64, @bitCast(result.value))), result.limit);
-        return result.value;
+        if (result.failed) return refusedWrite(result.payload.err);
+        return result.payload.ok;
     }
 };
 
@@ -317,7 +317,7 @@ pub const clock = struct {
     }
     pub const Quality = struct { synchronised: bool, error_bound: u64 };
     pub fn quality() Quality {
-        var result: host.Quality = undefined;
+        var result: host.Synchronisation = undefined;
         host.clock.quality(&result);
         return .{ .synchronised = result.synchronised, .error_bound = result.error_bound };
     }
@@ -360,37 +360,44 @@ fn texts(list: host.List(host.Bytes)) []const []const u8 {
     return converted;
 }
 
-fn entriesOf(pairs: host.List(host.Pair)) []const Entry {
+fn entriesOf(pairs: host.List(host.Pair(host.Bytes, host.Bytes))) []const Entry {
     const all = pairs.slice();
     const converted = alloc(Entry, all.len);
     for (all, converted) |pair, *to| to.* = .{ .key = pair.first.slice(), .value = pair.second.slice() };
     return converted;
 }
 
-fn sent(result: host.Sent) SendError!void {
+const Sent = host.Result(host.Nothing, host.SendError);
+const Written = host.Result(host.Nothing, host.WriteError);
+
+fn sent(result: Sent) SendError!void {
     if (!result.failed) return;
-    switch (result.reason) {
-        0 => return error.NotLeader,
-        1 => return error.NoLeader,
-        2 => return error.UnknownPeer,
-        3 => {
-            limit = result.limit;
+    const why = result.payload.err;
+    switch (why.tag) {
+        .not_leader => return error.NotLeader,
+        .no_leader => return error.NoLeader,
+        .unknown_peer => return error.UnknownPeer,
+        .too_large => {
+            limit = why.payload.too_large;
             return error.TooLarge;
         },
-        else => return error.Busy,
+        .busy => return error.Busy,
     }
 }
 
-fn written(failed: bool, reason: u8, bound: u64) WriteError!void {
-    if (!failed) return;
-    switch (reason) {
-        0 => return error.NotLeader,
-        1 => return error.InvalidKey,
-        2 => {
-            limit = bound;
+fn written(result: Written) WriteError!void {
+    if (result.failed) return refusedWrite(result.payload.err);
+}
+
+fn refusedWrite(why: host.WriteError) WriteError {
+    switch (why.tag) {
+        .not_leader => return error.NotLeader,
+        .invalid_key => return error.InvalidKey,
+        .too_large => {
+            limit = why.payload.too_large;
             return error.TooLarge;
         },
-        else => return error.Busy,
+        .busy => return error.Busy,
     }
 }
 
@@ -400,7 +407,7 @@ fn written(failed: bool, reason: u8, bound: u64) WriteError!void {
 pub const panic = std.debug.FullPanic(panicked);
 
 fn panicked(text: []const u8, _: ?usize) noreturn {
-    host.log.write(4, text.ptr, text.len);
+    host.log.write(@backingInt(host.Level.@"error"), text.ptr, text.len);
     @trap();
 }
 
@@ -434,26 +441,34 @@ fn end() void {
     _ = arena.reset(.{ .retain_with_limit = 256 << 10 });
 }
 
-var refused: host.Refusal = undefined;
+/// `result<_, string>`, and `result<list<u8>, string>` in the same places.
+const Answer = host.Result(host.Bytes, host.Bytes);
+
+var refused: Answer = undefined;
 var saved_bytes: host.Bytes = undefined;
 
-fn verdict(result: anytype) *const host.Refusal {
-    refused = .{ .failed = false, .text = .{ .ptr = "", .len = 0 } };
+fn verdict(result: anytype) *const Answer {
+    refused = .{ .failed = false, .payload = .{ .ok = .{ .ptr = "", .len = 0 } } };
     result catch |failure| {
         const text = if (failure == error.Refused) refusal else @errorName(failure);
-        refused = .{ .failed = true, .text = .{ .ptr = text.ptr, .len = text.len } };
+        refused = .{ .failed = true, .payload = .{ .err = .{ .ptr = text.ptr, .len = text.len } } };
     };
     return &refused;
 }
 
+/// Calls a callback by its own frame, so that its name is in the backtrace of a trap.
+inline fn call(comptime callback: anytype, arguments: anytype) @typeInfo(@TypeOf(callback)).@"fn".return_type.? {
+    return @call(.never_inline, callback, arguments);
+}
+
 fn Exports(comptime callbacks: type) type {
     return struct {
-        pub fn @"lifecycle@0.1.0#setup"() callconv(.c) *const host.Refusal {
+        pub fn @"lifecycle@0.1.0#setup"() callconv(.c) *const Answer {
             if (!@hasDecl(callbacks, "setup")) return verdict(@as(anyerror!void, {}));
-            return verdict(@as(anyerror!void, callbacks.setup()));
+            return verdict(@as(anyerror!void, call(callbacks.setup, .{})));
         }
         pub fn @"lifecycle@0.1.0#shutdown"(reason: u32) callconv(.c) void {
-            if (@hasDecl(callbacks, "shutdown")) callbacks.shutdown(@as(Reason, @enumFromInt(reason)));
+            if (@hasDecl(callbacks, "shutdown")) call(callbacks.shutdown, .{@as(Reason, @fromBackingInt(@intCast(reason)))});
             end();
         }
         pub fn @"role@0.1.0#promote-leader"(
@@ -470,12 +485,12 @@ fn Exports(comptime callbacks: type) type {
         ) callconv(.c) void {
             if (@hasDecl(callbacks, "promoteLeader")) {
                 const leader = flat(device, device_len, name, name_len, address, address_len, is_self, clock_delta, round_trip);
-                callbacks.promoteLeader(.{ .leader = leader, .term = term });
+                call(callbacks.promoteLeader, .{Leadership{ .leader = leader, .term = term }});
             }
             end();
         }
         pub fn @"role@0.1.0#demote-leader"() callconv(.c) void {
-            if (@hasDecl(callbacks, "demoteLeader")) callbacks.demoteLeader();
+            if (@hasDecl(callbacks, "demoteLeader")) call(callbacks.demoteLeader, .{});
             end();
         }
         pub fn @"role@0.1.0#promote-follower"(
@@ -492,12 +507,12 @@ fn Exports(comptime callbacks: type) type {
         ) callconv(.c) void {
             if (@hasDecl(callbacks, "promoteFollower")) {
                 const leader = flat(device, device_len, name, name_len, address, address_len, is_self, clock_delta, round_trip);
-                callbacks.promoteFollower(.{ .leader = leader, .term = term });
+                call(callbacks.promoteFollower, .{Leadership{ .leader = leader, .term = term }});
             }
             end();
         }
         pub fn @"role@0.1.0#demote-follower"() callconv(.c) void {
-            if (@hasDecl(callbacks, "demoteFollower")) callbacks.demoteFollower();
+            if (@hasDecl(callbacks, "demoteFollower")) call(callbacks.demoteFollower, .{});
             end();
         }
         pub fn @"peer-events@0.1.0#on-peer-added"(
@@ -512,7 +527,7 @@ fn Exports(comptime callbacks: type) type {
             round_trip: u32,
         ) callconv(.c) void {
             if (@hasDecl(callbacks, "peerAdded")) {
-                callbacks.peerAdded(flat(device, device_len, name, name_len, address, address_len, is_self, clock_delta, round_trip));
+                call(callbacks.peerAdded, .{flat(device, device_len, name, name_len, address, address_len, is_self, clock_delta, round_trip)});
             }
             end();
         }
@@ -528,7 +543,7 @@ fn Exports(comptime callbacks: type) type {
             round_trip: u32,
         ) callconv(.c) void {
             if (@hasDecl(callbacks, "peerRemoved")) {
-                callbacks.peerRemoved(flat(device, device_len, name, name_len, address, address_len, is_self, clock_delta, round_trip));
+                call(callbacks.peerRemoved, .{flat(device, device_len, name, name_len, address, address_len, is_self, clock_delta, round_trip)});
             }
             end();
         }
@@ -549,7 +564,7 @@ fn Exports(comptime callbacks: type) type {
             if (@hasDecl(callbacks, "leaderMessage")) {
                 const leader = flat(device, device_len, name, name_len, address, address_len, is_self, clock_delta, round_trip);
                 const bytes: host.Bytes = .{ .ptr = message, .len = message_len };
-                callbacks.leaderMessage(bytes.slice(), .{ .leader = leader, .term = term });
+                call(callbacks.leaderMessage, .{ bytes.slice(), Leadership{ .leader = leader, .term = term } });
             }
             end();
         }
@@ -568,7 +583,7 @@ fn Exports(comptime callbacks: type) type {
         ) callconv(.c) void {
             if (@hasDecl(callbacks, "peerMessage")) {
                 const bytes: host.Bytes = .{ .ptr = message, .len = message_len };
-                callbacks.peerMessage(bytes.slice(), flat(device, device_len, name, name_len, address, address_len, is_self, clock_delta, round_trip));
+                call(callbacks.peerMessage, .{ bytes.slice(), flat(device, device_len, name, name_len, address, address_len, is_self, clock_delta, round_trip) });
             }
             end();
         }
@@ -576,18 +591,18 @@ fn Exports(comptime callbacks: type) type {
             if (@hasDecl(callbacks, "stateChanged")) {
                 const changes = alloc(Change, len);
                 for (changes, 0..) |*change, index| change.* = .from(ptr[index]);
-                callbacks.stateChanged(changes);
+                call(callbacks.stateChanged, .{changes});
             }
             end();
         }
         pub fn @"state-events@0.1.0#on-writes-superseded"(ptr: [*]const host.Bytes, len: usize) callconv(.c) void {
             if (@hasDecl(callbacks, "writesSuperseded")) {
-                callbacks.writesSuperseded(texts(.{ .ptr = ptr, .len = len }));
+                call(callbacks.writesSuperseded, .{texts(.{ .ptr = ptr, .len = len })});
             }
             end();
         }
         pub fn @"timers@0.1.0#on-timer"(token: u64, due: u64) callconv(.c) void {
-            if (@hasDecl(callbacks, "timer")) callbacks.timer(token, due);
+            if (@hasDecl(callbacks, "timer")) call(callbacks.timer, .{ token, due });
             end();
         }
         pub fn @"local-events@0.1.0#on-local-request"(
@@ -595,20 +610,20 @@ fn Exports(comptime callbacks: type) type {
             topic_len: usize,
             message: [*]const u8,
             message_len: usize,
-        ) callconv(.c) *const host.Answer {
+        ) callconv(.c) *const Answer {
             if (!@hasDecl(callbacks, "localRequest")) {
                 return verdict(@as(anyerror!void, refuse("this plugin answers no requests", .{})));
             }
             const name: host.Bytes = .{ .ptr = topic, .len = topic_len };
             const bytes: host.Bytes = .{ .ptr = message, .len = message_len };
-            const answer = @as(anyerror![]const u8, callbacks.localRequest(name.slice(), bytes.slice())) catch |failure| {
+            const answer = @as(anyerror![]const u8, call(callbacks.localRequest, .{ name.slice(), bytes.slice() })) catch |failure| {
                 return verdict(@as(anyerror!void, failure));
             };
-            refused = .{ .failed = false, .text = .{ .ptr = answer.ptr, .len = answer.len } };
+            refused = .{ .failed = false, .payload = .{ .ok = .{ .ptr = answer.ptr, .len = answer.len } } };
             return &refused;
         }
         pub fn @"handover@0.1.0#save"() callconv(.c) *const host.Bytes {
-            const saved: []const u8 = if (@hasDecl(callbacks, "save")) callbacks.save() else "";
+            const saved: []const u8 = if (@hasDecl(callbacks, "save")) call(callbacks.save, .{}) else "";
             saved_bytes = .{ .ptr = saved.ptr, .len = saved.len };
             return &saved_bytes;
         }
@@ -617,10 +632,10 @@ fn Exports(comptime callbacks: type) type {
             saved_len: usize,
             version: [*]const u8,
             version_len: usize,
-        ) callconv(.c) *const host.Refusal {
+        ) callconv(.c) *const Answer {
             if (!@hasDecl(callbacks, "restore")) return verdict(@as(anyerror!void, {}));
             const bytes: host.Bytes = .{ .ptr = saved, .len = saved_len };
-            return verdict(@as(anyerror!void, callbacks.restore(bytes.slice(), version[0..version_len])));
+            return verdict(@as(anyerror!void, call(callbacks.restore, .{ bytes.slice(), version[0..version_len] })));
         }
     };
 }

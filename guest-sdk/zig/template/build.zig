@@ -7,6 +7,15 @@ pub fn build(b: *std.Build) void {
         .root_source_file = b.path("consort/src/consort.zig"),
         .target = target,
         .optimize = optimize,
+        .strip = true,
+    });
+    // A program all of which is stripped loses the functions' names, too, which the host shows when
+    // it traps. This empty part is not, so the file has names and next to nothing for debuggers.
+    const names = b.createModule(.{
+        .root_source_file = b.addWriteFiles().add("names.zig", ""),
+        .target = target,
+        .optimize = optimize,
+        .strip = false,
     });
     const plugin = b.addExecutable(.{
         .name = "{{name}}",
@@ -15,7 +24,10 @@ pub fn build(b: *std.Build) void {
             .target = target,
             .optimize = optimize,
             .strip = true,
-            .imports = &.{.{ .name = "consort", .module = consort }},
+            .imports = &.{
+                .{ .name = "consort", .module = consort },
+                .{ .name = "names", .module = names },
+            },
         }),
     });
     plugin.entry = .disabled;

@@ -14,7 +14,7 @@ use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
 use wasmparser::{Parser, Payload};
-use wasmtime::Engine;
+use wasmtime::{Engine, Module};
 use wit_component::{ComponentEncoder, StringEncoding};
 use wit_parser::{Resolve, SourceMap};
 
@@ -52,7 +52,9 @@ pub enum CompileError {
     )]
     ModuleMismatch(String),
     /// It uses a proposal that is off, or exceeds a limit of the engine.
-    #[error("the engine refuses the file: {0}")]
+    #[error(
+        "the engine refuses the file: {0}; build it without that (docs/plugins.md has the features of WebAssembly that plugins may use)"
+    )]
     Refused(String),
     /// The compiler's memory does not suffice for it.
     #[error(
@@ -121,10 +123,22 @@ pub(crate) fn look_at(bytes: &[u8]) -> Result<(), CompileError> {
 /// The bytes are no plugin.
 pub(crate) fn precompile(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
     look_at(bytes)?;
-    let component = component_of(bytes)?;
+    let component = component_of(bytes).map_err(|error| named_by(engine, bytes, error))?;
     engine
         .precompile_component(&component)
         .map_err(|error| CompileError::Refused(innermost(&error)))
+}
+
+/// What is wrong with a module that became no component. Where it uses a feature that is off, the engine
+/// says so, and the encoder only what followed from it.
+fn named_by(engine: &Engine, bytes: &[u8], error: CompileError) -> CompileError {
+    if !matches!(error, CompileError::ModuleMismatch(_)) {
+        return error;
+    }
+    match Module::validate(engine, bytes) {
+        Ok(()) => error,
+        Err(refusal) => CompileError::Refused(innermost(&refusal)),
+    }
 }
 
 /// The component that a file is, or becomes.

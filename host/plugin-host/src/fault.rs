@@ -13,6 +13,9 @@ use crate::timers::TimerError;
 const FRAMES_MAX: usize = 16;
 const FRAME_BYTES_MAX: usize = 240;
 
+/// The longest name of a compiler that is made readable; what comes of a hostile one is longer by far.
+const MANGLED_BYTES_MAX: usize = 512;
+
 /// What stands between the frames of a backtrace in the host's log, the caller to the right.
 pub const BETWEEN_FRAMES: &str = " <- ";
 
@@ -104,7 +107,7 @@ fn frames(text: &str) -> Vec<String> {
         }
     }
     let shown = frames.into_iter().take(FRAMES_MAX).map(|(frame, count)| {
-        let mut frame = printable(&frame);
+        let mut frame = printable(&readable(&frame));
         if frame.len() > FRAME_BYTES_MAX {
             frame.truncate(frame.floor_char_boundary(FRAME_BYTES_MAX));
             frame.push_str(" (cut)");
@@ -115,6 +118,22 @@ fn frames(text: &str) -> Vec<String> {
         frame
     });
     shown.collect()
+}
+
+/// A frame with its function's name as the source has it, where a Rust compiler has written it.
+fn readable(frame: &str) -> String {
+    let Some((place, name)) = frame.split_once('!') else {
+        return frame.to_owned();
+    };
+    // Names of compilers have no spaces; a place in the source may follow.
+    let (name, source) = name.split_at(name.find(' ').unwrap_or(name.len()));
+    if name.len() > MANGLED_BYTES_MAX {
+        return frame.to_owned();
+    }
+    match rustc_demangle::try_demangle(name) {
+        Ok(demangled) => format!("{place}!{demangled:#}{source}"),
+        Err(_) => frame.to_owned(),
+    }
 }
 
 /// A frame without the place in the code and in the source.
@@ -183,5 +202,21 @@ mod tests {
         assert!(frames[2].ends_with(" (cut)") && frames[2].len() < FRAME_BYTES_MAX + 10);
         assert_eq!(frames[3], "0x60 - app.wasm!f5");
         assert!(frames.iter().all(|frame| !frame.contains(char::is_control)));
+    }
+
+    #[test]
+    fn names_that_rust_mangled_are_readable() {
+        let text = "heading\n    0:   0x1 - app.wasm!_RNvNtCs9pv848UzQwQ_4core9panicking9panic_fmt\n\
+                    1:   0x2 - app.wasm!_ZN3app5Hello3day17h0123456789abcdefE at src/lib.rs:7:3\n\
+                    2:   0x3 - app.wasm!_RNvNt\n    3:   0x4 - <unknown>\n";
+        assert_eq!(
+            frames(text),
+            [
+                "0x1 - app.wasm!core::panicking::panic_fmt",
+                "0x2 - app.wasm!app::Hello::day at src/lib.rs:7:3",
+                "0x3 - app.wasm!_RNvNt",
+                "0x4 - <unknown>",
+            ]
+        );
     }
 }

@@ -287,6 +287,86 @@ fn an_interface_is_exported_whole_and_well_typed_or_not_at_all() {
     );
 }
 
+/// A section of a module, or of a component.
+fn section(id: u8, content: &[u8]) -> Vec<u8> {
+    let (length, more) = (content.len() % 128, content.len() / 128);
+    // An unsigned LEB128 number of two bytes.
+    let length = [
+        u8::try_from(length).unwrap() | 0x80,
+        u8::try_from(more).unwrap(),
+    ];
+    [&[id], length.as_slice(), content].concat()
+}
+
+/// A module with `lifecycle`, one memory, and one function more. It is as small as a plugin can be, unless
+/// one of its parts is off: a type `(struct)` of its own if `types` has it, a memory of type `memory`, and
+/// `body` in the function.
+fn module(types: &[u8], memory: &[u8], body: &[u8]) -> Vec<u8> {
+    let name = |name: &str| [&[u8::try_from(name.len()).unwrap()], name.as_bytes()].concat();
+    let lifecycle = "consort:plugin/lifecycle@0.1.0#";
+    let exports = [
+        &[3][..],
+        &name(&format!("{lifecycle}setup")),
+        &[0, 0],
+        &name(&format!("{lifecycle}shutdown")),
+        &[0, 1],
+        &name("memory"),
+        &[2, 0],
+    ];
+    // Functions of type () -> i32, (i32) -> () and () -> ().
+    let signatures = [0x60, 0, 1, 0x7f, 0x60, 1, 0x7f, 0, 0x60, 0, 0];
+    let count = 3 + u8::from(!types.is_empty());
+    let length = u8::try_from(body.len() + 2).unwrap();
+    let code = [
+        &[3, 4, 0, 0x41, 0, 0x0b, 2, 0, 0x0b, length, 0],
+        body,
+        &[0x0b],
+    ];
+    [
+        b"\0asm\x01\0\0\0".to_vec(),
+        section(1, &[&[count], signatures.as_slice(), types].concat()),
+        section(3, &[3, 0, 1, 2]),
+        section(5, &[&[1], memory].concat()),
+        section(7, &exports.concat()),
+        section(10, &code.concat()),
+    ]
+    .concat()
+}
+
+#[test]
+fn features_of_webassembly_that_are_off() {
+    const MEMORY: &[u8] = &[0, 1];
+    let vectors = [0xfd, 0x0c].into_iter().chain([0; 16]);
+    let two_vectors: Vec<u8> = vectors.clone().chain(vectors).collect();
+    let relaxed = [&two_vectors, [0xfd, 0x80, 0x02, 0x1a].as_slice()].concat();
+    let wide = [0x42, 0, 0x42, 0, 0x42, 0, 0x42, 0, 0xfc, 0x13, 0x1a, 0x1a];
+    let features: [(&str, &[u8], &[u8], &[u8], &str); 8] = [
+        ("memory64", &[], &[4, 1], &[], "memory64"),
+        ("pages", &[], &[8, 1, 0], &[], "custom page sizes"),
+        ("shared", &[], &[3, 1, 1], &[], "threads"),
+        ("atomics", &[], MEMORY, &[0xfe, 3, 0], "threads"),
+        ("tails", &[], MEMORY, &[0x12, 2], "tail calls"),
+        ("relaxed", &[], MEMORY, &relaxed, "relaxed SIMD"),
+        ("wide", &[], MEMORY, &wide, "wide arithmetic"),
+        ("gc", &[0x5f, 0], MEMORY, &[0xfb, 1, 3, 0x1a], "gc"),
+    ];
+    for (id, types, memory, body, named) in features {
+        let module = module(types, memory, body);
+        let component = [b"\0asm\x0d\0\x01\0".to_vec(), section(1, &module)].concat();
+        for (kind, file) in [("module", module), ("component", component)] {
+            let id = format!("{kind}-{id}");
+            expect(&id, &file, "", "rejected", named);
+            let warning = &warnings(&id)[0];
+            assert!(warning.contains("build it without"), "{warning}");
+        }
+    }
+    // It is for these features that they are refused.
+    let mut world = World::new();
+    world.install_bytes("module-plain", &module(&[], MEMORY, &[]), "");
+    world.start();
+    world.wait_state("module-plain", "running");
+}
+
 #[test]
 fn a_file_that_is_too_large() {
     let large = [b"\0asm".as_slice(), &vec![0; 33 << 20]].concat();

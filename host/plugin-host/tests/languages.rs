@@ -8,7 +8,9 @@ mod common;
 
 use std::path::PathBuf;
 
-use common::tour::{Tour, at, change, from_leader, hello, message, op, plugins, put, text, update};
+use common::tour::{
+    Tour, at, change, from_leader, hello, message, op, plugins, put, text, update, values,
+};
 use common::{World, assert_no_errors, cache_dir, device, plugin_lines, tenure, this_device};
 use consort_plugin_host::{
     Code, Fault, LocalMessage, LocalRequestError, Runtime, ShutdownReason, StartError,
@@ -346,78 +348,6 @@ fn timers_fire_and_cancelled_ones_do_not() {
     });
 }
 
-/// Values at the edges of every form, each in its shortest encoding.
-fn values() -> Vec<Vec<u8>> {
-    let hex = |text: &str| -> Vec<u8> {
-        (0..text.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
-            .collect()
-    };
-    let mut values: Vec<_> = [
-        "c0",
-        "c2",
-        "c3",
-        "00",
-        "7f",
-        "cc80",
-        "ccff",
-        "cd0100",
-        "cdffff",
-        "ce00010000",
-        "ceffffffff",
-        "cf0000000100000000",
-        "cf0020000000000001",
-        "cfffffffffffffffff",
-        "ff",
-        "e0",
-        "d0df",
-        "d080",
-        "d1ff7f",
-        "d18000",
-        "d2ffff7fff",
-        "d280000000",
-        "d3ffffffff7fffffff",
-        "d38000000000000000",
-        "cb3ff8000000000000",
-        "cbbfd0000000000000",
-        "a0",
-        "a2c3bc",
-        "a7e282acf09f9880",
-        "c400",
-        "c403010200",
-        "90",
-        "80",
-        "9193",
-        "82a16101a16291c3",
-    ]
-    .map(hex)
-    .into();
-    // An array whose one element is an array of three.
-    let array = values
-        .iter()
-        .position(|value| *value == [0x91, 0x93])
-        .unwrap();
-    values[array].extend([1, 2, 3]);
-    for length in [31_usize, 32, 255, 256, 1_000] {
-        let letters = vec![b'x'; length];
-        let mut head = match length {
-            0..32 => vec![0xa0 | length as u8],
-            32..256 => vec![0xd9, length as u8],
-            _ => vec![0xda, (length >> 8) as u8, length as u8],
-        };
-        head.extend(&letters);
-        values.push(head);
-        let mut binary = match length {
-            0..256 => vec![0xc4, length as u8],
-            _ => vec![0xc5, (length >> 8) as u8, length as u8],
-        };
-        binary.extend(&letters);
-        values.push(binary);
-    }
-    values
-}
-
 #[test]
 fn every_value_survives_the_way_in_and_out() {
     each_tour(|language, code| {
@@ -526,6 +456,46 @@ fn a_refusal_has_its_text_and_a_fault_ends_the_instance() {
         assert!(
             lines.iter().any(|line| line.contains("asked to fail")),
             "{language}: {lines:?}"
+        );
+    });
+}
+
+/// Where an author reads in which function of the source a plugin was lost.
+enum Named {
+    /// In a frame of the fault's backtrace.
+    Frame(&'static str),
+    /// In the log, as the frames are those of the language's interpreter.
+    Log(&'static str),
+}
+
+/// The function of the tour's source that handles messages of peers, as each language spells it.
+fn named(language: &str) -> Named {
+    match language {
+        "rust" | "rust-here" => Named::Frame("::Plugin>::peer_message"),
+        "c" => Named::Frame("!consort_peer_message"),
+        "zig" => Named::Frame("!plugin.peerMessage"),
+        "go" => Named::Frame("!main.__tour_.PeerMessage"),
+        "assemblyscript" => Named::Frame("!plugin/Tour#peerMessage"),
+        "js" | "ts" => Named::Log("at peerMessage ("),
+        "python" => Named::Log("in peer_message"),
+        other => panic!("who names the functions of {other}?"),
+    }
+}
+
+#[test]
+fn a_fault_tells_the_function_by_its_name_in_the_source() {
+    each_tour(|language, code| {
+        let mut tour = Tour::new(code);
+        let result = tour.instance.deliver(&message(op("fault")), at(1_000));
+        let frames = result.expect_err("it fails").backtrace;
+        let lines = tour.take_lines();
+        let (told, name) = match named(language) {
+            Named::Frame(name) => (&frames, name),
+            Named::Log(name) => (&lines, name),
+        };
+        assert!(
+            told.iter().any(|line| line.contains(name)),
+            "{language}: no {name} in {frames:#?} or {lines:#?}"
         );
     });
 }

@@ -22,7 +22,8 @@ fn tours() -> Vec<(String, PathBuf)> {
     let rust = consort_test_guests::fixture("tour");
     let mut tours = match std::env::var_os("CONSORT_TOURS") {
         Some(folder) => listed(Path::new(&folder)),
-        None => kept(),
+        // And room for today's.
+        None => kept().into_iter().take(DEVICES - 1).collect(),
     };
     if tours.len() < DEVICES {
         tours.push(("today's Rust".to_owned(), rust));
@@ -54,10 +55,12 @@ fn kept() -> Vec<(String, PathBuf)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guests/compat");
     let states = std::fs::read_dir(folder).expect("it is in the repository");
     let states = states.map(|entry| entry.expect("readable").path());
-    states
+    let mut kept: Vec<_> = states
         .filter(|path| path.is_dir())
         .flat_map(|path| plugins(&path))
-        .collect()
+        .collect();
+    kept.sort();
+    kept
 }
 
 /// The plugins in a folder.

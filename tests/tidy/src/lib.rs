@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bindings;
 pub mod functions;
 pub mod imports;
 pub mod links;

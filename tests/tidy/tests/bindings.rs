@@ -1,9 +1,10 @@
 //! Every function of the contract is in every SDK: whoever changes `wit/` is told where the bindings
-//! lack it. Those by hand, of Zig and AssemblyScript, are held to the functions' types as well, as the
-//! canonical ABI passes them.
+//! lack it. Zig's and AssemblyScript's, whose exports are by hand, are held to the functions' types as well,
+//! as the canonical ABI passes them.
 //!
-//! Rust makes its bindings at every build, so for it the layer above is looked at. What wit-bindgen and
-//! componentize-py have made is compared with what they make today by `cargo xtask test --guests`.
+//! Rust makes its bindings at every build, so for it the layer above is looked at. What this workspace makes
+//! itself is compared in `generated.rs`, what wit-bindgen and componentize-py have made by
+//! `cargo xtask test --guests`.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -423,24 +424,24 @@ fn what_is_new_in_the_contract_is_missed_in_every_sdk() {
 }
 
 #[test]
-fn another_type_is_noticed_where_bindings_are_made_by_hand() {
-    let by_hand = ["zig", "assemblyscript"];
+fn another_type_is_noticed_where_bindings_speak_the_abi() {
+    let core = ["zig", "assemblyscript"];
     let changed = told(
         "wake-every: func(period: u64,",
         "wake-every: func(period: u32,",
         "clock.wake-every: ",
     );
-    assert_eq!(changed, by_hand);
+    assert_eq!(changed, core);
     let changed = told(
         "token: u64, due: ",
         "token: u32, due: ",
         "timers.on-timer: ",
     );
-    assert_eq!(changed, by_hand);
+    assert_eq!(changed, core);
     let more = told(
         "publish: func(topic: string,",
         "publish: func(to: string, topic: string,",
         "local.publish: ",
     );
-    assert_eq!(more, by_hand);
+    assert_eq!(more, core);
 }

@@ -12,8 +12,8 @@ use consort_proto::{Origin, PluginCommand, PluginEvent, StateChange, StateOutcom
 
 use super::{EPOCH_US, device, plugin_id, tenure, this_device};
 
-/// The plugins in the folder that a variable names, by language. They must be those that
-/// `CONSORT_LANGUAGES` lists, or one that was built would go untested.
+/// The plugins in the folder that a variable names, by language. Those that `CONSORT_LANGUAGES` lists
+/// must be among them, or one that was built would go untested.
 pub(crate) fn plugins(variable: &str) -> Option<Vec<(String, PathBuf)>> {
     let folder = PathBuf::from(std::env::var_os(variable)?);
     let files = std::fs::read_dir(&folder).expect("the variable names a folder");
@@ -25,7 +25,8 @@ pub(crate) fn plugins(variable: &str) -> Option<Vec<(String, PathBuf)>> {
     let wanted = std::env::var("CONSORT_LANGUAGES").expect("it lists what was built");
     let wanted: BTreeSet<&str> = wanted.split_whitespace().collect();
     let there: BTreeSet<&str> = found.keys().map(String::as_str).collect();
-    assert_eq!(there, wanted, "in {}", folder.display());
+    let missing: Vec<_> = wanted.difference(&there).collect();
+    assert!(missing.is_empty(), "{missing:?} in {}", folder.display());
     Some(found.into_iter().collect())
 }
 
@@ -180,4 +181,76 @@ pub(crate) fn change(origin: Origin, key: &str, outcome: StateOutcome) -> StateC
         outcome,
         own: false,
     }
+}
+
+/// Values at the edges of every form, each in its shortest encoding.
+pub(crate) fn values() -> Vec<Vec<u8>> {
+    let hex = |text: &str| -> Vec<u8> {
+        (0..text.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+            .collect()
+    };
+    let mut values: Vec<_> = [
+        "c0",
+        "c2",
+        "c3",
+        "00",
+        "7f",
+        "cc80",
+        "ccff",
+        "cd0100",
+        "cdffff",
+        "ce00010000",
+        "ceffffffff",
+        "cf0000000100000000",
+        "cf0020000000000001",
+        "cfffffffffffffffff",
+        "ff",
+        "e0",
+        "d0df",
+        "d080",
+        "d1ff7f",
+        "d18000",
+        "d2ffff7fff",
+        "d280000000",
+        "d3ffffffff7fffffff",
+        "d38000000000000000",
+        "cb3ff8000000000000",
+        "cbbfd0000000000000",
+        "a0",
+        "a2c3bc",
+        "a7e282acf09f9880",
+        "c400",
+        "c403010200",
+        "90",
+        "80",
+        "9193",
+        "82a16101a16291c3",
+    ]
+    .map(hex)
+    .into();
+    // An array whose one element is an array of three.
+    let array = values
+        .iter()
+        .position(|value| *value == [0x91, 0x93])
+        .unwrap();
+    values[array].extend([1, 2, 3]);
+    for length in [31_usize, 32, 255, 256, 1_000] {
+        let letters = vec![b'x'; length];
+        let mut head = match length {
+            0..32 => vec![0xa0 | length as u8],
+            32..256 => vec![0xd9, length as u8],
+            _ => vec![0xda, (length >> 8) as u8, length as u8],
+        };
+        head.extend(&letters);
+        values.push(head);
+        let mut binary = match length {
+            0..256 => vec![0xc4, length as u8],
+            _ => vec![0xc5, (length >> 8) as u8, length as u8],
+        };
+        binary.extend(&letters);
+        values.push(binary);
+    }
+    values
 }

@@ -52,7 +52,27 @@ struct Guest {
     check: Option<&'static str>,
     /// What the README's command makes.
     result: &'static str,
+    /// The template once more, in a language that shares the project.
+    also: Option<Also>,
 }
+
+/// A program that does what a language's template does.
+#[derive(Debug)]
+struct Also {
+    name: &'static str,
+    /// Its source below `guest-sdk`.
+    source: &'static str,
+    /// Where it goes in a project, and what it replaces there.
+    place: &'static str,
+    replaced: &'static str,
+}
+
+const CPP: Also = Also {
+    name: "c++",
+    source: "c/example/greeting.cpp",
+    place: "plugin.cpp",
+    replaced: "plugin.c",
+};
 
 /// The quick ones first, as the time box closes behind the last ones.
 const GUESTS: [Guest; 8] = [
@@ -64,6 +84,7 @@ const GUESTS: [Guest; 8] = [
         translate: None,
         check: None,
         result: "target/wasm32-wasip2/release/hello.wasm",
+        also: None,
     },
     Guest {
         name: "assemblyscript",
@@ -73,6 +94,7 @@ const GUESTS: [Guest; 8] = [
         translate: None,
         check: None,
         result: "hello.wasm",
+        also: None,
     },
     Guest {
         name: "js",
@@ -82,6 +104,7 @@ const GUESTS: [Guest; 8] = [
         translate: Some("npx esbuild tour.ts --outfile=plugin.js"),
         check: None,
         result: "hello.wasm",
+        also: None,
     },
     Guest {
         name: "ts",
@@ -91,6 +114,7 @@ const GUESTS: [Guest; 8] = [
         translate: None,
         check: None,
         result: "hello.wasm",
+        also: None,
     },
     Guest {
         name: "python",
@@ -100,6 +124,7 @@ const GUESTS: [Guest; 8] = [
         translate: None,
         check: Some(PYTHON_CHECK),
         result: "hello.wasm",
+        also: None,
     },
     Guest {
         name: "c",
@@ -109,6 +134,7 @@ const GUESTS: [Guest; 8] = [
         translate: None,
         check: None,
         result: "hello.wasm",
+        also: Some(CPP),
     },
     Guest {
         name: "zig",
@@ -118,6 +144,7 @@ const GUESTS: [Guest; 8] = [
         translate: None,
         check: None,
         result: "zig-out/bin/hello.wasm",
+        also: None,
     },
     Guest {
         name: "go",
@@ -127,6 +154,7 @@ const GUESTS: [Guest; 8] = [
         translate: None,
         check: None,
         result: "hello.wasm",
+        also: None,
     },
 ];
 
@@ -252,8 +280,18 @@ impl<'a> Bench<'a> {
         if let Some(check) = guest.check {
             self.make(&project, check)?;
         }
+        let tour = project.join("tour.wasm");
+        copy(&project.join(guest.result), &tour)?;
+        if let Some(also) = &guest.also {
+            fs::remove_file(project.join(also.replaced))?;
+            let source = self.workspace.root.join("guest-sdk").join(also.source);
+            copy(&source, &project.join(also.place))?;
+            self.make(&project, command)?;
+            let file = format!("{}.wasm", also.name);
+            copy(&project.join(guest.result), &self.templates.join(file))?;
+        }
         // Both or none, as the tests expect both of each language.
-        copy(&project.join(guest.result), &self.tours.join(&file))?;
+        copy(&tour, &self.tours.join(&file))?;
         copy(&template, &self.templates.join(&file))
     }
 
