@@ -93,6 +93,8 @@ mutants! {
     DigestUnchecked = "digest-unchecked",
     /// Who asks for parts of a message gets them, whomever it was for.
     AskedByAnyone = "asked-by-anyone",
+    /// The sender of a message in the tree gives its payload to all who ask, whatever waits.
+    BusySenderAnswers = "busy-sender-answers",
     /// Parts are sent again as often as they are asked for.
     SentAgainEndlessly = "sent-again-endlessly",
     /// What the protocol says waits behind what plugins send.
@@ -201,6 +203,8 @@ mutants! {
     EndedUnreported = "ended-unreported",
     /// What ends at a time of the future ends there, also when group time is set back.
     EndsInTheFuture = "ends-in-the-future",
+    /// What a leap of group time ends is forgotten before it is passed on.
+    LeapForgets = "leap-forgets",
     /// Nobody is asked for a member that has moved while it is dialled.
     MovedUnasked = "moved-unasked",
     /// Nobody is asked for a missing device.

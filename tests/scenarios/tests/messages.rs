@@ -426,6 +426,43 @@ fn a_lossy_tree_repairs_itself() {
     });
 }
 
+/// A payload takes 0.6 s from its sender to the first members of the tree, longer than a member waits
+/// before it asks. Were each answered, the sender would send most payloads itself, and all come late.
+#[test]
+fn a_sender_short_of_credit_leaves_long_payloads_to_the_tree() {
+    let name = "a_sender_short_of_credit_leaves_long_payloads_to_the_tree";
+    let rate = SendRate {
+        bytes_per_second: 463_799,
+        peer_bytes_per_second: 463_799,
+        burst: 20_117,
+    };
+    scenario(name, 2, |seed| {
+        let mut sim = with_credit(group(name, seed, 17), 17, rate).build();
+        let (leader, _) = form(&mut sim);
+        let before = sim.sent(leader).1;
+        let mut numbers = Vec::new();
+        for _ in 0..15 {
+            numbers.push(sim.broadcast(leader, &app(), 63_928).expect("it leads"));
+            sim.run_for(ms(1_333));
+        }
+        let bytes = (sim.sent(leader).1 - before) / 15;
+        sim.run_for(secs(8));
+        let took = numbers.iter().map(|number| {
+            let report = sim.message(*number);
+            assert_eq!(report.delivered.len(), 17, "message {number}");
+            let last = report.delivered.values().max();
+            last.map_or(ms(0), |last| last.since(report.sent))
+        });
+        let longest = took.max().unwrap_or_default();
+        println!("{longest:?} at the longest, {bytes} bytes of the leader for each");
+        sim.expect(longest < ms(2_000), "no payload waits for those before it");
+        sim.expect(
+            bytes < 400_000,
+            "the leader gives out little besides 278,000",
+        );
+    });
+}
+
 #[test]
 fn a_dead_inner_node_of_the_tree_is_gone_round() {
     let name = "a_dead_inner_node_of_the_tree_is_gone_round";

@@ -341,6 +341,33 @@ fn a_leaders_deletion_that_a_leap_of_time_ended_is_reported() {
     });
 }
 
+/// A device deletes as the leader, alone, and is alone until the deletion is forgotten. The table of the
+/// group that it comes back to says that it does not hold.
+#[test]
+fn a_leaders_deletion_that_is_over_is_reported() {
+    let name = "a_leaders_deletion_that_is_over_is_reported";
+    scenario(name, 4, |seed| {
+        let mut sim = group(name, seed, 4).crypto(Arc::new(Toy)).build();
+        sim.set_state_config(&app(), minute());
+        sim.partition(&[&[3]]);
+        sim.start_all(ms(300));
+        settle(&mut sim, &all(3), secs(10));
+        settle(&mut sim, &[3], secs(10));
+        let (leader, _) = sim.agree(&app(), &all(3)).expect("they agree");
+        let kept = put(&mut sim, leader, Scope::Leader, "key", 40);
+        put(&mut sim, 3, Scope::Leader, "key", 40);
+        sim.delete(3, &app(), Scope::Leader, "key")
+            .expect("it leads");
+        sim.run_for(secs(65));
+        sim.heal();
+        settle(&mut sim, &all(4), secs(30));
+        sim.run_for(secs(5));
+        sim.expect_state(&app(), &all(4), QUIET_MAX);
+        assert_eq!(common(&sim, &all(4), Origin::Leader, "key"), Some(kept));
+        assert_eq!(superseded(&sim, 3), ["key"]);
+    });
+}
+
 /// What is to last for a minute lasts for about a minute, also where it was written by a clock that
 /// was twelve years ahead.
 #[test]
@@ -375,5 +402,61 @@ fn what_a_clock_in_2038_gave_a_minute_ends_after_a_minute() {
         sim.expect_state(&app(), &all(4), QUIET_MAX);
         assert_eq!(common(&sim, &all(4), origin, "brief"), None);
         assert!(common(&sim, &all(4), origin, "lasting").is_some());
+    });
+}
+
+/// A device whose clock is thirty hours behind deletes its own state while the others are down. They
+/// start again by their own clocks, and their time, which it takes over, ends the deletion at once; it
+/// is passed on all the same.
+#[test]
+fn a_deletion_that_a_leap_of_time_ends_reaches_the_others() {
+    let name = "a_deletion_that_a_leap_of_time_ends_reaches_the_others";
+    scenario(name, 4, |seed| {
+        let mut sim = group(name, seed, 4)
+            .crypto(Arc::new(Toy))
+            .device(3, |config| config.wall_offset = -30 * 3_600_000_000)
+            .build();
+        let kept = StateConfig {
+            persist: true,
+            ..StateConfig::default()
+        };
+        sim.set_state_config(&app(), kept);
+        sim.start(3);
+        settle(&mut sim, &[3], secs(10));
+        for node in all(3) {
+            sim.start(node);
+        }
+        settle(&mut sim, &all(4), secs(30));
+        let gone = put(&mut sim, 3, Scope::Device, "gone", 40);
+        let stays = put(&mut sim, 3, Scope::Device, "stays", 40);
+        everywhere(&mut sim, &all(4), gone, secs(3));
+        everywhere(&mut sim, &all(4), stays, secs(3));
+        sim.run_for(secs(3));
+        for node in all(3) {
+            sim.crash(node);
+        }
+        sim.partition(&[&[3]]);
+        // What it deletes lies in a stream of its own.
+        sim.restart(3, secs(1));
+        sim.run_for(secs(5));
+        sim.delete(3, &app(), Scope::Device, "gone")
+            .expect("it is there");
+        for node in all(3) {
+            sim.start(node);
+        }
+        settle(&mut sim, &all(3), secs(10));
+        sim.run_for(secs(5));
+        sim.heal();
+        settle(&mut sim, &all(4), secs(30));
+        sim.run_for(secs(5));
+        sim.expect(sim.set_backs(3) == 0, "its time was set forward");
+        sim.expect_state(&app(), &all(4), QUIET_MAX);
+        let origin = Origin::Device(sim.id(3));
+        assert_eq!(common(&sim, &all(4), origin, "gone"), None);
+        assert_eq!(common(&sim, &all(4), origin, "stays"), Some(stays));
+        // Nobody passes it on any longer, and all are still equal.
+        sim.run_for(secs(130));
+        sim.expect_state(&app(), &all(4), QUIET_MAX);
+        assert_eq!(common(&sim, &all(4), origin, "gone"), None);
     });
 }

@@ -50,6 +50,8 @@ pub(crate) enum Output {
     Changed(ClockView),
     /// It was set back by this much.
     SetBack(Duration),
+    /// It was set forward: what was to last for a time may be over at once.
+    SetForward,
 }
 
 /// What a heartbeat of the reference says. Times are in microseconds.
@@ -237,6 +239,7 @@ impl GroupClock {
                 forward_ms = by.as_millis() as u64,
                 "group time was set to the group's"
             );
+            self.outputs.push_back(Output::SetForward);
         }
     }
 

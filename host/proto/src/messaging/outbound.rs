@@ -159,6 +159,11 @@ impl Outbound {
             .is_some_and(|lane| !lane.frames.is_empty())
     }
 
+    /// Whether frames wait for anyone.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.queued > 0
+    }
+
     /// Drops what waits for a peer that is gone. How many messages that were.
     pub(crate) fn forget(&mut self, to: NodeId) -> u64 {
         let Some(lane) = self.lanes.remove(&to) else {

@@ -4,6 +4,7 @@ use super::Node;
 use crate::clock;
 use crate::event::Event;
 use crate::id::DeviceId;
+use crate::replication::Replica;
 use crate::time::Time;
 
 impl Node {
@@ -30,13 +31,14 @@ impl Node {
         let mut moved = false;
         while let Some(output) = self.clock.poll() {
             moved = true;
-            if matches!(output, clock::Output::SetBack(_)) {
-                self.state_set_back();
+            match output {
+                clock::Output::Changed(view) => self.events.push_back(Event::Clock(view)),
+                clock::Output::SetBack(by) => {
+                    self.each_replica(Replica::set_back);
+                    self.events.push_back(Event::ClockSetBack { by });
+                }
+                clock::Output::SetForward => self.each_replica(Replica::set_forward),
             }
-            self.events.push_back(match output {
-                clock::Output::Changed(view) => Event::Clock(view),
-                clock::Output::SetBack(by) => Event::ClockSetBack { by },
-            });
         }
         moved
     }

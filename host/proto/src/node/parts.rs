@@ -205,6 +205,10 @@ impl Node {
         let group = GroupRef::Key(message.group);
         let missing = (0..count).filter(|index| ask.missing >> index & 1 == 1);
         let missing: Vec<u32> = missing.collect();
+        let whole = missing.len() as u32 == count;
+        if own && digest.is_some() && whole && self.is_giving_out() {
+            return;
+        }
         if !self.messaging.kept.allow(&key, missing.len() as u32) {
             return;
         }
@@ -215,6 +219,14 @@ impl Node {
         if self.messaging.outbound.push(from, &again, Cargo::Again) {
             self.messaging.counts_mut(from).parts_resent += again.len() as u64;
         }
+    }
+
+    /// Whether the credit of this device goes into something else than the whole payload of a message
+    /// of its own that somebody waits for. In the tree, each payload that its sender gives out besides
+    /// delays those that all others wait for, who then ask as well: the sender alone would send what
+    /// the tree is there to spread. Who asks in vain asks other members next.
+    fn is_giving_out(&self) -> bool {
+        self.messaging.outbound.is_busy() && !mutant::is(Mutant::BusySenderAnswers)
     }
 
     /// Asks for what is missing, and gives up what never comes.

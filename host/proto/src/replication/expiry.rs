@@ -7,7 +7,8 @@ use crate::mutant::{self, Mutant};
 use crate::time::micros;
 use crate::wire::state::StreamId;
 
-/// For how long a deletion is passed on whose time is over when it comes, in microseconds.
+/// For how long a deletion is passed on whose time is over when it comes, or when group time is set
+/// forward, in microseconds.
 const LINGER: u64 = 60_000_000;
 
 impl Replica {
@@ -95,9 +96,48 @@ impl Replica {
         let is_late =
             held.is_some_and(|held| held.is(stream, n) && held.timer != 0 && held.timer <= now);
         if is_late && !mutant::is(Mutant::TombstonesForgotten) {
-            let keep = micros(self.setup.config.keep_absent);
-            self.set_timer(&slot, now.saturating_add(keep.min(LINGER)));
+            let until = self.lingers_until(now);
+            self.set_timer(&slot, until);
         }
+    }
+
+    /// Group time was set forward to `now`. A deletion that is over by that, or soon is, stays for
+    /// long enough to be passed on: the others may not have it yet. Without it they would keep what
+    /// was deleted, and this replica, whose marks cover that, would never take it back.
+    pub(crate) fn set_forward(&mut self, now: u64) {
+        if mutant::is(Mutant::LeapForgets) {
+            return;
+        }
+        for (stream, n) in self.due_until(now) {
+            if self.deleted(stream, n).is_none() {
+                self.come_due(now, stream, n);
+            }
+        }
+        let until = self.lingers_until(now);
+        for (stream, n) in self.due_until(until) {
+            if let Some(slot) = self.deleted(stream, n) {
+                self.set_timer(&slot, until);
+            }
+        }
+    }
+
+    /// Where a deletion, or an expired value, counts that is this entry.
+    fn deleted(&mut self, stream: StreamId, n: u64) -> Option<Slot> {
+        let slot = self.streams.get(stream)?.index().get(&n)?.clone();
+        let held = self.store.current_mut(&slot)?;
+        let gone = matches!(held.content, Content::Tombstone | Content::Expired);
+        (gone && held.is(stream, n)).then_some(slot)
+    }
+
+    fn lingers_until(&self, now: u64) -> u64 {
+        let keep = micros(self.setup.config.keep_absent);
+        now.saturating_add(keep.min(LINGER))
+    }
+
+    /// What is due until `until`.
+    fn due_until(&self, until: u64) -> Vec<(StreamId, u64)> {
+        let due = self.timers.iter().take_while(|(at, ..)| *at <= until);
+        due.map(|(_, stream, n)| (*stream, *n)).collect()
     }
 
     /// Entries are remembered for another time than before.

@@ -404,15 +404,12 @@ impl Node {
         self.roster.iter().any(|(_, entry)| missing(entry.standing))
     }
 
-    /// Group time was set back.
-    pub(super) fn state_set_back(&mut self) {
+    /// Group time was set: each replica is told what it is.
+    pub(super) fn each_replica(&mut self, tell: impl Fn(&mut Replica, u64)) {
         let now = self.group_now();
-        let groups: Vec<GroupKey> = self.states.kept.keys().copied().collect();
-        for group in groups {
-            if let Some(kept) = self.states.kept.get_mut(&group) {
-                kept.replica.set_back(now);
-                self.states.touch(group);
-            }
+        for (group, kept) in &mut self.states.kept {
+            tell(&mut kept.replica, now);
+            self.states.touched.push(*group);
         }
     }
 

@@ -393,3 +393,41 @@ fn devices_that_are_no_members_make_room_where_there_is_none() {
     assert_eq!(replica.merge(START, node(1), &of(5000)), Ok(true));
     assert_sound(&replica);
 }
+
+#[test]
+fn what_a_leap_of_time_ends_is_passed_on_for_a_minute() {
+    let mut net = Net::new(3, 7);
+    net.elect(0);
+    let now = net.now;
+    let scopes = [Scope::Leader, Scope::Device, Scope::Shared];
+    for scope in scopes {
+        for key in ["deleted", "expired"] {
+            net.replicas[0].write(now, &put(scope, key, "v")).unwrap();
+        }
+    }
+    net.settle();
+    net.side = vec![1, 0, 0];
+    for scope in scopes {
+        let brief = with_ttl(put(scope, "expired", "v"), 60_000);
+        net.replicas[0].write(now, &brief).unwrap();
+        net.replicas[0]
+            .write(now, &delete(scope, "deleted"))
+            .unwrap();
+    }
+    net.now += 30 * HOUR;
+    let now = net.now;
+    net.replicas[0].set_forward(now);
+    net.pass(59 * SECOND);
+    assert!(net.replicas[0].whole(now).is_empty());
+    net.side.fill(0);
+    net.settle();
+    net.assert_equal();
+    for replica in &mut net.replicas {
+        assert!(replica.whole(now).is_empty());
+        assert_sound(replica);
+    }
+    net.pass(61 * SECOND);
+    net.settle();
+    net.assert_equal();
+    assert!(net.replicas.iter().all(|replica| replica.footprint == 0));
+}
