@@ -117,8 +117,9 @@ fn tick() {
         }
     }
     if group::is_leader() {
-        let talk = 0..setting("talk").unwrap_or(0_u32);
-        talk.for_each(|_| drop(messages::broadcast(&[b'.'; 1024])));
+        for _ in 0..setting("talk").unwrap_or(0_u32) {
+            messages::broadcast(&[b'.'; 1024]).ok();
+        }
     }
     let adds = setting("adds").unwrap_or(0);
     if ADDED.load(Ordering::Relaxed) < adds && counters::add("n", 1).is_ok() {
