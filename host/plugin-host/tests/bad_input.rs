@@ -333,6 +333,9 @@ fn module(types: &[u8], memory: &[u8], body: &[u8]) -> Vec<u8> {
     .concat()
 }
 
+/// A plugin's name, the types, memory and body of its module, and what the feature is called.
+type Feature<'a> = (&'a str, &'a [u8], &'a [u8], &'a [u8], &'a str);
+
 #[test]
 fn features_of_webassembly_that_are_off() {
     const MEMORY: &[u8] = &[0, 1];
@@ -340,7 +343,7 @@ fn features_of_webassembly_that_are_off() {
     let two_vectors: Vec<u8> = vectors.clone().chain(vectors).collect();
     let relaxed = [&two_vectors, [0xfd, 0x80, 0x02, 0x1a].as_slice()].concat();
     let wide = [0x42, 0, 0x42, 0, 0x42, 0, 0x42, 0, 0xfc, 0x13, 0x1a, 0x1a];
-    let features: [(&str, &[u8], &[u8], &[u8], &str); 8] = [
+    let features: [Feature<'_>; 8] = [
         ("memory64", &[], &[4, 1], &[], "memory64"),
         ("pages", &[], &[8, 1, 0], &[], "custom page sizes"),
         ("shared", &[], &[3, 1, 1], &[], "threads"),
