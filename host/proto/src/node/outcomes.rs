@@ -324,7 +324,8 @@ impl Node {
             })
             .collect();
         for (node, standing, connected, recorded) in members {
-            if !connected || self.is_silent(node) {
+            // Whether a session is silent takes a look at each: `seek` asks by turns, so that is when.
+            if !connected || self.is_turn(node, SEEK_TURN) && self.is_silent(node) {
                 self.seek(node);
             }
             self.seek_record(node, connected, recorded);
