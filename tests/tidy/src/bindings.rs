@@ -75,17 +75,7 @@ enum Named<'a> {
 
 impl Contract {
     fn read(from: &str, to: &str) -> Self {
-        let mut sources = SourceMap::new();
-        for file in std::fs::read_dir(root().join("wit")).expect("wit/ is there") {
-            let path = file.expect("an entry").path();
-            let text = std::fs::read_to_string(&path).expect("a file of text");
-            sources.push_str(&path.to_string_lossy(), text.replace(from, to));
-        }
-        let group = sources.parse().map_err(|(_, error)| error);
-        let mut resolve = Resolve::default();
-        resolve
-            .push_group(group.expect("wit/ is correct"))
-            .expect("wit/ is whole");
+        let resolve = resolved(from, to);
         let mut layouts = SizeAlign::default();
         layouts.fill(&resolve);
         Self { resolve, layouts }
@@ -213,17 +203,56 @@ fn module(interface: &Interface) -> String {
     format!("consort:plugin/{name}@0.1.0")
 }
 
-fn snake(name: &str) -> String {
+/// The contract in `wit/`, with one text in the place of another where it first stands in a file; nothing is
+/// replaced if the first is empty.
+///
+/// # Panics
+/// The contract is not there, is wrong, or does not have the text.
+#[must_use]
+pub fn resolved(from: &str, to: &str) -> Resolve {
+    let mut sources = SourceMap::new();
+    let mut found = from.is_empty();
+    for file in std::fs::read_dir(root().join("wit")).expect("wit/ is there") {
+        let path = file.expect("an entry").path();
+        let mut text = std::fs::read_to_string(&path).expect("a file of text");
+        if !from.is_empty() {
+            found |= text.contains(from);
+            text = text.replacen(from, to, 1);
+        }
+        sources.push_str(&path.to_string_lossy(), text);
+    }
+    assert!(found, "{from:?} is in the contract");
+    let group = sources.parse().map_err(|(_, error)| error);
+    let mut resolve = Resolve::default();
+    resolve
+        .push_group(group.expect("wit/ is correct"))
+        .expect("wit/ is whole");
+    resolve
+}
+
+/// A name as Zig, C and Python write that of a function.
+#[must_use]
+pub fn snake(name: &str) -> String {
     name.replace('-', "_")
 }
 
-fn pascal(name: &str) -> String {
+/// A name as most languages write that of a type.
+///
+/// # Panics
+/// There is an empty word in it, which WIT does not allow.
+#[must_use]
+pub fn pascal(name: &str) -> String {
     let words = name.split('-');
     let words = words.map(|word| word[..1].to_uppercase() + &word[1..]);
     words.collect()
 }
 
-fn camel(name: &str) -> String {
+/// A name as JavaScript writes that of a function.
+///
+/// # Panics
+/// There is an empty word in it, which WIT does not allow.
+#[must_use]
+pub fn camel(name: &str) -> String {
     let pascal = pascal(name);
     pascal[..1].to_lowercase() + &pascal[1..]
 }

@@ -11,9 +11,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use consort_tidy::bindings::{camel, pascal, resolved, snake};
 use consort_tidy::{assert_none, root, source};
 use wit_parser::abi::{AbiVariant, WasmType};
-use wit_parser::{InterfaceId, Resolve, SourceMap, WorldItem};
+use wit_parser::{InterfaceId, Resolve, WorldItem};
 
 /// A function of the contract.
 #[derive(Debug)]
@@ -36,43 +37,6 @@ impl Function {
     fn export(&self) -> String {
         format!("{}@0.1.0#{}", self.interface, self.name)
     }
-}
-
-fn snake(name: &str) -> String {
-    name.replace('-', "_")
-}
-
-fn pascal(name: &str) -> String {
-    let words = name.split('-');
-    let words = words.map(|word| word[..1].to_uppercase() + &word[1..]);
-    words.collect()
-}
-
-fn camel(name: &str) -> String {
-    let pascal = pascal(name);
-    pascal[..1].to_lowercase() + &pascal[1..]
-}
-
-/// The contract's files, with one text in the place of another.
-fn contract(from: &str, to: &str) -> Resolve {
-    let mut sources = SourceMap::new();
-    let mut found = from.is_empty();
-    for file in std::fs::read_dir(root().join("wit")).unwrap() {
-        let path = file.unwrap().path();
-        let text = std::fs::read_to_string(&path).unwrap();
-        found |= text.contains(from);
-        let text = if from.is_empty() {
-            text
-        } else {
-            text.replacen(from, to, 1)
-        };
-        sources.push_str(path.to_str().unwrap(), text);
-    }
-    assert!(found, "{from:?} is in the contract");
-    let group = sources.parse().map_err(|(_, error)| error).unwrap();
-    let mut resolve = Resolve::default();
-    resolve.push_group(group).unwrap();
-    resolve
 }
 
 /// All functions of the world that the SDKs are for.
@@ -392,7 +356,7 @@ fn python(function: &Function, sdks: &Sdks) -> Result<(), String> {
 
 #[test]
 fn every_function_of_the_contract_is_in_every_sdk() {
-    let functions = functions(&contract("", ""));
+    let functions = functions(&resolved("", ""));
     let count = |imported| functions.iter().filter(|f| f.imported == imported).count();
     assert!(count(true) > 30 && count(false) > 15, "{functions:#?}");
     let breaches = breaches(&functions, &Sdks::read());
@@ -401,7 +365,7 @@ fn every_function_of_the_contract_is_in_every_sdk() {
 
 /// The languages whose bindings a change of the contract is against.
 fn told(from: &str, to: &str, of: &str) -> Vec<String> {
-    let breaches = breaches(&functions(&contract(from, to)), &Sdks::read());
+    let breaches = breaches(&functions(&resolved(from, to)), &Sdks::read());
     let told = breaches.iter().map(|breach| {
         let (language, what) = breach.split_once(": ").unwrap();
         assert!(what.starts_with(of), "{breach}");
