@@ -21,7 +21,7 @@ mod tests;
 
 use core::num::{NonZeroU8, NonZeroUsize};
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::Bytes;
 use foca::{
@@ -428,8 +428,9 @@ struct Queue {
     timers: BTreeMap<(Time, u64), Timer<MemberId>>,
     timer_number: u64,
     outputs: VecDeque<Output>,
-    /// The devices that foca holds for alive; its own list takes a search through all members.
-    active: BTreeMap<NodeId, MemberId>,
+    /// The devices that foca holds for alive; its own list takes a search through all members. Asked
+    /// for each member that gossip tells of, never gone through in order.
+    active: HashMap<NodeId, MemberId>,
 }
 
 impl Runtime<MemberId> for Queue {

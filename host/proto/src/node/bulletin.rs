@@ -20,7 +20,10 @@ impl Node {
             record: self.serials.record,
             ..Bulletin::default()
         };
-        let asked = self.roster.get(to).map_or(&[][..], |entry| &entry.asks[..]);
+        let asked = self
+            .roster
+            .get(to)
+            .map_or(&[][..], |entry| &entry.told.asks[..]);
         for (group, election) in &self.elections {
             match election.role() {
                 Role::Leading {
@@ -99,16 +102,16 @@ impl Node {
         let Some(entry) = self.roster.get_mut(from) else {
             return false;
         };
-        let newer = entry.bulletin_seq.is_none_or(|last| {
+        let newer = entry.told.bulletin_seq.is_none_or(|last| {
             let ahead = bulletin.seq.wrapping_sub(last);
             ahead != 0 && ahead < u32::MAX / 2
         });
         if !newer && !mutant::is(Mutant::BulletinsOutOfOrder) {
             return false;
         }
-        entry.bulletin_seq = Some(bulletin.seq);
-        entry.claims.clone_from(&bulletin.claims);
-        entry.asks.clone_from(&bulletin.asks);
+        entry.told.bulletin_seq = Some(bulletin.seq);
+        entry.told.claims.clone_from(&bulletin.claims);
+        entry.told.asks.clone_from(&bulletin.asks);
         for (group, election) in &mut self.elections {
             let mut claims = bulletin.claims.iter();
             let claim = claims.find(|claim| claim.group == *group).map(claimed);

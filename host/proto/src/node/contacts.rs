@@ -23,6 +23,23 @@ const STRANGER_FOR: Duration = Duration::from_secs(5);
 const SILENT_AFTER: Duration = Duration::from_secs(15);
 const TURN: Duration = Duration::from_secs(1);
 
+/// See [`Node::silence_limits`].
+pub(super) struct SilenceLimits {
+    /// For a member that this device does not follow.
+    member: Duration,
+    followed: Vec<NodeId>,
+}
+
+impl SilenceLimits {
+    pub(super) fn of(&self, node: NodeId, is_member: bool) -> Duration {
+        if is_member && !self.followed.contains(&node) {
+            self.member
+        } else {
+            SILENT_AFTER
+        }
+    }
+}
+
 impl Node {
     pub(super) fn settle_sessions(&mut self) -> bool {
         let mut moved = false;
@@ -137,13 +154,13 @@ impl Node {
     /// for longer gets no more heartbeats, and a handshake when it is back.
     pub(super) fn part_with_missing(&mut self) {
         let now = self.now;
-        let gone = |(node, entry): (NodeId, &Entry)| match entry.standing {
+        let gone = |(node, entry): (NodeId, &Entry)| match entry.standing() {
             Standing::Missing { since } if entry.connected_at.is_some() => {
                 (now.since(since) > MISSING_SESSION_LIFE).then_some((node, entry.key))
             }
             _ => None,
         };
-        let gone: Vec<(NodeId, PublicKey)> = self.roster.iter().filter_map(gone).collect();
+        let gone: Vec<(NodeId, PublicKey)> = self.roster.outsiders().filter_map(gone).collect();
         for (node, key) in gone {
             self.close_session(node, &key);
         }
@@ -155,7 +172,7 @@ impl Node {
     pub(super) fn ask_to_join(&mut self) {
         let outside = |(node, entry): (NodeId, &Entry)| {
             let connected = entry.connected_at.filter(|_| !entry.refuses)?;
-            let since = match entry.standing {
+            let since = match entry.standing() {
                 Standing::Missing { since } if !mutant::is(Mutant::MissingNotRejoined) => {
                     since + REJOIN_HEARD
                 }
@@ -168,7 +185,7 @@ impl Node {
             let lately = self.now.since(heard) < REJOIN_HEARD;
             (lately && heard > since).then_some(node)
         };
-        let outside: Vec<NodeId> = self.roster.iter().filter_map(outside).collect();
+        let outside: Vec<NodeId> = self.roster.outsiders().filter_map(outside).collect();
         for node in outside {
             self.membership.join(self.now, node);
         }
@@ -185,12 +202,20 @@ impl Node {
             return false;
         };
         let silence = self.now.since(heard);
+        silence > SILENT_AFTER && silence > self.silence_limits().of(node, entry.is_member())
+    }
+
+    /// After how much silence sessions count as silent at present.
+    pub(super) fn silence_limits(&self) -> SilenceLimits {
         let members = u32::try_from(self.membership.active_count()).unwrap_or(u32::MAX);
-        let followed = || {
-            let mut elections = self.elections.values();
-            elections.any(|election| election.followed().is_some_and(|(at, _)| at == node))
-        };
-        silence > SILENT_AFTER && (!entry.is_member() || silence > TURN * 2 * members || followed())
+        let followed = self
+            .elections
+            .values()
+            .filter_map(|election| election.followed());
+        SilenceLimits {
+            member: SILENT_AFTER.max(TURN * 2 * members),
+            followed: followed.map(|(leader, _)| leader).collect(),
+        }
     }
 
     pub(super) fn close_session(&mut self, node: NodeId, key: &PublicKey) {

@@ -112,7 +112,7 @@ impl Node {
         };
         entry.add_candidate(from);
         entry.flags = beacon.flags;
-        entry.kid = Some(kid);
+        entry.told.kid = Some(kid);
         let node = entry.device.node();
         self.approach(node, beacon.boot, from);
     }
@@ -122,18 +122,18 @@ impl Node {
         let (Some(entry), Some(sessions)) = (self.roster.get_mut(node), &self.sessions) else {
             return;
         };
-        let same_run = sessions.boot(&entry.key) == Some(boot);
-        let heard = sessions.last_heard(&entry.key);
+        let contact = sessions.contact(&entry.key);
+        let (same_run, heard) = (contact.boot == Some(boot), contact.last_heard);
         let silent = heard.is_none_or(|heard| self.now.since(heard) > Duration::from_secs(3));
         let member = self.membership.is_active(node);
         let unheard_since_waking = self.woke_at.is_some_and(|woke| heard < Some(woke));
         // A session is silent where both sides moved at once: each sends to where the other was.
         // That others hear the member mends nothing between these two. A device with several
         // addresses beacons from all of them.
-        if sessions.endpoint(&entry.key) == Some(from) {
-            entry.endpoint_beaconed = Some(self.now);
+        if contact.endpoint == Some(from) {
+            entry.told.endpoint_beaconed = Some(self.now);
         }
-        let last = entry.endpoint_beaconed;
+        let last = entry.told.endpoint_beaconed;
         let moved = last.is_none_or(|last| self.now.since(last) > MOVED_AFTER);
         if !same_run || (silent && (!member || moved)) || unheard_since_waking {
             self.dial(node, boot, &[from]);
@@ -312,7 +312,7 @@ impl Node {
         let vouch = Vouch {
             device: query.device,
             age_us: u32::try_from(age).unwrap_or(u32::MAX),
-            claims: entry.claims.clone(),
+            claims: entry.told.claims.clone(),
         };
         self.send(from, &Message::Vouch(vouch));
     }
@@ -362,7 +362,7 @@ impl Node {
         };
         let address = self
             .endpoint(who.device)
-            .or_else(|| entry.candidates.first().copied());
+            .or_else(|| entry.told.candidates.first().copied());
         let Some(address) = address else { return };
         let heard = self
             .sessions
@@ -371,7 +371,7 @@ impl Node {
         let heard = heard.is_some_and(|heard| self.now.since(heard) <= HEARD_LATELY);
         let heard = heard || mutant::is(Mutant::IntroducedUnheard);
         // Where a device was that is gone for this one too, nobody needs to know.
-        if !heard && matches!(entry.standing, Standing::Missing { .. } | Standing::Left) {
+        if !heard && matches!(entry.standing(), Standing::Missing { .. } | Standing::Left) {
             return;
         }
         let introduce = Introduce {
@@ -398,7 +398,7 @@ impl Node {
         let Some(entry) = self.roster.learn(key, boot, flags) else {
             return;
         };
-        let is_missing = matches!(entry.standing, Standing::Missing { .. });
+        let is_missing = matches!(entry.standing(), Standing::Missing { .. });
         if is_missing && !heard {
             return;
         }

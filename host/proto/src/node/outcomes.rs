@@ -16,6 +16,8 @@ use crate::liveness;
 use crate::membership;
 use crate::mutant::{self, Mutant};
 use crate::pace::is_large;
+use crate::session::Sessions;
+use crate::time::Time;
 use crate::wire::message::{DownNotice, Message, Ping, Query, WhoIs};
 
 /// How many members are asked about a silent leader, or for an unknown member.
@@ -92,9 +94,9 @@ impl Node {
             return;
         }
         self.discovery.member_found(node);
-        match self.roster.get_mut(node) {
+        match self.roster.get(node) {
             Some(entry) if entry.refuses => {}
-            Some(entry) => entry.standing = Standing::Active,
+            Some(_) => self.roster.set_standing(node, Standing::Active),
             None => {
                 self.roster.unknown.insert(node);
             }
@@ -116,11 +118,9 @@ impl Node {
         if mutant::is(Mutant::DownBelieved) {
             return self.member_gone(node, RemovalReason::Unreachable);
         }
-        let Some(entry) = self.roster.get_mut(node) else {
-            return;
-        };
-        if entry.standing == Standing::Active {
-            entry.standing = Standing::Doubted;
+        let entry = self.roster.get(node);
+        if entry.is_some_and(|entry| entry.standing() == Standing::Active) {
+            self.roster.set_standing(node, Standing::Doubted);
             self.liveness.verify(self.now, node);
         }
     }
@@ -153,7 +153,7 @@ impl Node {
                     return;
                 }
             } else {
-                let candidates = entry.candidates.clone();
+                let candidates = entry.told.candidates.clone();
                 let boot = entry.boot;
                 self.dial(node, boot, &candidates);
             }
@@ -218,7 +218,7 @@ impl Node {
         let doubted = self
             .roster
             .get(node)
-            .is_some_and(|entry| entry.standing == Standing::Doubted);
+            .is_some_and(|entry| entry.standing() == Standing::Doubted);
         if doubted {
             self.member_gone(node, RemovalReason::Unreachable);
         } else {
@@ -247,16 +247,17 @@ impl Node {
         let (device, key) = (entry.device, entry.key);
         match reason {
             RemovalReason::Left | RemovalReason::Denied => {
-                entry.standing = Standing::Left;
                 entry.record = None;
+                self.roster.set_standing(node, Standing::Left);
                 self.close_session(node, &key);
             }
             RemovalReason::Unreachable => {
-                entry.standing = Standing::Missing { since: now };
-                let others = entry.candidates.iter().copied();
+                let others = entry.told.candidates.iter().copied();
                 let others = others.filter(|address| Some(*address) != endpoint);
                 let addresses = endpoint.into_iter().chain(others).collect();
                 self.discovery.member_lost(now, node, addresses);
+                self.roster
+                    .set_standing(node, Standing::Missing { since: now });
             }
         }
         self.record_present(node, false);
@@ -276,14 +277,14 @@ impl Node {
             .liveness
             .timing(node)
             .is_some_and(|timing| timing.round_trip().is_some());
+        let entry = self.roster.get(node).filter(|entry| !entry.refuses);
+        let returned = active && entry.is_some_and(|entry| entry.standing() != Standing::Active);
+        if returned {
+            self.roster.set_standing(node, Standing::Active);
+        }
         let Some(entry) = self.roster.get_mut(node) else {
             return;
         };
-        let active = active && !entry.refuses;
-        let returned = active && entry.standing != Standing::Active;
-        if returned {
-            entry.standing = Standing::Active;
-        }
         let recorded = entry
             .record
             .as_ref()
@@ -310,26 +311,17 @@ impl Node {
 
     /// Once a second: members without a session or record, doubts, and what peers look like.
     pub(super) fn do_chores(&mut self) {
-        let members: Vec<(NodeId, Standing, bool, bool)> = self
-            .roster
-            .iter()
-            .filter(|(_, entry)| entry.is_member())
-            .map(|(node, entry)| {
-                (
-                    node,
-                    entry.standing,
-                    entry.connected_at.is_some(),
-                    entry.record.is_some(),
-                )
-            })
-            .collect();
-        for (node, standing, connected, recorded) in members {
-            // Whether a session is silent takes a look at each: `seek` asks by turns, so that is when.
+        for node in self.wanting_members() {
+            let Some(entry) = self.roster.get(node) else {
+                continue;
+            };
+            let (connected, recorded) = (entry.connected_at.is_some(), entry.record.is_some());
+            let doubted = entry.standing() == Standing::Doubted;
             if !connected || self.is_turn(node, SEEK_TURN) && self.is_silent(node) {
                 self.seek(node);
             }
             self.seek_record(node, connected, recorded);
-            if standing == Standing::Doubted {
+            if doubted {
                 self.membership.join(self.now, node);
                 self.liveness.verify(self.now, node);
             }
@@ -347,6 +339,35 @@ impl Node {
         self.state_chores();
     }
 
+    /// The members about which there is something to do: those without a session or record, or in
+    /// doubt, and those in whose turn their session may be found silent. In a large group at rest
+    /// there are none, and to find that takes one look at what is kept together of each.
+    fn wanting_members(&mut self) -> Vec<NodeId> {
+        let (now, limits) = (self.now, self.silence_limits());
+        let sessions = self.sessions.as_ref();
+        let mut wanting = Vec::new();
+        for (node, entry) in self
+            .roster
+            .iter_mut()
+            .filter(|(_, entry)| entry.is_member())
+        {
+            let settled = entry.connected_at.is_some() && entry.record.is_some();
+            let doubted = entry.standing() == Standing::Doubted;
+            let limit = limits.of(node, true);
+            let mut silent = || {
+                if now.since(entry.heard_since) > limit {
+                    let heard = sessions.and_then(|sessions| sessions.last_heard(&entry.key));
+                    entry.heard_since = heard.unwrap_or(now);
+                }
+                now.since(entry.heard_since) > limit
+            };
+            if !settled || doubted || is_turn(now, node, SEEK_TURN) && silent() {
+                wanting.push(node);
+            }
+        }
+        wanting
+    }
+
     /// Asks a member for its record, or others where there is no session with it; those also whether
     /// they know of a later one.
     fn seek_record(&mut self, node: NodeId, connected: bool, recorded: bool) {
@@ -362,8 +383,7 @@ impl Node {
 
     /// Whether it is the second of so many in which a device has its turn.
     fn is_turn(&self, node: NodeId, every: u64) -> bool {
-        let second = self.now.as_micros() / 1_000_000;
-        second.wrapping_add(node.0).is_multiple_of(every)
+        is_turn(self.now, node, every)
     }
 
     /// Members move: every now and then their addresses are looked at anew.
@@ -378,8 +398,8 @@ impl Node {
 
     /// Where the devices are that there are sessions with.
     pub(super) fn connected_addresses(&self) -> BTreeSet<Address> {
-        let connected = self.roster.connected();
-        connected.filter_map(|node| self.endpoint(node)).collect()
+        let sessions = self.sessions.iter();
+        sessions.flat_map(Sessions::endpoints).collect()
     }
 
     /// Keeps for the next start where members were reached.
@@ -388,4 +408,10 @@ impl Node {
             self.store(StoreRecord::Addresses(addresses), false);
         }
     }
+}
+
+/// Whether it is the second of so many in which a device has its turn.
+fn is_turn(now: Time, node: NodeId, every: u64) -> bool {
+    let second = now.as_micros() / 1_000_000;
+    second.wrapping_add(node.0).is_multiple_of(every)
 }

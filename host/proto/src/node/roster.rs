@@ -16,29 +16,41 @@ const CANDIDATES_MAX: usize = 4;
 /// Devices remembered. Beyond it, devices that never became members are forgotten first.
 const DEVICES_MAX: usize = 2048;
 
-/// Another device.
+/// Another device. What the chores of each second look at is kept together, so that a look at
+/// all members of a large group stays within the processor's caches; all else is in [`Told`].
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) key: PublicKey,
     pub(super) device: DeviceId,
     pub(super) flags: Flags,
+    standing: Standing,
+    /// Part of the plugins' view: a member whose record and round trip are known.
+    pub(super) visible: bool,
+    /// It said that it refuses this device as a clone, and nothing else since.
+    pub(super) refuses: bool,
+    /// Listed in [`Roster::stirred`].
+    stirred: bool,
     /// Of the open session, else as hinted by a beacon or a member.
     pub(super) boot: BootId,
+    pub(super) connected_at: Option<Time>,
+    /// Its session was heard then or later, or not at all; to be looked up again once that is long
+    /// ago.
+    pub(super) heard_since: Time,
+    pub(super) record: Option<Box<Record>>,
+    pub(super) told: Box<Told>,
+}
+
+/// What was learnt of a device, by itself or by others.
+#[derive(Debug, Default)]
+pub(super) struct Told {
     /// The secret it was last seen to use.
     pub(super) kid: Option<Kid>,
     /// Newest first.
     pub(super) candidates: Vec<Address>,
-    pub(super) record: Option<Record>,
-    /// Whether others told it.
+    /// Whether others told its record.
     pub(super) hearsay: bool,
     /// The groups that its record gives numbers to.
     slots: Vec<(u8, GroupKey)>,
-    pub(super) standing: Standing,
-    /// Part of the plugins' view: a member whose record and round trip are known.
-    pub(super) visible: bool,
-    pub(super) connected_at: Option<Time>,
-    /// It said that it refuses this device as a clone, and nothing else since.
-    pub(super) refuses: bool,
     /// Of its newest bulletin in this boot.
     pub(super) bulletin_seq: Option<u32>,
     /// What it claimed then.
@@ -46,8 +58,6 @@ pub(super) struct Entry {
     /// The groups it last asked about.
     pub(super) asks: Vec<GroupKey>,
     pub(super) record_asked_at: Option<Time>,
-    /// Listed in [`Roster::stirred`].
-    stirred: bool,
     /// When a beacon last came from where its session leads.
     pub(super) endpoint_beaconed: Option<Time>,
 }
@@ -67,29 +77,33 @@ pub(super) enum Standing {
     Left,
 }
 
+impl Standing {
+    /// Whether the group holds the device for down that was a member.
+    const fn is_missed(self) -> bool {
+        matches!(self, Self::Doubted | Self::Missing { .. })
+    }
+}
+
 impl Entry {
     fn new(key: PublicKey, boot: BootId, flags: Flags) -> Self {
         Self {
             key,
             device: key.device_id(),
             flags,
-            boot,
-            kid: None,
-            candidates: Vec::new(),
-            record: None,
-            hearsay: false,
-            slots: Vec::new(),
             standing: Standing::Stranger,
             visible: false,
-            connected_at: None,
             refuses: false,
-            bulletin_seq: None,
-            claims: Vec::new(),
-            asks: Vec::new(),
-            record_asked_at: None,
             stirred: false,
-            endpoint_beaconed: None,
+            boot,
+            connected_at: None,
+            heard_since: Time::ZERO,
+            record: None,
+            told: Box::default(),
         }
+    }
+
+    pub(super) const fn standing(&self) -> Standing {
+        self.standing
     }
 
     pub(super) fn is_member(&self) -> bool {
@@ -98,17 +112,18 @@ impl Entry {
 
     /// Remembers where the device may be reached; the newest comes first.
     pub(super) fn add_candidate(&mut self, address: Address) {
-        self.candidates.retain(|known| *known != address);
-        self.candidates.insert(0, address);
-        self.candidates.truncate(CANDIDATES_MAX);
+        let candidates = &mut self.told.candidates;
+        candidates.retain(|known| *known != address);
+        candidates.insert(0, address);
+        candidates.truncate(CANDIDATES_MAX);
     }
 
     /// Takes the device's record, as it or others told it, in place of the one before.
     pub(super) fn set_record(&mut self, record: Record, hearsay: bool) {
-        self.hearsay = hearsay;
+        self.told.hearsay = hearsay;
         let slot = |plugin: &RecordPlugin| (plugin.slot, GroupKey::new(&plugin.id, plugin.version));
-        self.slots = record.plugins.iter().map(slot).collect();
-        self.record = Some(record);
+        self.told.slots = record.plugins.iter().map(slot).collect();
+        self.record = Some(Box::new(record));
     }
 
     /// The group that a message of this device names.
@@ -116,7 +131,7 @@ impl Entry {
         match named {
             GroupRef::Key(group) => Some(group),
             GroupRef::Slot(slot) => {
-                let mut slots = self.slots.iter();
+                let mut slots = self.told.slots.iter();
                 slots
                     .find(|(known, _)| *known == slot)
                     .map(|(_, group)| *group)
@@ -128,12 +143,12 @@ impl Entry {
     pub(super) fn restarted(&mut self, boot: BootId) {
         self.boot = boot;
         self.record = None;
-        self.hearsay = false;
-        self.slots.clear();
-        self.bulletin_seq = None;
-        self.claims.clear();
-        self.asks.clear();
-        self.record_asked_at = None;
+        *self.told = Told {
+            kid: self.told.kid,
+            candidates: core::mem::take(&mut self.told.candidates),
+            endpoint_beaconed: self.told.endpoint_beaconed,
+            ..Told::default()
+        };
     }
 
     /// What the device says of the plugin that it runs healthily, in a version that is compatible.
@@ -152,6 +167,9 @@ pub(super) struct Roster {
     pub(super) unknown: BTreeSet<NodeId>,
     /// The devices that were heard since [`Roster::take_stirred`].
     stirred: Vec<NodeId>,
+    /// How many are members, and how many are missed.
+    members: usize,
+    missed: usize,
 }
 
 impl Roster {
@@ -163,7 +181,7 @@ impl Roster {
         flags: Flags,
     ) -> Option<&mut Entry> {
         let node = key.device_id().node();
-        if !self.entries.contains_key(&node) && self.entries.len() >= DEVICES_MAX {
+        if self.entries.len() >= DEVICES_MAX && !self.entries.contains_key(&node) {
             let stranger = |(_, entry): &(&NodeId, &Entry)| {
                 entry.standing == Standing::Stranger && entry.connected_at.is_none()
             };
@@ -185,6 +203,30 @@ impl Roster {
 
     pub(super) fn get_mut(&mut self, node: NodeId) -> Option<&mut Entry> {
         self.entries.get_mut(&node)
+    }
+
+    /// What is held of a device's membership from here on.
+    pub(super) fn set_standing(&mut self, node: NodeId, standing: Standing) {
+        let Some(entry) = self.entries.get_mut(&node) else {
+            return;
+        };
+        self.members -= usize::from(entry.is_member());
+        self.missed -= usize::from(entry.standing.is_missed());
+        entry.standing = standing;
+        self.members += usize::from(entry.is_member());
+        self.missed += usize::from(standing.is_missed());
+    }
+
+    /// Whether a device is missed that was a member.
+    pub(super) const fn misses_members(&self) -> bool {
+        self.missed > 0
+    }
+
+    /// The devices that are no members.
+    pub(super) fn outsiders(&self) -> impl Iterator<Item = (NodeId, &Entry)> {
+        let some = self.entries.len() > self.members;
+        let entries = some.then(|| self.iter()).into_iter().flatten();
+        entries.filter(|(_, entry)| !entry.is_member())
     }
 
     /// A device that refused this one speaks to it.
@@ -218,6 +260,10 @@ impl Roster {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &Entry)> {
         self.entries.iter().map(|(node, entry)| (*node, entry))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Entry)> {
+        self.entries.iter_mut().map(|(node, entry)| (*node, entry))
     }
 
     pub(super) fn connected(&self) -> impl Iterator<Item = NodeId> {

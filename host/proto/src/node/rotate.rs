@@ -78,7 +78,7 @@ impl Node {
             rotation.handle_state(self.now, &mut self.rng, from, state);
             let active = rotation.active_of(from);
             if let Some(entry) = self.roster.get_mut(from) {
-                entry.kid = active.or(entry.kid);
+                entry.told.kid = active.or(entry.told.kid);
             }
         }
     }
@@ -96,7 +96,7 @@ impl Node {
         };
         rotation.connected(self.now, &mut self.rng, node, entry.device);
         let kid = self.sessions.as_ref().and_then(|s| s.kid(&entry.key));
-        entry.kid = kid.or(entry.kid);
+        entry.told.kid = kid.or(entry.told.kid);
         if kid != Some(rotation.active().kid) {
             self.rotating.renewing.get_or_insert(self.now);
         }
@@ -191,7 +191,7 @@ impl Node {
             let Some(entry) = self.roster.get_mut(node) else {
                 continue;
             };
-            entry.kid = Some(active);
+            entry.told.kid = Some(active);
             let boot = entry.boot;
             self.dial(node, boot, &[address]);
         }
@@ -278,7 +278,7 @@ impl Node {
     /// The secret for a handshake with a device.
     fn kid_for(&self, node: NodeId) -> Option<Kid> {
         let (entry, rotation) = (self.roster.get(node)?, self.rotation.as_ref()?);
-        let known = entry.kid.filter(|kid| rotation.key(kid).is_some());
+        let known = entry.told.kid.filter(|kid| rotation.key(kid).is_some());
         Some(known.unwrap_or(rotation.active().kid))
     }
 

@@ -54,7 +54,7 @@ impl Node {
         let timing = self.liveness.timing(node);
         let address = self
             .endpoint(node)
-            .or_else(|| entry.candidates.first().copied());
+            .or_else(|| entry.told.candidates.first().copied());
         let plugins = entry.record.iter().flat_map(|record| &record.plugins);
         PeerStatus {
             device: entry.device,
@@ -62,7 +62,7 @@ impl Node {
             version: entry.record.as_ref().map(|record| record.program),
             address: address.map(|address| address.to_string()),
             state: self.peer_state(node, entry),
-            missing_for: match entry.standing {
+            missing_for: match entry.standing() {
                 Standing::Missing { since } => Some(now.since(since)),
                 Standing::Stranger | Standing::Active | Standing::Doubted | Standing::Left => None,
             },
@@ -112,7 +112,7 @@ impl Node {
             .sessions
             .as_ref()
             .is_some_and(|s| s.is_connecting(&entry.key));
-        match entry.standing {
+        match entry.standing() {
             _ if !self.admits(node) => PeerState::Denied,
             _ if !entry.flags.speaks_our_version() => {
                 let (lowest, highest) = entry.flags.versions();

@@ -112,7 +112,7 @@ impl Node {
         let record = entry.record.as_ref()?;
         let address = self
             .endpoint(node)
-            .or_else(|| entry.candidates.first().copied());
+            .or_else(|| entry.told.candidates.first().copied());
         let timing = self.liveness.timing(node);
         Some(Peer {
             device: entry.device,

@@ -159,12 +159,9 @@ impl Replica {
     /// Streams of this device's finished boots that counters are still kept in, for the node to
     /// find out whether all members hold them.
     pub(crate) fn finished(&self) -> Vec<StreamId> {
-        let (node, current) = (self.node, self.own_shared());
-        let streams = self.streams.iter();
-        let mine = streams.filter(|(id, stream)| {
-            let shared = matches!(id, StreamId::Shared { writer, .. } if *writer == node);
-            shared && *id != current && stream.counters > 0
-        });
-        mine.map(|(id, _)| id).collect()
+        let current = self.own_shared();
+        let mine = self.streams.shared_of(self.node);
+        let earlier = mine.filter(|(id, stream)| *id != current && stream.counters > 0);
+        earlier.map(|(id, _)| id).collect()
     }
 }

@@ -234,6 +234,13 @@ impl Streams {
         self.map.range(first..=last).map(|(id, _)| *id).collect()
     }
 
+    /// The streams of shared state by one device.
+    pub(super) fn shared_of(&self, writer: NodeId) -> impl Iterator<Item = (StreamId, &Stream)> {
+        let of = |stamp| StreamId::Shared { writer, stamp };
+        let streams = self.map.range(of(Stamp(0))..=of(Stamp(u64::MAX)));
+        streams.map(|(id, stream)| (*id, stream))
+    }
+
     /// The streams of shared state, by whoever.
     pub(super) fn shared(&self) -> Vec<StreamId> {
         let first = StreamId::Shared {

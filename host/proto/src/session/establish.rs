@@ -372,7 +372,7 @@ impl Sessions {
     fn establish(
         &mut self,
         peer: &PublicKey,
-        session: Session,
+        session: Box<Session>,
         from: Address,
         (asked, now): (Time, Time),
     ) -> Confirmed {

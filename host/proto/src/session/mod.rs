@@ -99,6 +99,17 @@ pub(crate) enum Incoming {
     Nothing,
 }
 
+/// What is known of the sessions with a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Contact {
+    /// Its boot in the session that is sent on.
+    pub(crate) boot: Option<BootId>,
+    /// Where packets to it go.
+    pub(crate) endpoint: Option<Address>,
+    /// When a packet of it was last opened.
+    pub(crate) last_heard: Option<Time>,
+}
+
 /// What became of a session or attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SessionEvent {
@@ -312,6 +323,16 @@ impl Sessions {
         self.boot(peer).is_some()
     }
 
+    /// All three at once: which boot of the peer is sent to, where, and when it was last heard.
+    pub(crate) fn contact(&self, peer: &PublicKey) -> Contact {
+        let slots = self.peers.get(peer);
+        Contact {
+            boot: slots.and_then(|slots| Some(slots.current.as_ref()?.boot)),
+            endpoint: slots.and_then(|slots| slots.endpoint),
+            last_heard: slots.and_then(|slots| slots.last_heard),
+        }
+    }
+
     /// The peer's boot in the session that is sent on.
     pub(crate) fn boot(&self, peer: &PublicKey) -> Option<BootId> {
         self.peers
@@ -324,6 +345,12 @@ impl Sessions {
     /// Where packets to the peer go.
     pub(crate) fn endpoint(&self, peer: &PublicKey) -> Option<Address> {
         self.peers.get(peer)?.endpoint
+    }
+
+    /// Where packets go to all peers that there are sessions with.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = Address> {
+        let connected = self.peers.values().filter(|slots| slots.current.is_some());
+        connected.filter_map(|slots| slots.endpoint)
     }
 
     /// When a packet of the peer was last opened.

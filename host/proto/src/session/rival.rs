@@ -42,7 +42,7 @@ const SAME_AGE: Duration = Duration::from_secs(1);
 
 /// Another boot of a peer than the one in use.
 pub(super) struct Rival {
-    pub(super) session: Session,
+    pub(super) session: Box<Session>,
     standing: Standing,
     /// When it was superseded or quarantined.
     since: Time,
@@ -80,7 +80,7 @@ impl Opinion {
 
 /// A session that was just confirmed, of another boot than the current one.
 pub(super) struct Challenge {
-    pub(super) session: Session,
+    pub(super) session: Box<Session>,
     pub(super) from: Address,
     /// When this side began to ask for the proof that the handshake is: nothing older is in it.
     pub(super) asked: Time,
@@ -175,7 +175,7 @@ impl Slots {
 
     fn replace_current(
         &mut self,
-        session: Session,
+        session: Box<Session>,
         standing: Standing,
         now: Time,
         dropped: &mut Vec<Index>,
@@ -189,7 +189,7 @@ impl Slots {
     /// Sets the rival aside; a further session of it keeps the time since which it is one.
     fn set_rival(
         &mut self,
-        session: Session,
+        session: Box<Session>,
         standing: Standing,
         (now, address): (Time, Option<Address>),
         dropped: &mut Vec<Index>,

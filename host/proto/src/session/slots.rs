@@ -98,7 +98,7 @@ pub(super) struct Origin {
 }
 
 impl Session {
-    pub(super) fn new(origin: Origin, transport: StatelessTransportState) -> Self {
+    pub(super) fn new(origin: Origin, transport: StatelessTransportState) -> Box<Self> {
         let Origin {
             local,
             remote,
@@ -110,7 +110,7 @@ impl Session {
             renew_at,
         } = origin;
         let window = Window::default();
-        Self {
+        Box::new(Self {
             local,
             boot,
             kid,
@@ -122,7 +122,7 @@ impl Session {
             transport,
             sent: 0,
             window,
-        }
+        })
     }
 
     /// Whether its time is over.
@@ -205,12 +205,13 @@ pub(super) fn data_index(packet: &[u8]) -> Index {
     Index::from_bytes(array(&packet[1..4]))
 }
 
-/// All sessions with one peer.
+/// All sessions with one peer, of which there mostly is one: each is in a box, so that the others
+/// cost no room.
 #[derive(Default)]
 pub(super) struct Slots {
-    pub(super) current: Option<Session>,
-    pub(super) previous: Option<Session>,
-    half_open: VecDeque<Session>,
+    pub(super) current: Option<Box<Session>>,
+    pub(super) previous: Option<Box<Session>>,
+    half_open: VecDeque<Box<Session>>,
     /// A session with another boot of the peer.
     pub(super) rival: Option<Rival>,
     /// Where packets to the peer go.
@@ -252,19 +253,19 @@ impl Slots {
         let half_open = self
             .half_open
             .iter_mut()
-            .map(|session| (Slot::HalfOpen, session));
+            .map(|session| (Slot::HalfOpen, &mut **session));
         let current = self
             .current
             .iter_mut()
-            .map(|session| (Slot::Current, session));
+            .map(|session| (Slot::Current, &mut **session));
         let previous = self
             .previous
             .iter_mut()
-            .map(|session| (Slot::Previous, session));
+            .map(|session| (Slot::Previous, &mut **session));
         let rival = self
             .rival
             .iter_mut()
-            .map(|rival| (Slot::Rival, &mut rival.session));
+            .map(|rival| (Slot::Rival, &mut *rival.session));
         current
             .chain(previous)
             .chain(rival)
@@ -273,7 +274,7 @@ impl Slots {
     }
 
     /// Adds a session whose Init was just answered. `dropped` receives what had to make room.
-    pub(super) fn add_half_open(&mut self, session: Session, dropped: &mut Vec<Index>) {
+    pub(super) fn add_half_open(&mut self, session: Box<Session>, dropped: &mut Vec<Index>) {
         if self.half_open.len() == HALF_OPEN_MAX {
             dropped.extend(self.half_open.pop_front().map(|oldest| oldest.local));
         }
@@ -281,7 +282,7 @@ impl Slots {
     }
 
     /// Takes the half-open session at `index` out, for [`Slots::confirm`].
-    pub(super) fn take_half_open(&mut self, index: Index) -> Option<Session> {
+    pub(super) fn take_half_open(&mut self, index: Index) -> Option<Box<Session>> {
         let at = self
             .half_open
             .iter()
@@ -354,10 +355,10 @@ impl Slots {
     /// Drops what is too old. Returns whether that leaves nothing to send on where there was.
     pub(super) fn sweep(&mut self, now: Time, dropped: &mut Vec<Index>) -> bool {
         let is_stale = |session: &Session| now.since(session.created) >= HALF_OPEN_LIFE;
-        while self.half_open.front().is_some_and(is_stale) {
+        while self.half_open.front().is_some_and(|oldest| is_stale(oldest)) {
             dropped.extend(self.half_open.pop_front().map(|session| session.local));
         }
-        let is_over = |session: &mut Session| session.is_expired(now);
+        let is_over = |session: &mut Box<Session>| session.is_expired(now);
         dropped.extend(self.previous.take_if(is_over).map(|session| session.local));
         let is_past = |rival: &mut Rival| rival.session.is_expired(now);
         let rival = self.rival.take_if(is_past);

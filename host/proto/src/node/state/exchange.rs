@@ -5,7 +5,7 @@
 //! Every step is answered from what is held at that time, so a lost datagram costs time only.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
@@ -149,8 +149,9 @@ impl Node {
         };
         let plugins = self.plugins.values();
         let peers = plugins.flat_map(|plugin| plugin.peers.keys().copied());
-        let peers: BTreeSet<NodeId> = peers.collect();
-        let mut peers: Vec<NodeId> = peers.into_iter().collect();
+        let mut peers: Vec<NodeId> = peers.collect();
+        peers.sort_unstable();
+        peers.dedup();
         let (some, _) = peers.partial_shuffle(&mut self.rng, count);
         some.to_vec()
     }
@@ -160,7 +161,7 @@ impl Node {
             let plugin = self.plugin_of(*group);
             plugin.is_some_and(|plugin| plugin.peers.contains_key(&to))
         };
-        let missing = self.misses_members();
+        let missing = self.roster.misses_members();
         let shared: Vec<GroupKey> = self.states.kept.keys().copied().filter(runs).collect();
         let mut groups = Vec::new();
         for group in shared.into_iter().take(SUMMARY_MAX) {

@@ -20,7 +20,6 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::roster::Standing;
 use super::{Identity, Node};
 use crate::config::StoredState;
 use crate::event::PluginEvent;
@@ -368,17 +367,9 @@ impl Node {
     /// Once a second: the lineage, and what earlier runs of this device left.
     pub(super) fn state_chores(&mut self) {
         let (now, group_now) = (self.now, self.group_now());
-        let alone = !self.misses_members();
-        let settled = now.since(self.started) >= FOLD_AFTER && alone;
         let groups: Vec<GroupKey> = self.states.kept.keys().copied().collect();
         for group in groups {
             let lineage = rand::Rng::next_u32(&mut self.rng);
-            let peers = self.plugin_of(group).map(|plugin| &plugin.peers);
-            let peers: Vec<NodeId> = peers
-                .into_iter()
-                .flat_map(BTreeMap::keys)
-                .copied()
-                .collect();
             let Some(kept) = self.states.active(group) else {
                 continue;
             };
@@ -388,20 +379,28 @@ impl Node {
                 kept.finished = finished;
                 kept.finished_since = now;
             }
-            let since = kept.finished_since;
-            let held = |node: &NodeId| kept.equal_at.get(node).is_some_and(|at| *at > since);
-            let known = settled && peers.iter().all(held) || mutant::is(Mutant::FoldEarly);
-            if known && !kept.finished.is_empty() {
+            let folds = !kept.finished.is_empty();
+            if folds
+                && (self.all_hold_finished(group) || mutant::is(Mutant::FoldEarly))
+                && let Some(kept) = self.states.active(group)
+            {
                 kept.replica.fold(group_now);
             }
             self.states.touch(group);
         }
     }
 
-    /// Whether this device knows of a member that is not there.
-    fn misses_members(&self) -> bool {
-        let missing = |standing| matches!(standing, Standing::Missing { .. } | Standing::Doubted);
-        self.roster.iter().any(|(_, entry)| missing(entry.standing))
+    /// Whether every device that runs a group's plugin holds what earlier runs of this one left.
+    fn all_hold_finished(&self, group: GroupKey) -> bool {
+        let settled = self.now.since(self.started) >= FOLD_AFTER && !self.roster.misses_members();
+        let plugin = self.plugin_of(group);
+        let mut peers = plugin.into_iter().flat_map(|plugin| plugin.peers.keys());
+        let kept = self.states.kept.get(&group);
+        settled
+            && kept.is_some_and(|kept| {
+                let holds = |at: &Time| *at > kept.finished_since;
+                peers.all(|node| kept.equal_at.get(node).is_some_and(holds))
+            })
     }
 
     /// Group time was set: each replica is told what it is.

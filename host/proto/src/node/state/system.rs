@@ -100,12 +100,12 @@ impl Node {
             return;
         };
         let record = entry.record.as_ref();
-        let behind = entry.hearsay || record.is_none_or(|record| record.version < version);
-        let asked = entry.record_asked_at;
+        let behind = entry.told.hearsay || record.is_none_or(|record| record.version < version);
+        let asked = entry.told.record_asked_at;
         if !behind || asked.is_some_and(|at| now.since(at) < RECORD_ASK_PERIOD) {
             return;
         }
-        entry.record_asked_at = Some(now);
+        entry.told.record_asked_at = Some(now);
         if let Some(question) = self.record_question(node, false) {
             self.send(node, &question);
         }
@@ -167,7 +167,7 @@ impl Node {
         let newer =
             known.is_none_or(|known| known.boot != record.boot || known.version < record.version);
         // What it says itself counts more than any word of others.
-        let newer = newer || (own_word && entry.hearsay);
+        let newer = newer || (own_word && entry.told.hearsay);
         if own_word && newer {
             self.outrank(from, (stream, n));
         }
