@@ -63,6 +63,9 @@ impl Plugins for PluginHost {
     }
 }
 
+/// Where compiled code is kept in a device's data folder.
+pub const CACHE_FOLDER: &str = "cache";
+
 /// Starts the plugin host on the folders of `config`; its events go to `bridge` where they concern
 /// local programs, else to `out`. Reads files and may compile, so it belongs on a thread that may
 /// block.
@@ -79,7 +82,7 @@ pub fn start(
 ) -> Result<Arc<PluginHost>, StartHostError> {
     let host_config = HostConfig {
         plugins_dir: config.plugins_dir.clone(),
-        cache_dir: config.data_dir.join("cache"),
+        cache_dir: config.data_dir.join(CACHE_FOLDER),
         compiler: compiler(),
         cores_dir: config.cores_dir.clone(),
         this_device,

@@ -8,14 +8,17 @@
 //! compiled code depends on, so that another build or another machine does not find it.
 //!
 //! An entry is read into memory, checked there and loaded from there: what happens to its file
-//! meanwhile or later changes nothing.
+//! meanwhile or later changes nothing. Several processes may share a folder; [`CodeCache::claim`] keeps
+//! them from compiling the same file at once.
+
+mod claim;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{Hash as _, Hasher};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use blake2::Blake2sMac;
@@ -24,6 +27,8 @@ use nix::fcntl::OFlag;
 use sha2::{Digest, Sha256};
 use tracing::{debug, warn};
 use wasmtime::Engine;
+
+pub(crate) use claim::Claim;
 
 /// The file that holds the key.
 const KEY_FILE: &str = "key";
@@ -108,6 +113,12 @@ impl CodeCache {
             debug!(file = %path.display(), %error, "the time of a use was not noted");
         }
         Some(code)
+    }
+
+    /// The claim to compile a plugin's file whose code is not kept. None if another had it, which was
+    /// waited for: the code may be kept now.
+    pub(crate) fn claim(&self, wasm: &[u8], cancelled: &AtomicBool) -> Option<Claim> {
+        claim::take(&self.folder.join(self.name(wasm)), cancelled)
     }
 
     /// Keeps compiled code. Without room for it, it is compiled again at the next start.

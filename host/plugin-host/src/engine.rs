@@ -139,11 +139,14 @@ impl Runtime {
         cancelled: &AtomicBool,
     ) -> Result<Component, CompileError> {
         look_at(bytes)?;
-        if let Some(code) = self.cache.get(bytes) {
-            match self.load(&code) {
-                Ok(component) => return Ok(component),
-                Err(error) => self.cache.reject(bytes, &innermost(&error)),
-            }
+        if let Some(component) = self.kept(bytes) {
+            return Ok(component);
+        }
+        let claim = self.cache.claim(bytes, cancelled);
+        if claim.is_none()
+            && let Some(component) = self.kept(bytes)
+        {
+            return Ok(component);
         }
         let slot = self.slots.take(cancelled).ok_or(CompileError::Cancelled)?;
         let code = self.compiler.compile(&self.engine, bytes, cancelled)?;
@@ -153,6 +156,15 @@ impl Runtime {
             .map_err(|error| CompileError::Refused(innermost(&error)))?;
         self.cache.put(bytes, &code);
         Ok(component)
+    }
+
+    /// The component of a plugin's file whose compiled code is in the folder.
+    fn kept(&self, bytes: &[u8]) -> Option<Component> {
+        let code = self.cache.get(bytes)?;
+        let loaded = self.load(&code);
+        loaded
+            .inspect_err(|error| self.cache.reject(bytes, &innermost(error)))
+            .ok()
     }
 
     /// Loads compiled code, which runs outside the sandbox: it must come from the compiler or from

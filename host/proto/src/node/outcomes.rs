@@ -31,6 +31,17 @@ const SEEK_TURN: u64 = 4;
 /// How often addresses are looked at that members moved to.
 const MOVED_PERIOD: Duration = Duration::from_secs(10);
 
+/// A member about which there is something to do.
+struct Wanting {
+    node: NodeId,
+    connected: bool,
+    recorded: bool,
+    /// The group holds it for down.
+    doubted: bool,
+    /// It is its turn, and its session is silent.
+    silent: bool,
+}
+
 impl Node {
     pub(super) fn settle_discovery(&mut self) -> bool {
         let mut moved = false;
@@ -311,17 +322,13 @@ impl Node {
 
     /// Once a second: members without a session or record, doubts, and what peers look like.
     pub(super) fn do_chores(&mut self) {
-        for node in self.wanting_members() {
-            let Some(entry) = self.roster.get(node) else {
-                continue;
-            };
-            let (connected, recorded) = (entry.connected_at.is_some(), entry.record.is_some());
-            let doubted = entry.standing() == Standing::Doubted;
-            if !connected || self.is_turn(node, SEEK_TURN) && self.is_silent(node) {
+        for member in self.wanting_members() {
+            let node = member.node;
+            if !member.connected || member.silent {
                 self.seek(node);
             }
-            self.seek_record(node, connected, recorded);
-            if doubted {
+            self.seek_record(node, member.connected, member.recorded);
+            if member.doubted {
                 self.membership.join(self.now, node);
                 self.liveness.verify(self.now, node);
             }
@@ -340,9 +347,9 @@ impl Node {
     }
 
     /// The members about which there is something to do: those without a session or record, or in
-    /// doubt, and those in whose turn their session may be found silent. In a large group at rest
-    /// there are none, and to find that takes one look at what is kept together of each.
-    fn wanting_members(&mut self) -> Vec<NodeId> {
+    /// doubt, and those in whose turn their session is found silent. In a large group at rest there
+    /// are none, and to find that takes one look at what is kept together of each.
+    fn wanting_members(&mut self) -> Vec<Wanting> {
         let (now, limits) = (self.now, self.silence_limits());
         let sessions = self.sessions.as_ref();
         let mut wanting = Vec::new();
@@ -351,18 +358,23 @@ impl Node {
             .iter_mut()
             .filter(|(_, entry)| entry.is_member())
         {
-            let settled = entry.connected_at.is_some() && entry.record.is_some();
-            let doubted = entry.standing() == Standing::Doubted;
             let limit = limits.of(node, true);
-            let mut silent = || {
+            let mut is_silent = || {
                 if now.since(entry.heard_since) > limit {
                     let heard = sessions.and_then(|sessions| sessions.last_heard(&entry.key));
                     entry.heard_since = heard.unwrap_or(now);
                 }
                 now.since(entry.heard_since) > limit
             };
-            if !settled || doubted || is_turn(now, node, SEEK_TURN) && silent() {
-                wanting.push(node);
+            let member = Wanting {
+                node,
+                silent: is_turn(now, node, SEEK_TURN) && is_silent(),
+                connected: entry.connected_at.is_some(),
+                recorded: entry.record.is_some(),
+                doubted: entry.standing() == Standing::Doubted,
+            };
+            if member.silent || !member.connected || !member.recorded || member.doubted {
+                wanting.push(member);
             }
         }
         wanting

@@ -355,7 +355,11 @@ impl Slots {
     /// Drops what is too old. Returns whether that leaves nothing to send on where there was.
     pub(super) fn sweep(&mut self, now: Time, dropped: &mut Vec<Index>) -> bool {
         let is_stale = |session: &Session| now.since(session.created) >= HALF_OPEN_LIFE;
-        while self.half_open.front().is_some_and(|oldest| is_stale(oldest)) {
+        while self
+            .half_open
+            .front()
+            .is_some_and(|oldest| is_stale(oldest))
+        {
             dropped.extend(self.half_open.pop_front().map(|session| session.local));
         }
         let is_over = |session: &mut Box<Session>| session.is_expired(now);

@@ -1,5 +1,6 @@
 //! The devices of the demonstration: complete daemons, each a child process with a data folder of
-//! its own below one temporary folder.
+//! its own below one temporary folder. They share the folder of compiled code: a plugin is compiled
+//! once.
 //!
 //! No process and no file outlives the [`Fleet`]. In order: [`Fleet::stop`] ends standard input of
 //! each child, which stops it as SIGTERM would, and waits. In any other case (an error, a panic, a
@@ -7,9 +8,10 @@
 //! and should the parent itself be killed, the children see their standard input end. Each child
 //! has a process group of its own, so that Ctrl-C reaches the parent alone, which then stops them.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::net::UdpSocket;
+use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -21,6 +23,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 
 use super::{DemoError, plugins};
+use crate::plugins::CACHE_FOLDER;
 use crate::secrets;
 
 /// The plugins that the devices run.
@@ -92,6 +95,10 @@ impl Fleet {
             .map_err(failed("make a temporary folder"))?;
         let secret = secrets::new_group_secret()?;
         let ports = free_ports(nodes).map_err(failed("find free ports"))?;
+        DirBuilder::new()
+            .mode(0o700)
+            .create(root.path().join(CACHE_FOLDER))
+            .map_err(failed("make a folder"))?;
         let mut devices = Vec::with_capacity(nodes);
         let mut plugin_ids = Vec::new();
         for (index, port) in ports.iter().enumerate() {
@@ -109,7 +116,10 @@ impl Fleet {
             let config = folder.join("consort.toml");
             fs::write(&config, settings(&name, &plugins_dir, *port, &ports))
                 .map_err(failed("write the settings"))?;
-            let id = identity(&folder.join("data"), &secret)?;
+            let data = folder.join("data");
+            let id = identity(&data, &secret)?;
+            symlink(root.path().join(CACHE_FOLDER), data.join(CACHE_FOLDER))
+                .map_err(failed("share the folder of compiled code"))?;
             devices.push(Device {
                 name,
                 id,

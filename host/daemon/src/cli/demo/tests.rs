@@ -166,6 +166,16 @@ fn a_device_that_ends_is_reported_with_its_last_words() {
 }
 
 #[test]
+fn the_devices_share_their_compiled_code() {
+    let stand = Stand::new(DEVICE);
+    let (_fleet, root) = stand.fleet(3);
+    let cache = |n: usize| root.join(format!("device-{n}/data/cache"));
+    let folders = (1..=3).map(|n| cache(n).canonicalize().expect("it is there"));
+    let shared = root.canonicalize().expect("it is there").join("cache");
+    assert!(folders.into_iter().all(|folder| folder == shared));
+}
+
+#[test]
 fn devices_that_do_not_stop_are_killed() {
     let script = "#!/bin/sh\necho $$ > \"@PIDS@/$(basename $(dirname $3))\"\n\
                   trap '' TERM INT HUP\nexec sleep 60\n";
