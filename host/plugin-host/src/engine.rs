@@ -142,6 +142,7 @@ impl Runtime {
         if let Some(component) = self.kept(bytes) {
             return Ok(component);
         }
+        // It lasts until the code is kept, or the attempt failed.
         let claim = self.cache.claim(bytes, cancelled);
         if claim.is_none()
             && let Some(component) = self.kept(bytes)

@@ -7,7 +7,7 @@ use consort_scenarios::state::{
     QUIET_MAX, busy, common, everywhere, formed, put, quiet, superseded,
 };
 use consort_scenarios::{all, all_but, app, form, group, ms, secs, settle};
-use consort_sim::{Edit, Kind, Toy, Workload, scenario};
+use consort_sim::{Edit, Kind, Sim, Toy, Workload, scenario};
 
 /// Twelve years, in microseconds: to 2038.
 const TWELVE_YEARS: i64 = 12 * 365 * 86_400_000_000;
@@ -299,6 +299,21 @@ fn what_one_part_does_not_adopt_holds_if_the_other_part_stays() {
     });
 }
 
+/// Device 3 is alone from the start, leads, writes `key` and deletes it; the leader of the other three
+/// writes it too. Returns the number of that write.
+fn delete_alone(sim: &mut Sim) -> u64 {
+    sim.partition(&[&[3]]);
+    sim.start_all(ms(300));
+    settle(sim, &all(3), secs(10));
+    settle(sim, &[3], secs(10));
+    let (leader, _) = sim.agree(&app(), &all(3)).expect("they agree");
+    let kept = put(sim, leader, Scope::Leader, "key", 40);
+    put(sim, 3, Scope::Leader, "key", 40);
+    sim.delete(3, &app(), Scope::Leader, "key")
+        .expect("it leads");
+    kept
+}
+
 /// A device deletes as the leader, alone and by a clock that is thirty hours behind. The time of those
 /// that it meets has it forget the deletion before their table says that it does not hold.
 #[test]
@@ -315,15 +330,7 @@ fn a_leaders_deletion_that_a_leap_of_time_ended_is_reported() {
             ..StateConfig::default()
         };
         sim.set_state_config(&app(), seldom);
-        sim.partition(&[&[3]]);
-        sim.start_all(ms(300));
-        settle(&mut sim, &all(3), secs(10));
-        settle(&mut sim, &[3], secs(10));
-        let (leader, _) = sim.agree(&app(), &all(3)).expect("they agree");
-        let kept = put(&mut sim, leader, Scope::Leader, "key", 40);
-        put(&mut sim, 3, Scope::Leader, "key", 40);
-        sim.delete(3, &app(), Scope::Leader, "key")
-            .expect("it leads");
+        let kept = delete_alone(&mut sim);
         sim.run_for(secs(5));
         sim.start_writes(
             &app(),
@@ -349,15 +356,7 @@ fn a_leaders_deletion_that_is_over_is_reported() {
     scenario(name, 4, |seed| {
         let mut sim = group(name, seed, 4).crypto(Arc::new(Toy)).build();
         sim.set_state_config(&app(), minute());
-        sim.partition(&[&[3]]);
-        sim.start_all(ms(300));
-        settle(&mut sim, &all(3), secs(10));
-        settle(&mut sim, &[3], secs(10));
-        let (leader, _) = sim.agree(&app(), &all(3)).expect("they agree");
-        let kept = put(&mut sim, leader, Scope::Leader, "key", 40);
-        put(&mut sim, 3, Scope::Leader, "key", 40);
-        sim.delete(3, &app(), Scope::Leader, "key")
-            .expect("it leads");
+        let kept = delete_alone(&mut sim);
         sim.run_for(secs(65));
         sim.heal();
         settle(&mut sim, &all(4), secs(30));

@@ -6,10 +6,13 @@
 //! `consort config show`. Nothing looks a setting up later: owners get theirs from [`Config`], and
 //! what is set for plugins once more from [`Changes`] when the file says something else.
 
+mod assemble;
 mod changes;
+mod environment;
 mod file;
 mod key;
 mod kinds;
+mod layers;
 /// What the plugin host has words for.
 mod plugin {
     pub(super) use consort_plugin_host::{
@@ -19,6 +22,7 @@ mod plugin {
 }
 mod resolve;
 mod show;
+mod surroundings;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,8 +36,10 @@ use thiserror::Error;
 pub use changes::{Changes, Reread};
 pub use key::KeyPath;
 pub use kinds::LogFormat;
-pub use resolve::{Flags, Origin, Resolved, Source, Surroundings, Value, resolve};
+pub use layers::{Origin, Value};
+pub use resolve::{Resolved, Source, resolve};
 pub use show::{Shown, ShownValue};
+pub use surroundings::{Flags, Surroundings};
 
 /// The built-in defaults, which are also the commented template of a configuration file.
 pub const DEFAULTS: &str = include_str!("default.toml");

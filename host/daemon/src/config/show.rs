@@ -7,7 +7,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::resolve::{Origin, Resolved};
+use super::layers::Origin;
+use super::resolve::Resolved;
 
 /// All settings for people and programs.
 #[derive(Clone, Debug, Serialize)]
