@@ -63,7 +63,9 @@ impl Node {
         bulletin
     }
 
-    /// The claims of third devices that this one has heard lately.
+    /// The claims of third devices that this one has heard of themselves lately. What others reported
+    /// is not passed on: members that all look for a leader, and hear a device that has given up its
+    /// claim, would tell each other of that claim for ever, and none would claim.
     fn report_rivals(&self, group: GroupKey, to: NodeId, reports: &mut Vec<Report>) {
         let Some(election) = self.elections.get(&group) else {
             return;
@@ -71,6 +73,9 @@ impl Node {
         for (leader, known) in election.known_claims() {
             if reports.len() >= LIST_MAX {
                 return;
+            }
+            if known.source != Source::Own {
+                continue;
             }
             let Some(heard) = self.liveness.last_heard(*leader) else {
                 continue;
