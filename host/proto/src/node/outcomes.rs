@@ -160,7 +160,8 @@ impl Node {
             }
             if connected || connecting.is_some() {
                 let early = connecting.is_some_and(|at| self.now.since(at) < MOVED_TO_AFTER);
-                if early || !self.is_turn(node, SEEK_TURN) || mutant::is(Mutant::MovedUnasked) {
+                if early || !is_turn(self.now, node, SEEK_TURN) || mutant::is(Mutant::MovedUnasked)
+                {
                     return;
                 }
             } else {
@@ -383,7 +384,7 @@ impl Node {
     /// Asks a member for its record, or others where there is no session with it; those also whether
     /// they know of a later one.
     fn seek_record(&mut self, node: NodeId, connected: bool, recorded: bool) {
-        if recorded && (connected || !self.is_turn(node, RECORD_TURN)) {
+        if recorded && (connected || !is_turn(self.now, node, RECORD_TURN)) {
             return;
         }
         if let Some(question) = self.record_question(node, recorded)
@@ -391,11 +392,6 @@ impl Node {
         {
             self.ask_some(node, ASKED, &question);
         }
-    }
-
-    /// Whether it is the second of so many in which a device has its turn.
-    fn is_turn(&self, node: NodeId, every: u64) -> bool {
-        is_turn(self.now, node, every)
     }
 
     /// Members move: every now and then their addresses are looked at anew.

@@ -335,16 +335,12 @@ impl Sessions {
 
     /// The peer's boot in the session that is sent on.
     pub(crate) fn boot(&self, peer: &PublicKey) -> Option<BootId> {
-        self.peers
-            .get(peer)?
-            .current
-            .as_ref()
-            .map(|session| session.boot)
+        self.contact(peer).boot
     }
 
     /// Where packets to the peer go.
     pub(crate) fn endpoint(&self, peer: &PublicKey) -> Option<Address> {
-        self.peers.get(peer)?.endpoint
+        self.contact(peer).endpoint
     }
 
     /// Where packets go to all peers that there are sessions with.
@@ -355,7 +351,7 @@ impl Sessions {
 
     /// When a packet of the peer was last opened.
     pub(crate) fn last_heard(&self, peer: &PublicKey) -> Option<Time> {
-        self.peers.get(peer)?.last_heard
+        self.contact(peer).last_heard
     }
 
     /// Whether an attempt is under way.
